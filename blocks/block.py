@@ -1,0 +1,40 @@
+"""The block contract: hyperparameters and sub-blocks in, never a tensor; params and key are arguments."""
+
+from typing import Any
+
+import attrs
+from torch import Tensor
+
+from blocks.random import fold_in
+
+Params = Any  # a tensor, or nested dicts of tensors
+
+
+@attrs.frozen
+class Block:
+    """`init(key) -> params` and `__call__(params, x, *, key=None) -> y`; without a key every block is deterministic.
+
+    A block made of sub-blocks needs no `init` of its own: its params are {field name: sub-block's params}, a tuple
+    of blocks {"0": ..., "1": ...}. Sub-blocks without params leave no entry.
+    """
+
+    def init(self, key: Tensor) -> Params:
+        """Fresh params, each a function of the key and of its place in the tree."""
+        params = {}
+        for place, field in enumerate(attrs.fields(type(self))):
+            node = _init_node(getattr(self, field.name), fold_in(key, place))
+            if node is not None and not (isinstance(node, dict) and not node):
+                params[field.name] = node
+        return params
+
+    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        """Output for input x. The shapes are each block's own."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it computes")
+
+
+def _init_node(value: Any, key: Tensor) -> Params | None:
+    if isinstance(value, Block):
+        return value.init(key)
+    if isinstance(value, tuple) and value and all(isinstance(v, Block) for v in value):
+        return {str(i): block.init(fold_in(key, i)) for i, block in enumerate(value)}
+    return None
