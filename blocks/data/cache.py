@@ -1,0 +1,76 @@
+"""A folder of files that can be made again: shard indices, unpacked shards, the digits."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+NAME = "vitmason"
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/vitmason, or ~/.cache/vitmason."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / NAME
+
+
+def fingerprint(path: str) -> str:
+    """A file's name in the cache: changes with its place, its size and the time of its last change."""
+    stat = os.stat(path)
+    text = f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
+
+
+def once(target: Path, make: Callable[[Path], None]) -> Path:
+    """`target`, made by `make(temporary path)` unless it is there: by one process while others wait, or not at all.
+
+    Raises OSError that names the cache when it cannot be written.
+    """
+    if target.exists():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(target):
+            if not target.exists():
+                _make(target, make)
+    except OSError as error:
+        if error.errno is None:  # not the disk's: a damaged archive
+            raise
+        message = f"cannot write the cache at {target}: {error.strerror}; set XDG_CACHE_HOME to a folder with room"
+        raise OSError(error.errno, message) from error
+    return target
+
+
+def _make(target: Path, make: Callable[[Path], None]) -> None:
+    for left_over in target.parent.glob(f"{target.name}.*.tmp"):  # of a process that was killed here
+        _remove(left_over)
+    folder = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        make(folder / target.name)
+        _sync(folder / target.name)
+        os.rename(folder / target.name, target)
+    finally:
+        _remove(folder)
+
+
+def _sync(path: Path) -> None:
+    """Bytes before name, or a power cut leaves an empty file under it."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """One process at a time for this target; the lock goes with its process, however that ends."""
+    with open(target.with_name(f"{target.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        shutil.rmtree(path)

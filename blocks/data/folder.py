@@ -1,0 +1,60 @@
+"""Image folders: one sub-folder per class, any depth below it."""
+
+import os
+from pathlib import Path
+
+import attrs
+
+from blocks.data.decode import EXTENSIONS
+
+
+@attrs.frozen
+class ImageFolder:
+    """The images of a folder: (path relative to the root, class number), sorted, and the files that are no images."""
+
+    root: Path
+    classes: tuple[str, ...]
+    images: tuple[tuple[str, int], ...]
+    ignored: tuple[str, ...]
+
+
+def split_folders(root: Path, split: str | None) -> dict[str, Path]:
+    """The folders to convert by split: train/ and val/ if the root has both, else the root itself."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder")
+    both = {name: root / name for name in ("train", "val")}
+    if not all(_sub_folders(path) for path in both.values()):
+        return {split or "train": root}
+    if split is not None and split not in both:
+        raise ValueError(f"{root} has train/ and val/; --split {split} is neither")
+    return both if split is None else {split: both[split]}
+
+
+def list_images(root: Path) -> ImageFolder:
+    """Look through a folder. Raises ValueError if it has no class folders or no images in them."""
+    classes = _sub_folders(root)
+    if not classes:
+        raise ValueError(f"{root} has no class folders; images of class cat belong into {root}/cat")
+    images, ignored = [], [entry.name for entry in os.scandir(root) if not entry.is_dir()]
+    for label, name in enumerate(classes):
+        for path in _files(root, name):
+            if path.rpartition(".")[2].lower() in EXTENSIONS and not os.path.basename(path).startswith("."):
+                images.append((path, label))
+            else:
+                ignored.append(path)
+    if not images:
+        raise ValueError(f"{root} has {len(classes)} class folders and no image ({', '.join(EXTENSIONS)}) in them")
+    return ImageFolder(root, tuple(classes), tuple(sorted(images)), tuple(sorted(ignored)))
+
+
+def _sub_folders(root: Path) -> list[str]:
+    if not root.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _files(root: Path, name: str) -> list[str]:
+    found = []
+    for folder, _, files in os.walk(root / name):
+        found += [os.path.relpath(os.path.join(folder, file), root) for file in files]
+    return found

@@ -1,0 +1,64 @@
+"""Worker processes for work that is done once: scanning tars, checking images."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+def process_map(fn: Callable[[Any], Any], items: Iterable[Any], workers: int, chunk: int = 1) -> Iterator[Any]:
+    """fn over items, in order, in `workers` processes (0: here); only a few chunks are on their way at a time."""
+    if workers == 0:
+        yield from map(fn, items)
+        return
+    source = iter(items)
+    chunks = iter(lambda: list(islice(source, chunk)), [])
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),))
+    try:
+        waiting = deque(pool.submit(_map_chunk, fn, c) for c in islice(chunks, 3 * workers))
+        while waiting:
+            results = waiting.popleft().result()
+            waiting.extend(pool.submit(_map_chunk, fn, c) for c in islice(chunks, 1))
+            yield from results
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """End this process when its parent is killed: a pool's workers would wait for work for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _map_chunk(fn: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+    return [fn(item) for item in items]
+
+
+def progress_bar(visible: bool = True) -> Progress:
+    """A bar with counts and time left; only the first process of a run draws one."""
+    first = os.environ.get("RANK", "0") == "0"
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        disable=not (visible and first),
+    )

@@ -1,0 +1,57 @@
+"""The worker processes of a loader, and the way of a batch to the device."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def data_loader(
+    dataset: Any, places: Iterable[Any], num_workers: int, device: torch.device, persistent: bool = False
+) -> DataLoader:
+    """dataset[place] for every place, in order, made ahead in worker processes.
+
+    The generator is our own because torch's loader would draw a seed from the global one.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=places,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),
+        persistent_workers=persistent and num_workers > 0,
+    )
+
+
+def from_workers(loader: DataLoader) -> Iterator[Any]:
+    """The loader's batches. Raises RuntimeError when a worker process is gone, whatever torch makes of it."""
+    try:
+        yield from loader
+    except (EOFError, ConnectionError) as error:  # it died while it handed over a batch
+        raise RuntimeError("a data worker exited unexpectedly; was it killed for the memory it took?") from error
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class Normalize:
+    """uint8 [B, H, W, 3] anywhere -> float32 [B, 3, H, W] on the device, (x / 255 - mean) / std per channel."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device):
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(f"mean {mean} and std {std} are not three numbers each, std above 0")
+        self.device = device
+        self.mean = 255 * torch.tensor(mean, device=device).view(3, 1, 1)
+        self.std = 255 * torch.tensor(std, device=device).view(3, 1, 1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The normalised copy; the transfer is of bytes, not of floats."""
+        images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        return images.to(torch.float32, memory_format=torch.contiguous_format).sub_(self.mean).div_(self.std)

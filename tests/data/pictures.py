@@ -1,0 +1,42 @@
+"""Tiny pictures and shards for the tests of data."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from blocks.data.writer import write_shards
+
+
+def picture(seed: int, height: int = 9, width: int = 11, mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def encoded(image: Image.Image, format: str = "png", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def samples(count: int, num_classes: int = 3, damaged: tuple[int, ...] = ()):
+    for i in range(count):
+        data = encoded(picture(i, 5 + i % 7, 5 + i % 5))
+        data = data[: len(data) // 2] if i in damaged else data
+        yield {"__key__": f"{i:04d}", "png": data, "cls": str(i % num_classes).encode()}
+
+
+def shards(folder: Path, count: int, per_shard: int, **options) -> list[str]:
+    written = write_shards(samples(count, **options), folder, "train", samples_per_shard=per_shard)
+    return [str(folder / shard["name"]) for shard in written]
+
+
+def tar(path: Path, files: list[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w") as out:
+        for name, data in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
+    return path
