@@ -1,5 +1,6 @@
 """The worker processes of a loader, and the way of a batch to the device."""
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ def data_loader(
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),
         persistent_workers=persistent and num_workers > 0,
+        worker_init_fn=_own_group,
     )
 
 
@@ -35,6 +37,11 @@ def from_workers(loader: DataLoader) -> Iterator[Any]:
         yield from loader
     except (EOFError, ConnectionError) as error:  # it died while it handed over a batch
         raise RuntimeError("a data worker exited unexpectedly; was it killed for the memory it took?") from error
+
+
+def _own_group(_: int) -> None:
+    """Ctrl-C and a signal to the whole group are for the main process: it stops between two steps, with its workers alive."""
+    os.setpgrp()
 
 
 def _as_it_is(batch: Any) -> Any:

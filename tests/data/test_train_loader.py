@@ -205,3 +205,14 @@ def test_a_shard_that_shrinks_while_it_is_read_is_an_error(index):
     os.truncate(index.paths[0], 600)
     with pytest.raises(OSError, match="became shorter"):
         steps(train, 3)
+
+
+def test_a_signal_to_the_whole_group_leaves_the_workers_alive(index):
+    """Ctrl-C reaches every process of the terminal's group; the run then wants to stop between two steps, not lose its data."""
+    before = set(multiprocessing.active_children())
+    train = loader(index, num_workers=1)
+    stream = train.batches()
+    next(stream)
+    (worker,) = set(multiprocessing.active_children()) - before
+    assert os.getpgid(worker.pid) != os.getpgid(0)
+    train.close()
