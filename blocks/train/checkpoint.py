@@ -1,0 +1,160 @@
+"""Checkpoints: the whole state, one file a step, `out/step-00001234.pt`; a kill at any moment leaves the last good one.
+
+A file holds {"state": {dotted name: tensor}, "about": JSON}. It loads with `torch.load(weights_only=True)` anywhere.
+"""
+
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blocks import tree
+
+NAME = re.compile(r"step-(\d{8,})\.pt")
+SHOWN = 4  # entries of each kind that an error lists
+
+
+def save(folder: str | Path, state: tree.Tree, step: int, about: dict[str, Any], *, keep: int = 2) -> Path:
+    """Write `folder/step-<step>.pt` and keep the newest `keep`. Call it on one process only. `about` is JSON-able."""
+    if keep < 1:
+        raise ValueError(f"keep {keep} would delete the checkpoint just written; use 1 or more")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    leaves = {name: _whole(leaf) for name, leaf in tree.flatten(state).items()}
+    target = path(folder, step)
+    _write_atomically(target, {"state": leaves, "about": json.dumps(about, default=str)})
+    _clean(folder, step, keep)
+    return target
+
+
+def path(folder: str | Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return Path(folder) / f"step-{step:08d}.pt"
+
+
+def steps(folder: str | Path) -> dict[int, Path]:
+    """The checkpoints in a folder by step, oldest first; {} if there is no such folder."""
+    folder = Path(folder)
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    found = {int(match[1]): folder / match[0] for match in map(NAME.fullmatch, names) if match}
+    return dict(sorted(found.items()))
+
+
+def latest(folder: str | Path) -> Path | None:
+    """The newest checkpoint in a folder, None if there is none."""
+    return next(reversed(steps(folder).values()), None)
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(state by dotted name, memory-mapped on the CPU; about).
+
+    Raises FileNotFoundError, and ValueError for a damaged file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    if not is_whole(path):
+        raise ValueError(f"checkpoint {path} is damaged (truncated or corrupt). {_way_out(path)}")
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if not isinstance(content, dict) or content.keys() != {"state", "about"}:
+        raise ValueError(f"{path} is not a checkpoint of this library: it lacks the entries 'state' and 'about'")
+    return content["state"], json.loads(content["about"])
+
+
+def fit(leaves: dict[str, Tensor], template: tree.Tree, path: str | Path) -> tree.Tree:
+    """Copies of the leaves as a tree with the template's structure, types and devices.
+
+    Raises ValueError that names what is missing, unexpected, or of another shape or type.
+    """
+    wanted = tree.flatten(template)
+    problems = _differences(wanted, leaves)
+    if problems:
+        raise ValueError(
+            f"{path} is the checkpoint of another model: {'; '.join(problems)}. "
+            "Give the settings it was trained with, or another output folder"
+        )
+    return tree.like(template, {name: leaves[name].to(leaf.device, copy=True) for name, leaf in wanted.items()})
+
+
+def load(path: str | Path, template: tree.Tree) -> tuple[tree.Tree, dict[str, Any]]:
+    """(state like the template, about). Raises what `read` and `fit` do."""
+    leaves, about = read(path)
+    return fit(leaves, template, path), about
+
+
+def is_whole(path: str | Path) -> bool:
+    """Whether a checkpoint's bytes are all there and as they were written (the archive's CRC-32 of every entry)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError, NotImplementedError):
+        return False
+
+
+def _way_out(path: Path) -> str:
+    names = steps(path.parent).values()
+    older = [p for p in names if _step(p) < _step(path) and is_whole(p)]
+    if older:
+        return f"The one before it is whole: {older[-1].name}; delete the damaged file to go on from there"
+    return "There is no whole one before it: delete it to start from the beginning"
+
+
+def _step(path: Path) -> int:
+    match = NAME.fullmatch(path.name)
+    return int(match[1]) if match else -1
+
+
+def _differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    missing = [f"{n} {list(t.shape)}" for n, t in wanted.items() if n not in found]
+    unexpected = [f"{n} {list(t.shape)}" for n, t in found.items() if n not in wanted]
+    both = [(n, t, found[n]) for n, t in wanted.items() if n in found]
+    same = [(n, w, f) for n, w, f in both if w.shape == f.shape]
+    shapes = [f"{n} {list(f.shape)} in the file, {list(w.shape)} here" for n, w, f in both if w.shape != f.shape]
+    types = [f"{n} {f.dtype} in the file, {w.dtype} here" for n, w, f in same if w.dtype != f.dtype]
+    kinds = {"not in the file": missing, "only in the file": unexpected, "other shape": shapes, "other type": types}
+    return [f"{kind}: {_some(lines)}" for kind, lines in kinds.items() if lines]
+
+
+def _some(lines: list[str]) -> str:
+    rest = len(lines) - SHOWN
+    return ", ".join(lines[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _whole(leaf: Tensor) -> Tensor:
+    """The leaf on the CPU, with a storage no larger than itself: torch.save writes whole storages, of views too."""
+    leaf = leaf.detach().cpu()
+    return leaf if leaf.untyped_storage().nbytes() == leaf.nbytes else leaf.clone()
+
+
+def _write_atomically(path: Path, content: dict[str, Any]) -> None:
+    """Write beside the target, flush to the disk, rename: the target is absent or whole, never half of it."""
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _clean(folder: Path, step: int, keep: int) -> None:
+    """Delete all but the newest `keep` up to `step`, and what a killed save left behind."""
+    for path in folder.glob("step-*.tmp"):
+        path.unlink(missing_ok=True)
+    older = [path for number, path in steps(folder).items() if number <= step]
+    for path in older[:-keep]:
+        path.unlink(missing_ok=True)

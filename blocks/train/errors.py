@@ -1,0 +1,69 @@
+"""Errors as a person wants them: one line for what was raised on purpose, a traceback for what was not."""
+
+import dis
+import inspect
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+import blocks
+
+PACKAGE = Path(blocks.__file__).resolve().parent
+DELIBERATE = (ValueError, FileNotFoundError, FileExistsError, FloatingPointError)
+
+
+def one_line(recipe: type) -> None:
+    """From now on, an error that the package or the recipe's file raises on purpose ends the program with one line."""
+    name, file = script(recipe), _file(recipe)
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if trace is not None and _on_purpose(error, trace, file):
+            tell(f"{name}: error: {error}")
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+def tell(line: str) -> None:
+    """Print a line as the first process, and leave it where torchrun looks for the reason: its report ends with it."""
+    place = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if place:
+        extra = {"py_callstack": line, "timestamp": str(int(time.time()))}
+        Path(place).write_text(json.dumps({"message": {"message": line, "extraInfo": extra}}))
+    if is_first_process() or not place:
+        print(line, file=sys.stderr, flush=True)
+
+
+def is_first_process() -> bool:
+    """Whether this process talks, by torchrun's environment."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def script(recipe: type) -> str:
+    """The file name of a recipe's program."""
+    file = _file(recipe)
+    return file.name if file else Path(sys.argv[0]).name
+
+
+def _file(recipe: type) -> Path | None:
+    try:
+        return Path(inspect.getfile(recipe)).resolve()
+    except (OSError, TypeError):
+        return None
+
+
+def _on_purpose(error: BaseException, trace: TracebackType, recipe: Path | None) -> bool:
+    """Whether the last frame is the package's or the recipe's and stands at a `raise`, not at a call that failed."""
+    if not isinstance(error, DELIBERATE):
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    file = Path(trace.tb_frame.f_code.co_filename).resolve()
+    if file != recipe and PACKAGE not in file.parents:
+        return False
+    raises = trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return raises or isinstance(error, FileNotFoundError)

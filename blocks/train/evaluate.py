@@ -1,0 +1,57 @@
+"""Top-1, top-5 and loss over a whole data set that is spread over processes."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from blocks import tree
+from blocks.block import Block, Params
+from blocks.train.distributed import Processes
+from blocks.train.precision import cast_inputs, compute_dtype
+
+
+@torch.no_grad()
+def evaluate(
+    model: Block,
+    params: Params,
+    loader: Iterable[Mapping[str, Tensor]],
+    processes: Processes,
+    *,
+    precision: str = "float32",
+) -> dict[str, float]:
+    """{"top1", "top5" (from 5 classes on), "loss", "images", "unreadable"} over all processes' images.
+
+    Each process sums over its own batches, as many as it has, and the sums meet once, at the end: unequal shares are
+    fine, an empty one too. Raises ValueError for an unknown precision and when no process saw an image.
+    """
+    dtype = compute_dtype(precision)
+    params = params if dtype is None else tree.cast(params, dtype)
+    sums = torch.zeros(6, dtype=torch.float64, device=processes.device)
+    for batch in loader:
+        batch = cast_inputs({name: batch[name].to(processes.device) for name in ("images", "labels")}, dtype)
+        sums[:5] += _sums(model(params, batch["images"]).double(), batch["labels"])
+    sums[5] = len(getattr(loader, "skipped", ()))
+    if processes.world_size > 1:
+        dist.all_reduce(sums)
+    return _means(sums)
+
+
+def _sums(logits: Tensor, labels: Tensor) -> Tensor:
+    """[images, top-1 hits, loss, images with 5 or more classes, top-5 hits] of logits [B, C] and labels [B]."""
+    count = torch.tensor(float(len(labels)), device=logits.device)
+    best = logits.topk(min(5, logits.shape[1])).indices  # [B, 5]
+    hits = (best == labels[:, None]).double()
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    top5 = (count, hits.sum()) if best.shape[1] == 5 else (torch.zeros_like(count),) * 2
+    return torch.stack([value.double() for value in (count, hits[:, 0].sum(), loss, *top5)])
+
+
+def _means(sums: Tensor) -> dict[str, float]:
+    images, top1, loss, with_top5, top5, unreadable = sums.tolist()
+    if not images:
+        raise ValueError(f"no image to evaluate on ({unreadable:.0f} unreadable); look at the validation shards")
+    means = {"top1": top1 / images, "loss": loss / images, "images": int(images), "unreadable": int(unreadable)}
+    return means | ({"top5": top5 / with_top5} if with_top5 else {})

@@ -1,0 +1,107 @@
+"""What the loop tells of a run, on the screen and in the log; and when it gives up on losses that are not finite."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+import torch.distributed as dist
+
+from blocks.train.metrics_log import MetricsLog, Record
+from blocks.train.progress import Screen
+from blocks.train.readings import Totals
+
+
+@attrs.define
+class Journal:
+    """The run's story so far. All processes keep one, with equal numbers; only the first has a log and a voice."""
+
+    screen: Screen
+    log: MetricsLog | None
+    history: list[Record]  # one record an epoch
+    totals: Totals  # of the epoch so far
+    batch_size: int
+    steps_per_epoch: int
+    log_every: int
+    max_skipped: int
+    skipped: int = 0  # updates in a row that were skipped
+    told: set[str] = attrs.field(factory=set)  # names of unreadable images
+    _latest: Record = attrs.field(factory=dict)  # the last logged step's numbers
+    _clock: float = attrs.field(factory=time.monotonic)
+    _unlogged: tuple[int, float] = (0, 0.0)  # steps and seconds since the last logged step
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """Note a step's numbers. Raises FloatingPointError at the `max_skipped`th skipped update in a row."""
+        self.skipped = int(values["skipped"])
+        self._tick()
+        self._unlogged = (self._unlogged[0] + 1, self._unlogged[1])
+        self.totals.add(values, self.batch_size)
+        if step % self.log_every == 0 or not self._latest:
+            self._log_step(step, values)
+        self.screen.step(step, self._latest)
+        if self.skipped:
+            self._skipped(step, values)
+
+    def epoch(self, step: int, evaluations: dict[str, float], seconds: float) -> None:
+        """Note the end of an epoch: means over its steps, and what the evaluations gave in so many seconds."""
+        totals, means = self.totals, self.totals.means()
+        record = {"kind": "epoch", "step": step, "epoch": step // self.steps_per_epoch}
+        record |= {f"train_{name}": value for name, value in means.items() if name not in ("lr", "stop", "skipped")}
+        record |= evaluations
+        record |= {"lr": totals.lr, "images": totals.images, "seconds": totals.seconds}
+        record |= {"images_per_second": totals.images / totals.seconds if totals.seconds else None}
+        record |= {"evaluation_seconds": seconds}
+        self._write(record)
+        self.history.append(record)
+        self.screen.epoch(record)
+        self.totals = Totals()
+        self._clock = time.monotonic()
+
+    def knows_epoch(self, step: int) -> bool:
+        """Whether the epoch that ended at this step was noted, before an interruption."""
+        return any(record["step"] == step for record in self.history)
+
+    def unreadable(self, names: Mapping[str, str]) -> None:
+        """Say which images could not be read, each once."""
+        for name in sorted(names.keys() - self.told):
+            self.screen.say(f"unreadable, left out: {name} ({names[name]})")
+        self.told |= names.keys()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self.totals.seconds += now - self._clock
+        self._unlogged = (self._unlogged[0], self._unlogged[1] + now - self._clock)
+        self._clock = now
+
+    def _log_step(self, step: int, values: dict[str, float]) -> None:
+        steps, seconds = self._unlogged
+        rate = steps * self.batch_size / seconds if seconds else None
+        numbers = {name: value for name, value in values.items() if name != "stop"} | {"skipped": self.skipped}
+        self._latest = {"epoch": step / self.steps_per_epoch, **numbers, "images_per_second": rate}
+        self._unlogged = (0, 0.0)
+        if step % self.log_every == 0:
+            self._write({"kind": "step", "step": step, **self._latest})
+
+    def _skipped(self, step: int, values: dict[str, float]) -> None:
+        what = f"step {step}: loss {values['loss']:g}, gradient norm {values['grad_norm']:g}; update skipped"
+        self.screen.say(f"{what} ({self.skipped} of at most {self.max_skipped} in a row)")
+        if self.skipped >= self.max_skipped:
+            raise FloatingPointError(
+                f"stopped at step {step}: loss {values['loss']:g}, gradient norm {values['grad_norm']:g}, "
+                f"{self.skipped} skipped updates in a row. A lower learning rate, a longer warm-up or clip_norm may "
+                "help. The checkpoints are from before and whole"
+            )
+
+    def _write(self, record: Record) -> None:
+        if self.log:
+            self.log.write(record)
+
+
+def gather_unreadable(loaders: Iterable[Any], world_size: int) -> dict[str, str]:
+    """{name: reason} of the images that any process could not read."""
+    mine = {name: str(why) for loader in loaders for name, why in getattr(loader, "skipped", {}).items()}
+    if world_size == 1:
+        return mine
+    every: list[Any] = [None] * world_size
+    dist.all_gather_object(every, mine)
+    return {name: why for names in every for name, why in names.items()}

@@ -1,0 +1,173 @@
+"""The training loop: step, log, save, evaluate; it goes on where the newest checkpoint in `out` stopped."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from blocks import random, tree
+from blocks.optim.optimizer import Optimizer
+from blocks.train import checkpoint
+from blocks.train.distributed import Processes
+from blocks.train.evaluate import evaluate as accuracy
+from blocks.train.interrupt import interrupts
+from blocks.train.journal import Journal, gather_unreadable
+from blocks.train.metrics_log import MetricsLog, Record
+from blocks.train.progress import Screen, summary
+from blocks.train.readings import Readings, Totals
+from blocks.train.resume import agree, check_same_run, facts, newest
+from blocks.train.state import State
+from blocks.train.step import init_state, make_step
+
+Evaluation = Callable[[tree.Tree], Mapping[str, float]]
+
+
+@attrs.frozen(eq=False)
+class Result:
+    """Where a run stands: its state, one record an epoch, and whether it reached its last step."""
+
+    state: State
+    history: list[Record]
+    finished: bool
+
+
+def run(
+    objective: Any,
+    optimizer: Optimizer,
+    train_data: Any,
+    val_data: Any = None,
+    *,
+    epochs: int,
+    out: str | Path,
+    processes: Processes,
+    seed: int = 0,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    ema_decay: float | None = None,
+    precision: str = "float32",
+    evaluate: Evaluation | None = None,
+    checkpoint_every_steps: int | None = None,
+    keep: int = 2,
+    log_every: int = 20,
+    max_skipped: int = 5,
+    resume: bool = True,
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Train for `epochs` over `train_data.batches(start_step)`; checkpoints and metrics go to `out`.
+
+    `evaluate(params)` is called after every epoch for the params and their average; by default it is the accuracy of
+    `objective.model` on `val_data`. `settings`, JSON-able, are kept in the checkpoint and compared on resume.
+    SIGTERM and Ctrl-C end the run between two steps, with a checkpoint.
+    Raises ValueError for settings that cannot be and for checkpoints of another run, FloatingPointError after
+    `max_skipped` skipped updates in a row.
+    """
+    # the run
+    steps, world_size, first = train_data.steps_per_epoch, processes.world_size, processes.is_main
+    _check(epochs=epochs, log_every=log_every, max_skipped=max_skipped, checkpoint_every_steps=checkpoint_every_steps)
+    evaluate = evaluate or _accuracy(objective, val_data, processes, precision)
+    about = {"facts": facts(train_data, seed), "settings": dict(settings or {})}
+    train_step = make_step(
+        objective,
+        optimizer,
+        accumulate=accumulate,
+        clip_norm=clip_norm,
+        ema_decay=ema_decay,
+        precision=precision,
+        donate=True,
+    )
+
+    with ExitStack() as stack:
+        # its state: new, or the newest checkpoint's
+        screen = stack.enter_context(Screen(steps_per_epoch=steps, epochs=epochs, quiet=not first))
+        state = init_state(objective, optimizer, random.key(seed, processes.device), ema=ema_decay is not None)
+        saved = newest(out, world_size)
+        state, totals = _begin(saved, state, about, screen, resume=resume)
+        step, last = int(state.step), epochs * steps
+        log = stack.enter_context(MetricsLog(out, step, screen.say)) if first else None
+        history = agree([r for r in log.records if r["kind"] == "epoch"] if log else None, world_size)
+        journal = Journal(screen, log, history, totals, train_data.batch_size, steps, log_every, max_skipped)
+        screen.begin(step)
+
+        # the loop
+        interrupt = stack.enter_context(interrupts())
+        readings, stop = Readings(processes.device, world_size), False
+        if step >= last:
+            screen.say(f"this run is finished: it has all its {last} steps")
+        batches = stack.enter_context(closing(train_data.batches(start_step=step)))
+        while True:
+            if step and step % steps == 0 and not stop and not journal.knows_epoch(step):
+                journal.epoch(step, *_evaluate(evaluate, state))
+                journal.unreadable(gather_unreadable((train_data, val_data), world_size))
+            if step >= last or stop:
+                break
+
+            state, metrics = train_step(state, next(batches))
+            step += 1
+            readings.put(step, metrics, stop=bool(interrupt))
+            due = step % steps == 0 or bool(checkpoint_every_steps and step % checkpoint_every_steps == 0)
+            stop = _read(readings, journal, all=due)
+
+            if (due or stop) and (journal.skipped == 0 or step == last):  # never keep the start of a broken stretch
+                saved = checkpoint.path(out, step)
+                if first:
+                    checkpoint.save(out, state, step, {**about, "totals": attrs.asdict(journal.totals)}, keep=keep)
+
+        # the end
+        if step >= last:
+            screen.table(summary(history, parameters=tree.count(state.params), checkpoint=str(saved)))
+        else:
+            screen.say(f"stopped after step {step} of {last}; the same command goes on from {saved}")
+        return Result(state, history, step >= last)
+
+
+def _check(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} {value} is not a count; use 1 or more")
+
+
+def _accuracy(objective: Any, val_data: Any, processes: Processes, precision: str) -> Evaluation | None:
+    """The evaluation of an objective with a model that classifies; None without data."""
+    if val_data is None:
+        return None
+    if not hasattr(objective, "model"):
+        raise ValueError(f"{type(objective).__name__} has no `model` to evaluate on val_data; give evaluate=...")
+    return lambda params: accuracy(objective.model, params, val_data, processes, precision=precision)
+
+
+def _begin(
+    saved: Path | None, state: State, about: Mapping[str, Any], screen: Screen, *, resume: bool
+) -> tuple[State, Totals]:
+    """(state, sums of the epoch so far): as given, or the checkpoint's. Raises ValueError if that is of another run."""
+    if saved is None:
+        return state, Totals()
+    if not resume:
+        raise ValueError(f"{saved} is there already; go on from it with resume=True, or give another output folder")
+    leaves, found = checkpoint.read(saved)
+    for difference in check_same_run(found, about, saved):
+        screen.say(f"resuming with another setting: {difference}")
+    state = checkpoint.fit(leaves, state, saved)
+    screen.say(f"going on from {saved}")
+    return state, Totals(**found["totals"])
+
+
+def _evaluate(evaluate: Evaluation | None, state: State) -> tuple[dict[str, float], float]:
+    """({"val_top1", ..., "ema_top1", ...}, seconds) of the params and of their average, where there is one."""
+    began, found = time.monotonic(), {}
+    if evaluate:
+        found = {f"val_{name}": value for name, value in evaluate(state.params).items()}
+        if tree.flatten(state.ema):
+            found |= {f"ema_{name}": value for name, value in evaluate(state.ema).items()}
+    return found, time.monotonic() - began
+
+
+def _read(readings: Readings, journal: Journal, *, all: bool) -> bool:
+    """Note what has arrived; whether a process wishes to stop. Then everything is read, as with `all`."""
+    stop = False
+    for step, values in readings.take(all=all):
+        journal.step(step, values)
+        stop = stop or bool(values["stop"])
+    return stop and (all or _read(readings, journal, all=True) or True)

@@ -1,0 +1,69 @@
+"""Metrics on their way from the device to the host, and their means over an epoch."""
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+LAG = 8  # steps that a GPU may be ahead of what the host has read
+
+
+class Readings:
+    """Each step's metrics, read `lag` steps later, so that the host never waits for the step it just started.
+
+    With every step travels the wish to stop, from any process to all, so that all stop after the same step.
+    """
+
+    def __init__(self, device: torch.device, world_size: int, *, lag: int | None = None) -> None:
+        self._device, self._world_size = device, world_size
+        self._lag = lag if lag is not None else LAG if device.type == "cuda" else 0
+        self._waiting: deque[tuple[int, list[str], Tensor, Any]] = deque()
+
+    def put(self, step: int, metrics: dict[str, Tensor], *, stop: bool) -> None:
+        """Send a step's metrics (0-dim tensors) and this process's wish on their way."""
+        wish = torch.tensor(float(stop), dtype=torch.float64, device=self._device)
+        if self._world_size > 1:
+            dist.all_reduce(wish, op=dist.ReduceOp.MAX)
+        row = [value.detach().to(self._device, torch.float64) for value in metrics.values()]
+        values = torch.stack([wish, *row]).to("cpu", non_blocking=True)
+        done = torch.cuda.Event() if self._device.type == "cuda" else None
+        if done:
+            done.record()
+        self._waiting.append((step, ["stop", *metrics], values, done))
+
+    def take(self, *, all: bool = False) -> Iterator[tuple[int, dict[str, float]]]:
+        """(step, {"stop", metrics...}) of the steps that are `lag` back, oldest first; of every step with `all`."""
+        while len(self._waiting) > (0 if all else self._lag):
+            step, names, values, done = self._waiting.popleft()
+            if done:
+                done.synchronize()
+            yield step, dict(zip(names, values.tolist(), strict=True))
+
+
+@attrs.define
+class Totals:
+    """Sums over the epoch so far; plain numbers, so that a checkpoint can hold them."""
+
+    steps: int = 0  # applied ones: a skipped step has no finite loss
+    images: int = 0
+    seconds: float = 0.0
+    lr: float | None = None  # the last step's
+    sums: dict[str, float] = attrs.field(factory=dict)
+
+    def add(self, values: dict[str, float], images: int) -> None:
+        """One more step."""
+        self.images += images
+        self.lr = values.get("lr")
+        if all(map(math.isfinite, values.values())):
+            self.steps += 1
+            for name, value in values.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        """Mean over the applied steps, {} if there were none."""
+        return {name: value / self.steps for name, value in self.sums.items()} if self.steps else {}

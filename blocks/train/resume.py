@@ -1,0 +1,59 @@
+"""Going on from a checkpoint: which one, whether it is of this very run, and what may differ."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from blocks.train import checkpoint
+
+# settings that leave the sequence of batches and updates as it is, or change rounding only
+HARMLESS = frozenset({"out", "data", "val", "workers", "num_workers", "precision", "accumulate", "log_every", "keep"})
+
+
+def agree(value: Any, world_size: int) -> Any:
+    """The first process's value, on all processes."""
+    box = [value]
+    if world_size > 1:
+        dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def newest(folder: str | Path, world_size: int) -> Path | None:
+    """The first process's newest checkpoint. Raises FileNotFoundError on a process that cannot see it."""
+    path = agree(checkpoint.latest(folder), world_size)
+    if path is not None and not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is on the first process's machine only; `out` must be one that all machines see"
+        )
+    return path
+
+
+def facts(train_data: Any, seed: int) -> dict[str, Any]:
+    """What the sequence of batches follows from."""
+    known = {"seed": seed, "batch_size": train_data.batch_size, "steps_per_epoch": train_data.steps_per_epoch}
+    return known | {name: getattr(train_data, name) for name in ("num_samples",) if hasattr(train_data, name)}
+
+
+def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], path: str | Path) -> list[str]:
+    """Compare {"facts": {...}, "settings": {...}} of a checkpoint with this run's; returns the harmless differences.
+
+    Raises ValueError that lists every other one. A setting that only one of them knows is not compared.
+    """
+    now = json.loads(json.dumps(now, default=str))  # tuples become lists, as in the file
+    facts = _differences(saved["facts"], now["facts"])
+    settings = _differences(saved["settings"], now["settings"])
+    harmful = facts | {name: line for name, line in settings.items() if name not in HARMLESS}
+    if harmful:
+        raise ValueError(
+            f"{path} is from another run: {'; '.join(harmful.values())}. "
+            "Give the values it was started with, or another output folder"
+        )
+    return [line for name, line in settings.items() if name in HARMLESS]
+
+
+def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    both = [name for name in saved if name in now and saved[name] != now[name]]
+    return {name: f"{name} was {saved[name]}, is {now[name]}" for name in both}

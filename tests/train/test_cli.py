@@ -1,0 +1,198 @@
+"""The command line of a recipe. Most tests run in this process; two real programs show what a person sees."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import attrs
+import pytest
+
+from blocks.train import errors
+from blocks.train.cli import cli
+
+SCRIPT = Path(__file__).name
+
+
+@attrs.frozen
+class Recipe:
+    """Some fields."""
+
+    data: str = "digits"  # training shards: 50 % of them
+    epochs: int = attrs.field(default=300)
+    batch_size: int = 1024  # global: over all processes
+    lr: float = 5e-4  # per 512 images
+    size: Literal["small", "base"] = "small"
+    clip: float | None = None
+    betas: tuple[float, float] = (
+        0.9,
+        0.999,
+    )  # of Adam
+    crops: tuple[int, ...] = (2,)
+    ema: bool = True  # keep an average
+
+    @epochs.validator
+    def _positive(self, _, value):
+        if value < 1:
+            raise ValueError(f"epochs {value} is no number of epochs; use 1 or more")
+
+
+PRESETS = {"data": {"digits": {"epochs": 30, "lr": 8e-3}}}
+
+
+@pytest.fixture(autouse=True)
+def _own_hook(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
+
+
+def complaint(capsys, *argv):
+    """The one line that a mistake gives."""
+    with pytest.raises(SystemExit) as stop:
+        cli(Recipe, argv)
+    text = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert text.count("\n") == 1
+    return text.strip()
+
+
+def test_no_flag_gives_the_defaults():
+    assert cli(Recipe, []) == Recipe()
+
+
+def test_every_type_of_field_is_read():
+    line = "--data x --epochs 5 --lr 1e-3 --size base --clip 0.5 --betas 0.8 0.9 --crops 2,6,8 --no-ema --batch_size=8"
+    wanted = Recipe("x", 5, 8, 1e-3, "base", 0.5, (0.8, 0.9), (2, 6, 8), False)
+    assert cli(Recipe, line.split()) == wanted
+
+
+@pytest.mark.parametrize("argv", [["--batch-size", "64"], ["--batch_size", "64"], ["--batch-size=64"]])
+def test_a_flag_is_written_with_hyphen_or_underscore(argv):
+    assert cli(Recipe, argv).batch_size == 64
+
+
+@pytest.mark.parametrize(("argv", "value"), [("--ema", True), ("--ema true", True), ("--ema false", False)])
+def test_a_bool_may_carry_its_value(argv, value):
+    assert cli(Recipe, argv.split()).ema is value
+
+
+def test_none_is_the_absence_of_an_optional_value():
+    assert cli(Recipe, ["--clip", "none"]).clip is None
+
+
+def test_a_preset_replaces_defaults_but_not_what_is_given():
+    assert cli(Recipe, ["--lr", "1"], presets=PRESETS) == Recipe(epochs=30, lr=1.0)
+    assert cli(Recipe, ["--data", "x"], presets=PRESETS) == Recipe(data="x")
+
+
+def test_an_unknown_flag_is_one_line_with_a_suggestion(capsys):
+    assert complaint(capsys, "--epoch", "3") == (
+        f"{SCRIPT}: unknown flag --epoch; did you mean --epochs? (--help lists all)"
+    )
+
+
+def test_a_bad_value_is_one_line_with_flag_and_value(capsys):
+    assert "--epochs takes int, not 'ten'" in complaint(capsys, "--epochs", "ten")
+    assert "--size takes small|base, not 'huge'" in complaint(capsys, "--size", "huge")
+    assert "--betas takes float float, not '0.9'" in complaint(capsys, "--betas", "0.9")
+    assert "--ema takes true|false, not 'maybe'" in complaint(capsys, "--ema", "maybe")
+    assert "--lr expects one argument" in complaint(capsys, "--lr")
+    assert "unexpected argument 'x'" in complaint(capsys, "x")
+
+
+def test_a_recipes_own_check_is_one_line(capsys):
+    assert "epochs 0 is no number of epochs" in complaint(capsys, "--epochs", "0")
+
+
+def test_the_help_has_each_fields_comment_and_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli(Recipe, ["--help"], presets=PRESETS)
+    text = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0
+    assert "training shards: 50 % of them (default: digits)" in text
+    assert "global: over all processes (default: 1024)" in text
+    assert "of Adam (default: 0.9 0.999)" in text
+    assert "--epochs int (default: 300; 30 with --data digits)" in text
+
+
+def test_a_field_without_default_must_be_given(capsys):
+    @attrs.frozen
+    class Needy:  # no comments: its fields have no help
+        data: str
+
+    with pytest.raises(SystemExit):
+        cli(Needy, [])
+    assert "--data must be given" in capsys.readouterr().err
+
+
+def test_under_torchrun_every_process_leaves_the_line_for_the_report_and_the_first_prints_it(
+    monkeypatch, tmp_path, capsys
+):
+    place = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(place))
+    monkeypatch.setenv("RANK", "1")
+    errors.tell("x.py: error: no")
+    assert capsys.readouterr().err == ""
+    assert '"py_callstack": "x.py: error: no"' in place.read_text()
+    monkeypatch.setenv("RANK", "0")
+    errors.tell("x.py: error: no")
+    assert capsys.readouterr().err == "x.py: error: no\n"
+
+
+PROGRAM = """
+import attrs
+from blocks.train.cli import cli
+
+@attrs.frozen
+class Recipe:
+    wrong: str = "value"
+
+def main(r):
+    import blocks.random
+    if r.wrong == "value":
+        blocks.random.key(-1)  # the package refuses
+    if r.wrong == "own":
+        raise ValueError("own is wrong; use right")
+    int("not a number")  # nobody's refusal: a mistake in the program
+
+main(cli(Recipe))
+"""
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipes") / "program.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+def told(program, capsys, *argv):
+    """What the program leaves on stderr when an error ends it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(program), *argv])
+        patch.setattr(sys, "excepthook", sys.__excepthook__)
+        try:
+            runpy.run_path(str(program), run_name="__main__")
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+    return capsys.readouterr().err
+
+
+def test_what_is_refused_on_purpose_is_one_line(program, capsys):
+    assert told(program, capsys) == "program.py: error: seed -1 is out of range; use 0 to 2**64 - 1\n"
+    assert told(program, capsys, "--wrong", "own") == "program.py: error: own is wrong; use right\n"
+
+
+def test_what_breaks_is_a_traceback(program, capsys):
+    assert told(program, capsys, "--wrong", "x").startswith("Traceback")
+    assert told(program, capsys, "--traceback").startswith("Traceback")
+
+
+def test_a_refusal_ends_a_real_program_with_one_line_and_code_1(program):
+    root = str(Path(__file__).parents[2])
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "TORCHELASTIC_ERROR_FILE")}
+    command = [sys.executable, str(program), "--wrong", "own"]
+    run = subprocess.run(command, env=environment | {"PYTHONPATH": root}, stderr=subprocess.PIPE, text=True)
+    assert (run.stderr, run.returncode) == ("program.py: error: own is wrong; use right\n", 1)

@@ -1,0 +1,194 @@
+"""The loop in one process: what it tells, when it stops, and that it goes on exactly."""
+
+import json
+import math
+import os
+import signal
+import sys
+
+import pytest
+import torch
+
+from blocks import tree
+from blocks.train import checkpoint
+from blocks.train.metrics_log import read
+from tests.train.tiny import IMAGES, Classifier, Remembering, TrainData, ValData, numbers, train
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_tensorboard():
+    """It takes seconds to import and has its own test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The uninterrupted run's result."""
+    return train(tmp_path_factory.mktemp("straight"), val_data=ValData())
+
+
+def assert_same(a, b):
+    a, b = tree.flatten(a), tree.flatten(b)
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+def ask_to_stop(at, number=signal.SIGTERM):
+    """Images of step `at` come with a signal to this process."""
+
+    def poison(step, images):
+        if step == at:
+            os.kill(os.getpid(), number)
+        return images
+
+    return TrainData(poison=poison)
+
+
+def spoilt(*steps):
+    """The images of some steps are NaN."""
+    return TrainData(poison=lambda step, images: images * (math.nan if step in steps else 1.0))
+
+
+def test_a_run_counts_logs_and_evaluates_every_epoch(tmp_path):
+    result = train(tmp_path, val_data=ValData())
+    assert result.finished
+    assert int(result.state.step) == 12
+    assert int(result.state.memory["seen"]) == 12
+    records = read(tmp_path / "metrics.jsonl")
+    assert [r["step"] for r in records if r["kind"] == "step"] == list(range(1, 13))
+    epochs = [r for r in records if r["kind"] == "epoch"]
+    assert epochs == result.history
+    assert [(r["epoch"], r["step"], r["images"]) for r in epochs] == [(e, 3 * e, IMAGES) for e in (1, 2, 3, 4)]
+    mean = sum(r["loss"] for r in records if r["kind"] == "step" and r["step"] > 9) / 3
+    assert epochs[-1]["train_loss"] == pytest.approx(mean, rel=1e-12)
+    assert epochs[-1]["val_images"] == 10
+    assert epochs[-1]["val_loss"] != epochs[-1]["ema_loss"]
+
+
+def test_a_run_ends_its_data_stream_and_gives_the_signal_handlers_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    data = TrainData()
+    train(tmp_path, epochs=1, train_data=data)
+    assert data.closed
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("at", [4, 5], ids=["in mid-epoch", "at an epoch's end"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_state(tmp_path, capsys, straight, at, number):
+    result = train(tmp_path, train_data=ask_to_stop(at, number), val_data=ValData())
+    assert not result.finished
+    assert checkpoint.latest(tmp_path).name == f"step-{at + 1:08d}.pt"
+    assert f"stopped after step {at + 1} of 12" in capsys.readouterr().out
+    resumed = train(tmp_path, val_data=ValData())
+    assert_same(resumed.state, straight.state)
+    assert numbers(resumed.history) == numbers(straight.history)
+    steps = [r["step"] for r in read(tmp_path / "metrics.jsonl") if r["kind"] == "step"]
+    assert steps == list(range(1, 13))
+
+
+def test_a_finished_run_says_so_and_shows_its_table_again(tmp_path, capsys, straight):
+    train(tmp_path, val_data=ValData())
+    capsys.readouterr()
+    again = train(tmp_path, val_data=ValData())
+    text = capsys.readouterr().out
+    assert again.finished
+    assert_same(again.state, straight.state)
+    assert "finished" in text
+    assert "best" in text
+    assert "step-00000012.pt" in text
+    assert "epoch   1" not in text
+
+
+def test_without_a_terminal_there_is_one_line_an_epoch_and_a_table(tmp_path, capsys):
+    train(tmp_path, val_data=ValData())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:9] for line in lines if line.startswith("epoch")] == [f"epoch   {e}" for e in (1, 2, 3, 4)]
+    assert "val top-1" in lines[1]
+    assert "EMA top-1" in lines[1]
+    assert len(lines) < 20
+
+
+def test_a_loss_that_is_not_finite_is_told_and_the_run_goes_on(tmp_path, capsys):
+    result = train(tmp_path, train_data=spoilt(4), val_data=ValData())
+    assert "step 5: loss nan" in capsys.readouterr().out
+    assert result.finished
+    assert int(result.state.memory["seen"]) == 11
+    assert all(t.isfinite().all() for t in tree.flatten(result.state.params).values())
+    assert math.isfinite(result.history[1]["train_loss"])
+    json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[5], parse_constant=pytest.fail)  # no bare NaN
+
+
+def test_too_many_losses_that_are_not_finite_stop_the_run_and_no_checkpoint_of_them_is_kept(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"stopped at step 7: loss nan.* 3 skipped updates in a row"):
+        train(tmp_path, train_data=spoilt(*range(4, 12)), max_skipped=3, checkpoint_every_steps=1)
+    assert list(checkpoint.steps(tmp_path)) == [3, 4]
+
+
+def test_an_asked_stop_keeps_no_checkpoint_of_a_broken_stretch(tmp_path):
+    data = ask_to_stop(4)
+    poison = data.poison
+    data.poison = lambda step, images: poison(step, images) * (math.nan if step == 4 else 1.0)
+    train(tmp_path, train_data=data)
+    assert list(checkpoint.steps(tmp_path)) == [3]
+
+
+def test_checkpoints_come_every_epoch_and_every_n_steps(tmp_path):
+    train(tmp_path, epochs=2, checkpoint_every_steps=2, keep=9)
+    assert list(checkpoint.steps(tmp_path)) == [2, 3, 4, 6]
+
+
+def test_another_batch_size_seed_or_setting_is_refused_with_both_values(tmp_path):
+    train(tmp_path, epochs=1, settings={"lr": 0.1, "workers": 2, "scale": (0.1, 1.0)})
+    other = TrainData(batch_size=4)
+    with pytest.raises(
+        ValueError, match=r"another run: seed was 3, is 4; batch_size was 8, is 4; .*; lr was 0.1, is 0.2\. "
+    ):
+        train(tmp_path, epochs=1, train_data=other, seed=4, settings={"lr": 0.2, "scale": (0.1, 1.0)})
+    with pytest.raises(ValueError, match=r"steps_per_epoch was 3, is 6"):
+        train(tmp_path, epochs=1, train_data=TrainData(num_samples=2 * IMAGES))
+
+
+def test_another_place_and_number_of_workers_is_told_and_allowed(tmp_path, capsys):
+    train(tmp_path, epochs=1, settings={"workers": 2, "scale": (0.1, 1.0)})
+    train(tmp_path, epochs=1, settings={"workers": 8, "scale": (0.1, 1.0)})
+    assert "workers was 2, is 8" in capsys.readouterr().out
+
+
+def test_another_models_checkpoint_is_refused(tmp_path):
+    train(tmp_path, epochs=1)
+    with pytest.raises(ValueError, match=r"another model.*weight \[6, 48\] in the file, \[7, 48\] here"):
+        train(tmp_path, epochs=1, objective=Remembering(Classifier(7)))
+
+
+def test_a_run_without_resume_does_not_mix_with_another(tmp_path):
+    train(tmp_path, epochs=1)
+    with pytest.raises(ValueError, match="is there already"):
+        train(tmp_path, epochs=1, resume=False)
+
+
+def test_unreadable_images_are_named_once(tmp_path, capsys):
+    data = TrainData()
+    data.skipped["shard-3.tar: cat.jpg"] = "truncated"
+    train(tmp_path, epochs=2, train_data=data)
+    assert capsys.readouterr().out.count("shard-3.tar: cat.jpg (truncated)") == 1
+
+
+def test_an_own_evaluation_takes_the_place_of_the_accuracy(tmp_path):
+    result = train(tmp_path, epochs=1, evaluate=lambda params: {"norm": float(params["head"]["weight"].norm())})
+    assert result.history[0].keys() >= {"val_norm", "ema_norm"}
+
+
+def test_an_objective_without_a_model_needs_an_own_evaluation(tmp_path):
+    class Bare:
+        pass
+
+    with pytest.raises(ValueError, match=r"Bare has no `model`.*evaluate="):
+        train(tmp_path, objective=Bare(), val_data=ValData())
+
+
+def test_counts_below_one_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="log_every 0"):
+        train(tmp_path, log_every=0)

@@ -1,0 +1,91 @@
+"""Contract 5: a run can stop anywhere, by a real kill -9 too, and goes on to the very state it would have had."""
+
+import sys
+
+import pytest
+import torch
+
+from blocks import tree
+from blocks.train import checkpoint
+from blocks.train.metrics_log import read
+from tests.train import programs
+from tests.train.tiny import ValData, numbers, train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_tensorboard():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The final state of the uninterrupted run."""
+    return train(tmp_path_factory.mktemp("straight"), val_data=ValData())
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """{program: folder} of runs that were killed; all at once, to save time."""
+    names = ("killed_in_mid_epoch", "killed_before_the_rename", "killed_while_writing")
+    folders = {name: tmp_path_factory.mktemp(name) for name in names}
+    codes = programs.wait(*(programs.start(getattr(programs, name), folder) for name, folder in folders.items()))
+    assert codes == [-9, -9, -9]
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("killed_in_mid_epoch", {"step-00000003.pt", "step-00000004.pt"}),
+        ("killed_before_the_rename", {"step-00000003.pt", "step-00000004.pt", "step-00000006.tmp"}),
+        ("killed_while_writing", {"step-00000003.pt", "step-00000004.pt", "step-00000006.tmp"}),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_state_of_the_uninterrupted_one(killed, straight, name, left):
+    folder = killed[name]
+    assert {p.name for p in folder.glob("step-*")} == left
+    result = train(folder, val_data=ValData())
+    found, wanted = tree.flatten(result.state), tree.flatten(straight.state)
+    assert found.keys() == wanted.keys()
+    assert [n for n in wanted if not torch.equal(found[n], wanted[n])] == []
+    assert {p.name for p in folder.glob("step-*")} == {"step-00000009.pt", "step-00000012.pt"}
+    records = read(folder / "metrics.jsonl")
+    assert [r["step"] for r in records if r["kind"] == "step"] == list(range(1, 13))
+    assert [r["epoch"] for r in records if r["kind"] == "epoch"] == [1, 2, 3, 4]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """(folder, what each of two processes found)."""
+    folder = tmp_path_factory.mktemp("two")
+    assert programs.wait(*(programs.start(programs.one_of_two, rank, folder) for rank in (0, 1))) == [0, 0]
+    return folder, [torch.load(folder / f"found-{rank}.pt") for rank in (0, 1)]
+
+
+def test_processes_stop_together_when_one_is_asked_and_another_number_of_them_goes_on(two, straight):
+    folder, found = two
+    assert [f["finished"] for f in found] == [False, False]
+    assert [int(f["step"]) for f in found] == [5, 5]
+    assert numbers(found[0]["history"]) == numbers(found[1]["history"])
+    assert checkpoint.latest(folder / "run").name == "step-00000005.pt"
+    result = train(folder / "run", val_data=ValData())
+    for name, wanted in tree.flatten(straight.state).items():
+        # two processes sum in another order: rounding, amplified by Adam
+        torch.testing.assert_close(tree.flatten(result.state)[name], wanted, rtol=1e-4, atol=1e-5)
+    for mine, wanted in zip(result.history, straight.history, strict=True):
+        assert mine["train_loss"] == pytest.approx(wanted["train_loss"], rel=1e-5)
+        assert mine["val_images"] == wanted["val_images"] == 10
+
+
+@pytest.mark.parametrize("shares", ["all_to_one", "uneven"])
+def test_evaluation_over_two_processes_counts_every_image_once(two, shares):
+    """Also where a process has fewer batches than the other, or none."""
+    _, found = two
+    assert found[0][shares] == found[1][shares]
+    together, alone = found[0][shares], found[0]["alone"]
+    assert together["images"] == alone["images"] == 10
+    assert (together["top1"], together["top5"]) == (alone["top1"], alone["top5"])
+    assert together["loss"] == pytest.approx(alone["loss"], rel=1e-6)
+    assert (together["unreadable"], alone["unreadable"]) == (2, 0)
