@@ -34,6 +34,11 @@ class Index:
     def __len__(self) -> int:
         return len(self.label)
 
+    @property
+    def num_classes(self) -> int:
+        """As many as the shards' index.json names; without one, the largest label plus 1."""
+        return len(self.classes) if self.classes else int(self.label.max()) + 1
+
     def __repr__(self) -> str:
         return f"Index({len(self)} samples in {len(self.names)} shards)"
 

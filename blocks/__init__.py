@@ -1,0 +1,84 @@
+"""Small stateless blocks that compose into vision transformers, and training as a pure function."""
+
+from blocks.block import Block
+from blocks.interop.module import to_module
+from blocks.interop.timm import from_timm, to_timm
+from blocks.layers.attention import Attention
+from blocks.layers.drop import Dropout, DropPath
+from blocks.layers.encoder import EncoderLayer
+from blocks.layers.gpsa import GPSA
+from blocks.layers.heads import LinearHead, ProjectionMlp, TanhMlpHead
+from blocks.layers.linear import Linear
+from blocks.layers.mlp import Mlp
+from blocks.layers.norm import LayerNorm
+from blocks.layers.patch_embed import PatchEmbed
+from blocks.layers.pool import MeanPool, TokenPool
+from blocks.layers.position import PositionEmbedding
+from blocks.layers.scale import LayerScale
+from blocks.layers.token import ClassToken
+from blocks.random import key
+from blocks.trunks.convit import ConViT, convit
+from blocks.trunks.convit_variants import (
+    convit_base,
+    convit_base_plus,
+    convit_small,
+    convit_small_plus,
+    convit_tiny,
+    convit_tiny_plus,
+)
+from blocks.trunks.model import Model
+from blocks.trunks.vit import ViT, vit
+from blocks.trunks.vit_variants import (
+    deit_base,
+    deit_small,
+    deit_tiny,
+    vit_base,
+    vit_huge,
+    vit_large,
+    vit_small,
+    vit_tiny,
+)
+
+__all__ = [
+    "GPSA",
+    "Attention",
+    "Block",
+    "ClassToken",
+    "ConViT",
+    "DropPath",
+    "Dropout",
+    "EncoderLayer",
+    "LayerNorm",
+    "LayerScale",
+    "Linear",
+    "LinearHead",
+    "MeanPool",
+    "Mlp",
+    "Model",
+    "PatchEmbed",
+    "PositionEmbedding",
+    "ProjectionMlp",
+    "TanhMlpHead",
+    "TokenPool",
+    "ViT",
+    "convit",
+    "convit_base",
+    "convit_base_plus",
+    "convit_small",
+    "convit_small_plus",
+    "convit_tiny",
+    "convit_tiny_plus",
+    "deit_base",
+    "deit_small",
+    "deit_tiny",
+    "from_timm",
+    "key",
+    "to_module",
+    "to_timm",
+    "vit",
+    "vit_base",
+    "vit_huge",
+    "vit_large",
+    "vit_small",
+    "vit_tiny",
+]

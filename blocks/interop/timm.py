@@ -1,0 +1,52 @@
+"""timm's weights, both ways. The names are the same: this checks, it does not translate, and needs no timm."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from blocks import random, tree
+from blocks.block import Block, Params
+
+WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every name
+
+
+def from_timm(model: Block, state_dict: Mapping[str, Tensor]) -> Params:
+    """Params of `model` from a timm model's `state_dict()`, copied, in the types they have.
+
+    Raises one ValueError that names every missing, unexpected and mis-shaped entry.
+    """
+    leaves = {_unwrapped(name): tensor for name, tensor in state_dict.items()}
+    others = [name for name, value in leaves.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(f"{others} are no tensors; is this a whole checkpoint? Give the state_dict inside it")
+    return tree.clone(_fitted(model, leaves))
+
+
+def to_timm(model: Block, params: Params) -> dict[str, Tensor]:
+    """A `state_dict` for timm's model of the same shape, of params' own storage. Raises ValueError as `from_timm`."""
+    return tree.flatten(_fitted(model, tree.flatten(params)))
+
+
+def _fitted(model: Block, leaves: Mapping[str, Tensor]) -> Params:
+    template = model.init(random.key(0, device="meta"))  # shapes only
+    try:
+        return tree.like(template, leaves)
+    except ValueError as error:
+        raise ValueError(f"these weights are of another model:\n{error}{_hint(template, leaves)}") from None
+
+
+def _hint(template: Params, leaves: Mapping[str, Tensor]) -> str:
+    wanted, found = template.get("pos_embed"), leaves.get("pos_embed")
+    if wanted is None or found is None or wanted.shape == found.shape:
+        return ""
+    return (
+        "\n(a pos_embed of another length belongs to another grid: build the model with the img_size and patch_size it "
+        "was trained with; the model takes images of any size, and resizes pos_embed to their grid as it runs)"
+    )
+
+
+def _unwrapped(name: str) -> str:
+    for wrapper in WRAPPERS:
+        if name.startswith(wrapper):
+            return _unwrapped(name.removeprefix(wrapper))
+    return name

@@ -1,0 +1,55 @@
+"""Multi-head self-attention."""
+
+import attrs
+from torch import Tensor
+
+from blocks.block import Block, Params
+from blocks.layers.drop import dropout, is_rate
+from blocks.layers.linear import Linear
+from blocks.ops.attention import attention
+
+
+def check_heads(embed_dim: int, num_heads: int) -> None:
+    """Raises ValueError unless the heads share the width evenly."""
+    if num_heads < 1:
+        raise ValueError(f"num_heads {num_heads} is not a number of heads; use 1 or more")
+    if embed_dim % num_heads or embed_dim < 1:
+        below = embed_dim // num_heads * num_heads
+        near = f"{below} and {below + num_heads} are" if below > 0 else f"{num_heads} is"
+        raise ValueError(f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}; {near}")
+
+
+@attrs.frozen
+class Attention(Block):
+    """tokens [B, N, D] -> [B, N, D] (Vaswani et al. 2017, section 3.2). `grid` is what GPSA wants, and is not used."""
+
+    embed_dim: int
+    num_heads: int
+    qkv_bias: bool = True
+    qk_scale: float | None = None  # D/h to the power -1/2
+    attn_drop: float = attrs.field(default=0.0, validator=is_rate)
+    proj_drop: float = attrs.field(default=0.0, validator=is_rate)
+    qkv: Linear = attrs.field(init=False)
+    proj: Linear = attrs.field(init=False)
+
+    @qkv.default
+    def _qkv(self) -> Linear:
+        check_heads(self.embed_dim, self.num_heads)
+        return Linear(self.embed_dim, 3 * self.embed_dim, self.qkv_bias)
+
+    @proj.default
+    def _proj(self) -> Linear:
+        return Linear(self.embed_dim, self.embed_dim)
+
+    @property
+    def is_random(self) -> bool:
+        return self.attn_drop > 0 or self.proj_drop > 0
+
+    def __call__(
+        self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None, key: Tensor | None = None
+    ) -> Tensor:
+        qkv = self.qkv(params["qkv"], x).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, h, N, d] each
+        y = attention(q, k, v, scale=self.qk_scale, drop=self.attn_drop, key=key)
+        y = self.proj(params["proj"], y.transpose(1, 2).flatten(2))  # [B, N, D]
+        return dropout(y, self.proj_drop, key)

@@ -1,0 +1,80 @@
+"""The pre-norm encoder layer, and what a stack of them draws from one key."""
+
+from collections.abc import Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from blocks.block import Block, Params
+from blocks.layers.attention import Attention
+from blocks.layers.drop import drop_path_scales, is_rate
+from blocks.layers.gpsa import GPSA
+from blocks.layers.mlp import Mlp
+from blocks.random import fold_in, per_sample, split
+
+
+@attrs.frozen
+class EncoderLayer(Block):
+    """tokens [B, N, D] -> [B, N, D]: x + attn(norm1(x)), then x + mlp(norm2(x)) (Dosovitskiy et al. 2021, eq. 2 and 3).
+
+    `attn` and `mlp` say with `is_random` whether they drop anything; ls1 and ls2 scale the branches. `scales` [2, B] is
+    this layer's part of `drop_path_scales` where the trunk drew them for all layers; else the layer draws its own.
+    """
+
+    norm1: Block
+    attn: Attention | GPSA
+    norm2: Block
+    mlp: Mlp
+    drop_path: float = attrs.field(default=0.0, validator=is_rate)
+    ls1: Block | None = None
+    ls2: Block | None = None
+
+    @property
+    def has_dropout(self) -> bool:
+        return self.attn.is_random or self.mlp.is_random
+
+    @property
+    def is_random(self) -> bool:
+        return self.drop_path > 0 or self.has_dropout
+
+    def __call__(
+        self,
+        params: Params,
+        x: Tensor,
+        *,
+        grid: tuple[int, int] | None = None,
+        key: Tensor | None = None,
+        scales: Tensor | None = None,
+    ) -> Tensor:
+        attn_key, mlp_key, scales = self._draws(key, scales, x)
+        attn_scale, mlp_scale = (None, None) if scales is None else scales[..., None, None].unbind(0)  # [B, 1, 1]
+        y = self.attn(params["attn"], self.norm1(params["norm1"], x), grid=grid, key=attn_key)
+        y = y if self.ls1 is None else self.ls1(params["ls1"], y)
+        x = x + y if attn_scale is None else torch.addcmul(x, y, attn_scale)
+        y = self.mlp(params["mlp"], self.norm2(params["norm2"], x), key=mlp_key)
+        y = y if self.ls2 is None else self.ls2(params["ls2"], y)
+        return x + y if mlp_scale is None else torch.addcmul(x, y, mlp_scale)
+
+    def _draws(self, key: Tensor | None, scales: Tensor | None, x: Tensor):
+        if key is None:
+            return None, None, scales
+        if scales is None and self.drop_path:
+            scales = drop_path_scales(key, (self.drop_path,), x.shape[0], x.dtype)[0]
+        attn_key, mlp_key = split(per_sample(key, x.shape[0])).unbind(-2) if self.has_dropout else (None, None)
+        return attn_key, mlp_key, scales
+
+
+def layer_draws(layers: Sequence[EncoderLayer], key: Tensor | None, x: Tensor) -> list[dict[str, Tensor | None]]:
+    """The `key` and `scales` of each layer for a batch x [B, ...]: two draws in all, and none for what never drops."""
+    if key is None:
+        return [{}] * len(layers)
+    keys: Sequence[Tensor | None] = [None] * len(layers)
+    scales = keys
+    rates = tuple(layer.drop_path for layer in layers)
+    if any(rates):
+        scales = drop_path_scales(key, rates, x.shape[0], x.dtype).unbind(0)
+    if any(layer.has_dropout for layer in layers):
+        places = torch.arange(len(layers), device=key.device)
+        keys = fold_in(per_sample(key, x.shape[0])[:, None], places).unbind(1)  # [B, 2] each
+    return [{"key": k, "scales": s if rate else None} for k, s, rate in zip(keys, scales, rates, strict=True)]

@@ -1,0 +1,103 @@
+"""Gated positional self-attention, the layer that starts as a convolution."""
+
+import math
+from functools import partial
+
+import attrs
+import torch
+from torch import Tensor
+
+from blocks.block import Block, Params
+from blocks.layers.attention import check_heads
+from blocks.layers.drop import dropout, is_rate
+from blocks.layers.linear import Linear
+from blocks.ops.gpsa import gpsa, gpsa_dense, position_attention
+
+
+@attrs.frozen
+class GPSA(Block):
+    """tokens [B, P + H W, D] on a grid (H, W) -> [B, P + H W, D] (d'Ascoli et al. 2021, ConViT, eq. 6 to 8).
+
+    With a `locality_strength` s, heads start as the taps of a convolution: v is the identity, and head h attends by
+    position as softmax(-s |delta - target_h|^2). `None` starts them at random. The P tokens before the grid's (a class
+    token) see and are seen by content alone. Raises ValueError without a grid, or with fewer tokens than it has.
+    """
+
+    embed_dim: int
+    num_heads: int
+    qkv_bias: bool = False
+    qk_scale: float | None = None  # D/h to the power -1/2
+    attn_drop: float = attrs.field(default=0.0, validator=is_rate)
+    proj_drop: float = attrs.field(default=0.0, validator=is_rate)
+    locality_strength: float | None = 1.0
+    qk: Linear = attrs.field(init=False)
+    v: Linear = attrs.field(init=False)
+    proj: Linear = attrs.field(init=False)
+    pos_proj: Linear = attrs.field(init=False)
+
+    @qk.default
+    def _qk(self) -> Linear:
+        check_heads(self.embed_dim, self.num_heads)
+        return Linear(self.embed_dim, 2 * self.embed_dim, self.qkv_bias)
+
+    @v.default
+    def _v(self) -> Linear:
+        std = 0.02 if self.locality_strength is None else 0.0  # the identity takes its place: draw nothing
+        return Linear(self.embed_dim, self.embed_dim, self.qkv_bias, std)
+
+    @proj.default
+    def _proj(self) -> Linear:
+        return Linear(self.embed_dim, self.embed_dim)
+
+    @pos_proj.default
+    def _pos_proj(self) -> Linear:
+        return Linear(3, self.num_heads)
+
+    @property
+    def is_random(self) -> bool:
+        return self.attn_drop > 0 or self.proj_drop > 0
+
+    def init(self, key: Tensor) -> Params:
+        """qk, v, proj, pos_proj, and gating_param [h] of ones: a gate of .731 for position."""
+        params = Block.init(self, key)
+        params["gating_param"] = torch.ones(self.num_heads, device=key.device)
+        if self.locality_strength is not None:
+            params["v"]["weight"] = torch.eye(self.embed_dim, device=key.device)
+            params["pos_proj"]["weight"] = local_positions(self.num_heads, self.locality_strength).to(key.device)
+        return params
+
+    def __call__(
+        self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None, key: Tensor | None = None
+    ) -> Tensor:
+        height, width = checked_grid(grid, x.shape[1])
+        prefix = x.shape[1] - height * width
+        q, k = self.qk(params["qk"], x).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        v = self.v(params["v"], x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B, h, N, d]
+        rows, cols = position_attention(params["pos_proj"]["weight"], params["pos_proj"]["bias"], (height, width))
+        gate = params["gating_param"].sigmoid()
+        dense = key is not None and self.attn_drop > 0
+        attend = partial(gpsa_dense, drop=self.attn_drop, key=key) if dense else gpsa
+        y = attend(q, k, v, rows, cols, gate, scale=self.qk_scale, num_prefix_tokens=prefix)
+        y = self.proj(params["proj"], y.transpose(1, 2).flatten(2))  # [B, N, D]
+        return dropout(y, self.proj_drop, key)
+
+
+def checked_grid(grid: tuple[int, int] | None, num_tokens: int) -> tuple[int, int]:
+    """The grid. Raises ValueError where there is none, or one of more patches than tokens."""
+    if grid is None or num_tokens < grid[0] * grid[1]:
+        raise ValueError(
+            f"{num_tokens} tokens and grid {grid}: GPSA attends by place; give grid=(height, width) of the patch tokens"
+        )
+    return grid
+
+
+def local_positions(num_heads: int, strength: float) -> Tensor:
+    """Weights of (dx, dy, dx^2 + dy^2) whose softmax is centred on each head's target patch: -> [h, 3].
+
+    Targets lie on a rectangle of a x b = h patches around the query, as square as h allows and never taller than wide:
+    3 x 3 for 9 heads (the paper's, as for every square), 2 x 4 for 8, 1 x 7 for 7. Heads run down the columns.
+    """
+    high = max(a for a in range(1, math.isqrt(num_heads) + 1) if num_heads % a == 0)
+    wide = num_heads // high
+    targets = [(x - (wide - 1) / 2, y - (high - 1) / 2) for x in range(wide) for y in range(high)]
+    return strength * torch.tensor([[2 * dx, 2 * dy, -1] for dx, dy in targets])

@@ -1,0 +1,28 @@
+"""The affine map, the brick of everything else."""
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blocks.block import Block, Params
+from blocks.random import normal
+
+
+@attrs.frozen
+class Linear(Block):
+    """x [..., in_features] -> [..., out_features]. Weights start normal with `std` (0: all zero), the bias at 0."""
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+    std: float = 0.02  # ViT's: timm truncates at 2 in absolute terms, a hundred deviations away
+
+    def init(self, key: Tensor) -> Params:
+        """weight [out, in] and, with `bias`, bias [out]."""
+        shape = (self.out_features, self.in_features)
+        weight = normal(key, shape).mul_(self.std) if self.std else torch.zeros(shape, device=key.device)
+        return {"weight": weight, "bias": torch.zeros(shape[0], device=key.device)} if self.bias else {"weight": weight}
+
+    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        return F.linear(x, params["weight"], params.get("bias"))

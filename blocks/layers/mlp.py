@@ -1,0 +1,36 @@
+"""The encoder layer's two-layer perceptron."""
+
+import attrs
+import torch.nn.functional as F
+from torch import Tensor
+
+from blocks.block import Block, Params
+from blocks.layers.drop import dropout, is_rate
+from blocks.layers.linear import Linear
+
+
+@attrs.frozen
+class Mlp(Block):
+    """x [B, N, D] -> [B, N, D] through `hidden_features` exact GELUs; dropout after both layers, given a key."""
+
+    in_features: int
+    hidden_features: int
+    drop: float = attrs.field(default=0.0, validator=is_rate)
+    fc1: Linear = attrs.field(init=False)
+    fc2: Linear = attrs.field(init=False)
+
+    @fc1.default
+    def _fc1(self) -> Linear:
+        return Linear(self.in_features, self.hidden_features)
+
+    @fc2.default
+    def _fc2(self) -> Linear:
+        return Linear(self.hidden_features, self.in_features)
+
+    @property
+    def is_random(self) -> bool:
+        return self.drop > 0
+
+    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        hidden = dropout(F.gelu(self.fc1(params["fc1"], x)), self.drop, key, place=0)
+        return dropout(self.fc2(params["fc2"], hidden), self.drop, key, place=1)

@@ -1,0 +1,23 @@
+"""Layer normalisation."""
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blocks.block import Block, Params
+
+
+@attrs.frozen
+class LayerNorm(Block):
+    """x [..., dim] -> [..., dim], each row to mean 0 and variance 1, then scaled and shifted (Ba et al. 2016)."""
+
+    dim: int
+    eps: float = 1e-6  # ViT, DeiT and ConViT; PyTorch's own default is 1e-5
+
+    def init(self, key: Tensor) -> Params:
+        """weight [dim] of ones and bias [dim] of zeros."""
+        return {"weight": torch.ones(self.dim, device=key.device), "bias": torch.zeros(self.dim, device=key.device)}
+
+    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        return F.layer_norm(x, (self.dim,), params["weight"], params["bias"], self.eps)

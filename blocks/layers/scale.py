@@ -1,0 +1,22 @@
+"""Layer scale: a learned gain per channel on a residual branch."""
+
+import attrs
+import torch
+from torch import Tensor
+
+from blocks.block import Block, Params
+
+
+@attrs.frozen
+class LayerScale(Block):
+    """x [..., dim] -> [..., dim], times gamma, which starts at `init_values` (CaiT, Touvron et al. 2021, eq. 2)."""
+
+    dim: int
+    init_values: float
+
+    def init(self, key: Tensor) -> Params:
+        """gamma [dim]."""
+        return {"gamma": torch.full((self.dim,), self.init_values, device=key.device)}
+
+    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        return x * params["gamma"]

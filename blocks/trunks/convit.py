@@ -1,0 +1,128 @@
+"""ConViT: a vision transformer whose first layers start as convolutions."""
+
+import attrs
+from torch import Tensor
+
+from blocks.block import Block, Params
+from blocks.layers.attention import Attention
+from blocks.layers.drop import Dropout
+from blocks.layers.encoder import EncoderLayer, layer_draws
+from blocks.layers.gpsa import GPSA
+from blocks.layers.norm import LayerNorm
+from blocks.layers.patch_embed import PatchEmbed
+from blocks.layers.position import PositionEmbedding
+from blocks.layers.token import ClassToken
+from blocks.random import per_sample
+from blocks.trunks.assemble import assemble, encoder_layer, image_grid
+from blocks.trunks.model import Model
+
+
+@attrs.frozen
+class ConViT(Block):
+    """images [B, C, H, W] -> tokens [B, P + N, D], P = 1 with a class token (d'Ascoli et al. 2021).
+
+    The class token joins before layer `cls_layer` of `blocks`: after the local layers in the paper, 0 for before them.
+    It has no position embedding. Any image that patches tile will do.
+    """
+
+    patch_embed: PatchEmbed
+    cls_token: ClassToken | None
+    pos_embed: PositionEmbedding | None
+    pos_drop: Dropout
+    blocks: tuple[EncoderLayer, ...]
+    norm: LayerNorm
+    cls_layer: int
+
+    @property
+    def embed_dim(self) -> int:
+        return self.patch_embed.embed_dim
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        return 0 if self.cls_token is None else 1
+
+    @property
+    def is_random(self) -> bool:
+        return self.pos_drop.is_random or any(layer.is_random for layer in self.blocks)
+
+    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        grid = self.patch_embed.grid(x)
+        key = per_sample(key, x.shape[0]) if key is not None and self.is_random else None
+        x = self.patch_embed(params["patch_embed"], x)
+        if self.pos_embed is not None:
+            x = self.pos_embed(params["pos_embed"], x, grid=grid)
+        x = self.pos_drop({}, x, key=key)
+        for i, draws in enumerate(layer_draws(self.blocks, key, x)):
+            x = self._join(params, x) if i == self.cls_layer else x
+            x = self.blocks[i](params["blocks"][str(i)], x, grid=grid, **draws)
+        x = self._join(params, x) if self.cls_layer == len(self.blocks) else x
+        return self.norm(params["norm"], x)
+
+    def _join(self, params: Params, x: Tensor) -> Tensor:
+        return x if self.cls_token is None else self.cls_token(params["cls_token"], x)
+
+
+def convit(
+    *,
+    img_size: int | tuple[int, int] = 224,
+    patch_size: int = 16,
+    in_chans: int = 3,
+    num_classes: int = 1000,
+    global_pool: str = "token",
+    embed_dim: int = 432,
+    depth: int = 12,
+    num_heads: int = 9,
+    mlp_ratio: float = 4.0,
+    qkv_bias: bool = False,
+    qk_scale: float | None = None,
+    init_values: float | None = None,
+    class_token: bool = True,
+    use_pos_embed: bool = True,
+    local_up_to_layer: int = 10,
+    class_token_in_local_layers: bool = False,
+    locality_strength: float = 1.0,
+    use_local_init: bool = True,
+    drop_rate: float = 0.0,
+    pos_drop_rate: float = 0.0,
+    proj_drop_rate: float = 0.0,
+    attn_drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    head: Block | None = None,
+) -> Model:
+    """A ConViT and its head: images [B, C, H, W] -> logits [B, num_classes], or features [B, D] for num_classes=0.
+
+    Layers below `local_up_to_layer` (0 to depth) are GPSA, the others plain attention. A `locality_strength` of 0 or
+    less means 1 / (layer + 1). `embed_dim` is the whole width (timm's convit takes it per head). The other knobs are
+    `vit`'s; `global_pool="avg"` is norm, then mean over patches. Raises ValueError for what does not fit.
+    """
+    _check_local(local_up_to_layer, depth, class_token and not class_token_in_local_layers and global_pool == "token")
+
+    def attention(i: int) -> Attention | GPSA:
+        if i >= local_up_to_layer:
+            return Attention(embed_dim, num_heads, qkv_bias, qk_scale, attn_drop_rate, proj_drop_rate)
+        strength = (locality_strength if locality_strength > 0 else 1 / (i + 1)) if use_local_init else None
+        return GPSA(embed_dim, num_heads, qkv_bias, qk_scale, attn_drop_rate, proj_drop_rate, strength)
+
+    trunk = ConViT(
+        PatchEmbed(patch_size, in_chans, embed_dim),
+        ClassToken(embed_dim) if class_token else None,
+        PositionEmbedding(image_grid(img_size, patch_size), embed_dim) if use_pos_embed else None,
+        Dropout(pos_drop_rate),
+        tuple(
+            encoder_layer(attention(i), mlp_ratio, drop_path_rate * i / max(depth - 1, 1), init_values)
+            for i in range(depth)
+        ),
+        LayerNorm(embed_dim),
+        0 if class_token_in_local_layers else local_up_to_layer,
+    )
+    return assemble(trunk, global_pool, None, num_classes, head, drop_rate)
+
+
+def _check_local(local_up_to_layer: int, depth: int, pools_late_token: bool) -> None:
+    if not 0 <= local_up_to_layer <= depth:
+        raise ValueError(f"local_up_to_layer {local_up_to_layer} is not among the {depth} layers; use 0 to {depth}")
+    if pools_late_token and local_up_to_layer == depth:
+        raise ValueError(
+            f"local_up_to_layer {depth} of depth {depth} leaves no layer in which the class token sees the image; "
+            'use class_token_in_local_layers=True, global_pool="avg" or fewer local layers'
+        )

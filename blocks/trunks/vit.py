@@ -1,0 +1,106 @@
+"""The vision transformer."""
+
+import attrs
+from torch import Tensor
+
+from blocks.block import Block, Params
+from blocks.layers.attention import Attention
+from blocks.layers.drop import Dropout
+from blocks.layers.encoder import EncoderLayer, layer_draws
+from blocks.layers.norm import LayerNorm
+from blocks.layers.patch_embed import PatchEmbed
+from blocks.layers.position import PositionEmbedding
+from blocks.layers.token import ClassToken
+from blocks.random import per_sample
+from blocks.trunks.assemble import assemble, encoder_layer, image_grid
+from blocks.trunks.model import Model
+
+
+@attrs.frozen
+class ViT(Block):
+    """images [B, C, H, W] -> tokens [B, P + N, D], P = 1 with a class token (Dosovitskiy et al. 2021).
+
+    Any image that patches tile will do: only the position embedding is resized to its grid.
+    """
+
+    patch_embed: PatchEmbed
+    cls_token: ClassToken | None
+    pos_embed: PositionEmbedding | None
+    pos_drop: Dropout
+    blocks: tuple[EncoderLayer, ...]
+    norm: LayerNorm | None
+
+    @property
+    def embed_dim(self) -> int:
+        return self.patch_embed.embed_dim
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        return 0 if self.cls_token is None else 1
+
+    @property
+    def is_random(self) -> bool:
+        return self.pos_drop.is_random or any(layer.is_random for layer in self.blocks)
+
+    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        grid = self.patch_embed.grid(x)
+        key = per_sample(key, x.shape[0]) if key is not None and self.is_random else None
+        x = self.patch_embed(params["patch_embed"], x)
+        if self.cls_token is not None:
+            x = self.cls_token(params["cls_token"], x)
+        if self.pos_embed is not None:
+            x = self.pos_embed(params["pos_embed"], x, grid=grid)
+        x = self.pos_drop({}, x, key=key)
+        for i, draws in enumerate(layer_draws(self.blocks, key, x)):
+            x = self.blocks[i](params["blocks"][str(i)], x, grid=grid, **draws)
+        return x if self.norm is None else self.norm(params["norm"], x)
+
+
+def vit(
+    *,
+    img_size: int | tuple[int, int] = 224,
+    patch_size: int = 16,
+    in_chans: int = 3,
+    num_classes: int = 1000,
+    global_pool: str = "token",
+    embed_dim: int = 768,
+    depth: int = 12,
+    num_heads: int = 12,
+    mlp_ratio: float = 4.0,
+    qkv_bias: bool = True,
+    qk_scale: float | None = None,
+    init_values: float | None = None,
+    class_token: bool = True,
+    use_pos_embed: bool = True,
+    drop_rate: float = 0.0,
+    pos_drop_rate: float = 0.0,
+    proj_drop_rate: float = 0.0,
+    attn_drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    head: Block | None = None,
+) -> Model:
+    """A ViT and its head: images [B, C, H, W] -> logits [B, num_classes], or features [B, D] for num_classes=0.
+
+    Knobs bear timm's names and meanings: `global_pool` "token" or "avg" (mean over patches, then the final norm);
+    `drop_rate` acts before the head, `pos_drop_rate` on the embedded tokens, `proj_drop_rate` in attention and MLP (the
+    one dropout rate of the ViT paper and VISSL is the last two set alike); drop path grows linearly to its rate in the
+    last layer. `head`, any block of features, replaces the linear one. Raises ValueError for what does not fit.
+    """
+    trunk = ViT(
+        PatchEmbed(patch_size, in_chans, embed_dim),
+        ClassToken(embed_dim, std=1e-6) if class_token else None,  # timm's
+        PositionEmbedding(image_grid(img_size, patch_size), embed_dim, int(class_token)) if use_pos_embed else None,
+        Dropout(pos_drop_rate),
+        tuple(
+            encoder_layer(
+                Attention(embed_dim, num_heads, qkv_bias, qk_scale, attn_drop_rate, proj_drop_rate),
+                mlp_ratio,
+                drop_path_rate * i / max(depth - 1, 1),
+                init_values,
+            )
+            for i in range(depth)
+        ),
+        LayerNorm(embed_dim) if global_pool == "token" else None,
+    )
+    fc_norm = LayerNorm(embed_dim) if global_pool == "avg" else None
+    return assemble(trunk, global_pool, fc_norm, num_classes, head, drop_rate)

@@ -1,0 +1,104 @@
+"""Every block of the library with a tiny constructor and an input: the common tests run over this table."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+import blocks
+from blocks import Block
+
+GRID = (2, 3)
+
+
+@attrs.frozen(eq=False)
+class Case:
+    """One block to test. `names` are its params' dotted names, `random` whether it drops anything, given a key."""
+
+    make: Callable[[], Block]
+    input: Callable[[], Tensor]
+    names: tuple[str, ...] = ()
+    random: bool = False
+    options: dict[str, Any] = attrs.Factory(dict)
+
+
+def features() -> Tensor:
+    return torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+
+
+def tokens() -> Tensor:
+    return torch.randn(3, 1 + GRID[0] * GRID[1], 8, generator=torch.Generator().manual_seed(0))
+
+
+def images() -> Tensor:
+    return torch.randn(3, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+
+
+def weight_and_bias(*layers: str) -> tuple[str, ...]:
+    return tuple(f"{layer}.{leaf}" for layer in layers for leaf in ("weight", "bias"))
+
+
+def tiny_layer(attn: Block, rate: float = 0.0) -> Block:
+    scale = blocks.LayerScale(8, 0.5)
+    norm = blocks.LayerNorm(8)
+    return blocks.EncoderLayer(norm, attn, norm, blocks.Mlp(8, 12, rate), rate, scale, scale)
+
+
+TINY = {"img_size": (8, 12), "patch_size": 4, "num_classes": 5, "embed_dim": 8, "num_heads": 2, "depth": 2}
+DROPS = dict.fromkeys(("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate"), 0.5)
+
+ATTENTION = ("qkv.weight", "qkv.bias", *weight_and_bias("proj"))
+POSITIONAL = ("qk.weight", "v.weight", *weight_and_bias("proj", "pos_proj"), "gating_param")
+MLP = weight_and_bias("fc1", "fc2")
+
+
+def layer_names(attention: tuple[str, ...], prefix: str = "") -> tuple[str, ...]:
+    attn = tuple(f"attn.{name}" for name in attention)
+    mlp = tuple(f"mlp.{name}" for name in MLP)
+    return tuple(prefix + n for n in (*weight_and_bias("norm1"), *attn, *weight_and_bias("norm2"), *mlp))
+
+
+EMBEDDING = weight_and_bias("patch_embed.proj")
+VIT = (*EMBEDDING, "cls_token", "pos_embed", *(n for i in range(2) for n in layer_names(ATTENTION, f"blocks.{i}.")))
+CONVIT = (
+    *(*EMBEDDING, "cls_token", "pos_embed", *layer_names(POSITIONAL, "blocks.0.")),
+    *(*layer_names(("qkv.weight", *ATTENTION[2:]), "blocks.1."), *weight_and_bias("norm")),
+)
+
+TABLE = {
+    "Linear": Case(lambda: blocks.Linear(8, 4), features, ("weight", "bias")),
+    "LayerNorm": Case(lambda: blocks.LayerNorm(8), tokens, ("weight", "bias")),
+    "Mlp": Case(lambda: blocks.Mlp(8, 12, 0.5), tokens, MLP, random=True),
+    "PatchEmbed": Case(lambda: blocks.PatchEmbed(4, 3, 8), images, weight_and_bias("proj")),
+    "PositionEmbedding": Case(lambda: blocks.PositionEmbedding((3, 3), 8, 1), tokens, ("",), options={"grid": GRID}),
+    "ClassToken": Case(lambda: blocks.ClassToken(8), tokens, ("",)),
+    "Attention": Case(lambda: blocks.Attention(8, 2, True, None, 0.5, 0.5), tokens, ATTENTION, random=True),
+    "GPSA": Case(
+        lambda: blocks.GPSA(8, 2, False, None, 0.5, 0.5), tokens, POSITIONAL, random=True, options={"grid": GRID}
+    ),
+    "Dropout": Case(lambda: blocks.Dropout(0.5), tokens, random=True),
+    "DropPath": Case(lambda: blocks.DropPath(0.5), tokens, random=True),
+    "LayerScale": Case(lambda: blocks.LayerScale(8, 0.1), tokens, ("gamma",)),
+    "EncoderLayer": Case(
+        lambda: tiny_layer(blocks.Attention(8, 2), 0.5),
+        tokens,
+        (*layer_names(ATTENTION), "ls1.gamma", "ls2.gamma"),
+        random=True,
+    ),
+    "TokenPool": Case(blocks.TokenPool, tokens),
+    "MeanPool": Case(lambda: blocks.MeanPool(1, blocks.LayerNorm(8)), tokens, weight_and_bias("fc_norm")),
+    "TanhMlpHead": Case(lambda: blocks.TanhMlpHead(8, 6, 4), features, MLP),
+    "ProjectionMlp": Case(
+        lambda: blocks.ProjectionMlp(8, 6, 4, depth=3), features, weight_and_bias("layers.0", "layers.1", "layers.2")
+    ),
+    "ViT": Case(lambda: blocks.vit(**TINY, **DROPS).trunk, images, (*VIT, *weight_and_bias("norm")), random=True),
+    "ConViT": Case(lambda: blocks.convit(**TINY, **DROPS, local_up_to_layer=1).trunk, images, CONVIT, random=True),
+    "Model": Case(
+        lambda: blocks.vit(**TINY, **DROPS, global_pool="avg"),
+        images,
+        (*VIT, *weight_and_bias("fc_norm", "head")),
+        random=True,
+    ),
+}
