@@ -35,7 +35,10 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
 
 
 def per_sample(key: Tensor, batch_size: int) -> Tensor:
-    """One key per sample, [B, 2]: a key [2] is folded with the sample's place in the batch, keys [B, 2] are taken as they are."""
+    """One key per sample, [B, 2]: a key [2] is folded with the samples' places, keys [B, 2] are taken as they are.
+
+    Raises ValueError for keys of another batch size.
+    """
     if key.ndim == 1:
         return fold_in(key, torch.arange(batch_size, device=key.device))
     if key.shape[0] != batch_size:
@@ -65,7 +68,11 @@ def normal(key: Tensor, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.
 
 
 def truncated_normal(
-    key: Tensor, shape: tuple[int, ...] = (), lower: float = -2.0, upper: float = 2.0, dtype: torch.dtype = torch.float32
+    key: Tensor,
+    shape: tuple[int, ...] = (),
+    lower: float = -2.0,
+    upper: float = 2.0,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Standard normal conditioned on lower < x < upper (in standard deviations): keys [..., 2] -> [..., *shape]."""
     if not lower < upper:

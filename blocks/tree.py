@@ -36,7 +36,10 @@ def flatten(tree: Tree, prefix: str = "") -> dict[str, Tensor]:
 
 
 def unflatten(leaves: Mapping[str, Tensor]) -> dict[str, Tree]:
-    """Nested dicts from dotted names: {"a.b": t} -> {"a": {"b": t}}. Raises ValueError where a name is both leaf and node."""
+    """Nested dicts from dotted names: {"a.b": t} -> {"a": {"b": t}}.
+
+    Raises ValueError where a name is both leaf and node.
+    """
     root: dict[str, Tree] = {}
     for name, leaf in leaves.items():
         *path, last = name.split(".")
@@ -52,20 +55,30 @@ def unflatten(leaves: Mapping[str, Tensor]) -> dict[str, Tree]:
 
 
 def map(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
-    """The same tree with fn(leaf, *leaves of the rest at the same place) at every leaf."""
+    """The same tree with fn(leaf, *leaves of the rest at the same place) at every leaf.
+
+    Raises ValueError where the trees differ.
+    """
     nodes = children(tree)
+    others = [children(r) for r in rest]
+    for other in others:
+        if (other is None) != (nodes is None) or (nodes is not None and other.keys() != nodes.keys()):
+            raise ValueError(f"trees differ: {_names(nodes)} and {_names(other)}")
     if nodes is None:
         return fn(tree, *rest)
-    others = [children(r) or {} for r in rest]
-    for other in others:
-        if other.keys() != nodes.keys():
-            raise ValueError(f"trees differ: {sorted(nodes)} and {sorted(other)}")
     mapped = {name: map(fn, node, *(o[name] for o in others)) for name, node in nodes.items()}
     return mapped if isinstance(tree, Mapping) else attrs.evolve(tree, **mapped)
 
 
+def _names(nodes: dict[str, Tree] | None) -> list[str] | str:
+    return "a tensor" if nodes is None else sorted(nodes)
+
+
 def like(template: Tree, leaves: Mapping[str, Tensor]) -> Tree:
-    """The template's tree with its leaves taken by name. Raises ValueError that names every missing, unexpected and mis-shaped leaf."""
+    """The template's tree with its leaves taken by name.
+
+    Raises ValueError that names every missing, unexpected and mis-shaped leaf.
+    """
     wanted = flatten(template)
     problems = _differences(wanted, leaves)
     if problems:

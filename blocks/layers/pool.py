@@ -12,7 +12,7 @@ class TokenPool(Block):
     """tokens [B, N, D] -> the first, the class token, [B, D]."""
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
-        return x[:, 0]
+        return x[:, 0].clone()  # a view would keep all tokens for the backward pass
 
 
 @attrs.frozen

@@ -1,0 +1,77 @@
+"""Side-by-side measurement: interleaved medians, and the bytes that a computation keeps for its backward pass."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+
+
+def interleaved(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call, `rounds` of each: after one untimed call they take turns, so that noise hits all alike."""
+    for function in functions.values():
+        function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for turn in range(rounds):
+        names = list(functions) if turn % 2 == 0 else list(functions)[::-1]
+        for name in names:
+            seconds[name].append(_seconds(functions[name]))
+    return seconds
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    _synchronize()
+    start = time.perf_counter()
+    function()
+    _synchronize()
+    return time.perf_counter() - start
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def ratio(numerator: list[float], denominator: list[float]) -> tuple[float, float, float]:
+    """Ratio of medians, and the quartiles of the rounds' own ratios (the spread): (ratio, low, high)."""
+    middle = statistics.median(numerator) / statistics.median(denominator)
+    rounds = [n / d for n, d in zip(numerator, denominator, strict=True)]
+    if len(rounds) < 2:
+        return middle, middle, middle
+    low, _, high = statistics.quantiles(rounds, n=4, method="inclusive")
+    return middle, low, high
+
+
+def kept_bytes(function: Callable[[], object], besides: Iterable[torch.Tensor] = ()) -> int:
+    """Bytes that autograd keeps for the backward of function(), each storage once, without the tensors `besides`."""
+    storages: dict[int, torch.UntypedStorage] = {}  # holding the storage keeps its address from being used again
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = function()
+    for tensor in besides:
+        storages.pop(tensor.untyped_storage().data_ptr(), None)
+    del result
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def hardware(device: str | torch.device = "cpu") -> str:
+    """One line: device, threads and versions."""
+    if torch.device(device).type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{_processor()}, {torch.get_num_threads()} threads of {os.cpu_count()}"
+    return f"{name}; torch {torch.__version__}, Python {platform.python_version()}"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

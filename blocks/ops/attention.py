@@ -1,0 +1,29 @@
+"""Scaled dot-product attention: torch's fused kernel, or the explicit softmax where a key drops attention weights."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from blocks.random import bernoulli, per_sample
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None, drop: float = 0.0, key: Tensor | None = None
+) -> Tensor:
+    """softmax(q k^T scale) v: q, k, v [B, h, N, d] -> [B, h, N, d]; scale is d**-0.5 by default."""
+    if drop == 0.0 or key is None:
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
+    return drop_weights(attention_weights(q, k, scale), drop, key) @ v
+
+
+def attention_weights(q: Tensor, k: Tensor, scale: float | None = None) -> Tensor:
+    """softmax(q k^T scale), materialised: q, k [B, h, N, d] -> [B, h, N, N]."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return ((q * scale) @ k.transpose(-2, -1)).softmax(-1)
+
+
+def drop_weights(weights: Tensor, drop: float, key: Tensor | None) -> Tensor:
+    """Dropout of attention weights [B, h, N, N], each sample's mask from its own key; nothing without a key."""
+    if drop == 0.0 or key is None:
+        return weights
+    kept = bernoulli(per_sample(key, weights.shape[0]), 1.0 - drop, tuple(weights.shape[1:]))
+    return weights * kept / (1.0 - drop)
