@@ -60,7 +60,7 @@ def map(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     Raises ValueError where the trees differ.
     """
     nodes = children(tree)
-    others = [children(r) for r in rest]
+    others: list[Any] = [children(r) for r in rest]
     for other in others:
         if (other is None) != (nodes is None) or (nodes is not None and other.keys() != nodes.keys()):
             raise ValueError(f"trees differ: {_names(nodes)} and {_names(other)}")

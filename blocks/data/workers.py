@@ -40,7 +40,7 @@ def from_workers(loader: DataLoader) -> Iterator[Any]:
 
 
 def _own_group(_: int) -> None:
-    """Ctrl-C and a signal to the whole group are for the main process: it stops between two steps, with its workers alive."""
+    """A signal to the whole group, as Ctrl-C is, is for the main process: it stops between two steps, workers alive."""
     os.setpgrp()
 
 

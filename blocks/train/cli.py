@@ -55,7 +55,7 @@ def _parser(recipe: type, script: str, known: Mapping[str, Flag], presets: Prese
     parser = _Parser(
         prog=script,
         usage=f"{script} [--flag value ...]",
-        description=sys.modules[recipe.__module__].__doc__,
+        description=getattr(sys.modules.get(recipe.__module__), "__doc__", None),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,

@@ -208,7 +208,7 @@ def test_a_shard_that_shrinks_while_it_is_read_is_an_error(index):
 
 
 def test_a_signal_to_the_whole_group_leaves_the_workers_alive(index):
-    """Ctrl-C reaches every process of the terminal's group; the run then wants to stop between two steps, not lose its data."""
+    """Ctrl-C reaches every process of the terminal's group; the run wants to stop between two steps, its data alive."""
     before = set(multiprocessing.active_children())
     train = loader(index, num_workers=1)
     stream = train.batches()

@@ -1,0 +1,77 @@
+"""Supervised classification: cross-entropy with label smoothing, integer or soft targets."""
+
+from typing import Any
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blocks.block import Block
+from blocks.random import fold_in
+
+Batch = dict[str, Tensor]
+
+
+@attrs.frozen
+class Supervised:
+    """Mean cross-entropy of a model's logits. It has no memory: params are the model's own."""
+
+    model: Block
+    label_smoothing: float = attrs.field(default=0.0)
+    draws: bool = attrs.field(init=False)
+
+    @label_smoothing.validator
+    def _in_range(self, _: attrs.Attribute, value: float) -> None:
+        if not 0 <= value < 1:
+            raise ValueError(f"label_smoothing {value} is not in [0, 1)")
+
+    @draws.default
+    def _draws(self) -> bool:
+        return drops(self.model)
+
+    def init(self, key: Tensor) -> tuple[Any, Any]:
+        """(params, memory {})."""
+        return self.model.init(key), {}
+
+    def loss(self, params: Any, memory: Any, batch: Batch, key: Tensor | None) -> tuple[Tensor, Any, dict[str, Tensor]]:
+        """(loss [], memory, {"top1": []}) of images [B, 3, H, W] and labels, int64 [B] or probabilities [B, C].
+
+        Rows of soft labels should sum to 1; they are taken as they are. top1 is there for integer labels only.
+        """
+        logits = at_least_float32(self.model(params, batch["images"], key=sample_keys(key, batch)))
+        labels = batch["labels"]
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return loss, memory, {} if labels.is_floating_point() else {"top1": top1(logits, labels)}
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precisions as float32: exponentials and sums over classes want it."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def sample_keys(key: Tensor | None, batch: Batch) -> Tensor | None:
+    """A key for each sample, from its place in the global batch: [2] -> [B, 2]; None stays None."""
+    if key is None:
+        return None
+    images = batch["images"]
+    return fold_in(key, batch["index"] if "index" in batch else torch.arange(len(images), device=images.device))
+
+
+def top1(logits: Tensor, labels: Tensor) -> Tensor:
+    """The share of samples whose largest logit is their label's: [B, C], [B] -> []."""
+    return (logits.detach().argmax(-1) == labels).float().mean()
+
+
+def drops(block: Any) -> bool:
+    """Whether a model may draw random numbers: it or a sub-block says `is_random`, or has a drop rate above 0.
+
+    A key costs about half a millisecond on a CPU, which small models without dropout need not pay.
+    """
+    if isinstance(block, tuple):
+        return any(drops(item) for item in block)
+    if not isinstance(block, Block):
+        return False
+    fields = {a.name: getattr(block, a.name) for a in attrs.fields(type(block))}
+    rates = (value for name, value in fields.items() if "drop" in name and isinstance(value, (int, float)))
+    return getattr(block, "is_random", False) or any(rates) or any(drops(value) for value in fields.values())

@@ -1,0 +1,42 @@
+"""The optimizer contract: a tree of state, an update in place, and the pure update made of it."""
+
+from typing import Protocol
+
+import attrs
+from torch import Tensor
+
+from blocks.tree import Tree, clone
+
+
+class Schedule(Protocol):
+    """A value for every step: int or 0-dim tensor -> float64 []."""
+
+    def __call__(self, step: int | Tensor) -> Tensor: ...
+
+
+@attrs.frozen
+class Optimizer:
+    """`init(params) -> state` and `update_(params, grads, state, skip=) -> metrics`. It owns its schedules:
+    their step is the number of updates that were applied, which its state counts."""
+
+    def init(self, params: Tree) -> Tree:
+        """The state before the first update."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its state is")
+
+    def update_(self, params: Tree, grads: Tree, state: Tree, *, skip: Tensor | None = None) -> dict[str, Tensor]:
+        """Update params and state in place and return {"lr": [], ...}. Where skip (bool []) is true nothing changes.
+
+        Params and grads are contiguous. Grads are a tree like params or, as from a step, flat: {dotted name: gradient};
+        either way `flatten` and `leaves` give them in the params' order.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how it updates")
+
+    def update(self, params: Tree, grads: Tree, state: Tree, *, skip: Tensor | None = None) -> tuple[Tree, Tree]:
+        """New (params, state); the given ones stay as they are."""
+        params, state = clone(params), clone(state)
+        self.update_(params, grads, state, skip=skip)
+        return params, state
+
+    def describe(self, params: Tree) -> dict[str, str]:
+        """What is done to each parameter, by dotted name."""
+        raise NotImplementedError(f"{type(self).__name__} does not describe itself")

@@ -1,0 +1,125 @@
+"""Gradient averaging over processes, in buckets that overlap the backward pass."""
+
+from collections.abc import Iterable
+
+import attrs
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+FIRST_BUCKET = 1 << 20  # bytes: small, so that communication starts early
+BUCKET = 25 << 20  # bytes: large enough for the full bandwidth, small enough to overlap
+
+
+@attrs.frozen(eq=False)
+class Bucket:
+    """Some leaves' gradients, side by side in one flat tensor; `views[i]` is that of leaf `places[i]`."""
+
+    places: tuple[int, ...]
+    flat: Tensor  # what is sent: the gradients, then the riders
+    grads: Tensor  # its part that holds gradients
+    views: tuple[Tensor, ...]
+
+
+def layout(params: list[Tensor], first: int = FIRST_BUCKET, rest: int = BUCKET) -> list[list[int]]:
+    """Places of leaves, bucket by bucket, from the last leaf to the first, about as their gradients come.
+
+    It follows from the leaves' shapes alone, so that a run that was resumed sums in the same order.
+    """
+    buckets: list[list[int]] = []
+    kind, size, limit = None, 0, first
+    for place in reversed(range(len(params))):
+        leaf = params[place]
+        if (leaf.dtype, leaf.device) != kind or size >= limit:
+            limit = rest if buckets else first
+            buckets.append([])
+            kind, size = (leaf.dtype, leaf.device), 0
+        buckets[-1].append(place)
+        size += leaf.numel() * leaf.element_size()
+    return buckets
+
+
+def allocate(params: list[Tensor], places: Iterable[int], riders: int = 0) -> Bucket:
+    """A bucket with storage for these leaves, and for some more numbers."""
+    places = tuple(places)
+    chosen = [params[i] for i in places]
+    sizes = [t.numel() for t in chosen]
+    flat = torch.empty(sum(sizes) + riders, dtype=chosen[0].dtype, device=chosen[0].device)
+    grads = flat[: sum(sizes)]
+    views = tuple(part.view(t.shape) for part, t in zip(grads.split(sizes), chosen, strict=True))
+    return Bucket(places, flat, grads, views)
+
+
+class BucketedSum:
+    """Sums gradients over the processes of a group while the backward pass still runs.
+
+    Give `watch` to `LeafCopies`; then `finish()` returns the sums, in the leaves' order. A bucket is sent when
+    it and all before it are full, hence in the same order on all processes. A leaf without a gradient adds zero.
+    The storage is kept from step to step, and what `finish` returned is valid until the next backward pass.
+    A few more numbers may ride in the first bucket, so that they need no exchange of their own.
+    """
+
+    def __init__(self, params: list[Tensor], group: dist.ProcessGroup | None = None, riders: int = 0, **sizes: int):
+        self.group, self.riders = group, riders
+        self.kinds = [(t.shape, t.dtype, t.device) for t in params]
+        places = layout(params, **sizes)
+        self.buckets = [allocate(params, chosen, 0 if i else riders) for i, chosen in enumerate(places)]
+        self.home = {place: i for i, bucket in enumerate(self.buckets) for place in bucket.places}
+        self.views = {p: v for bucket in self.buckets for p, v in zip(bucket.places, bucket.views, strict=True)}
+        self.begin()
+
+    def fits(self, params: list[Tensor], riders: int) -> bool:
+        """Whether these are leaves and riders like those it was made for."""
+        return self.riders == riders and self.kinds == [(t.shape, t.dtype, t.device) for t in params]
+
+    def begin(self, carried: list[Tensor] | None = None, ride: Tensor | None = None) -> None:
+        """Forget the last pass. `carried`: sums of earlier micro-batches here; `ride` [riders]: what else to sum."""
+        self.carried = carried
+        self.missing = [set(bucket.places) for bucket in self.buckets]
+        self.sent: list[dist.Work] = []
+        if ride is not None:
+            self.ridden.copy_(ride)
+
+    @property
+    def ridden(self) -> Tensor:
+        """The riders, [riders]: after `finish` their sums."""
+        first = self.buckets[0]
+        return first.flat[first.grads.numel() :]
+
+    def watch(self, place: int, grad: Tensor) -> Tensor:
+        """Take a final gradient, still in the cache; send what is full. The sum will stand in the returned view."""
+        self.fill(place, grad)
+        missing = self.missing[self.home[place]]
+        missing.remove(place)
+        if not missing:
+            self.send_full()
+        return self.views[place] if grad.dtype == self.views[place].dtype else grad
+
+    def send_full(self) -> None:
+        """Send the next buckets, as far as they are full."""
+        while len(self.sent) < len(self.buckets) and not self.missing[len(self.sent)]:
+            self.send(self.buckets[len(self.sent)])
+
+    def fill(self, place: int, grad: Tensor | float) -> None:
+        """Put a leaf's gradient, and what was carried, where it will be summed."""
+        if self.carried is None:
+            self.views[place].copy_(grad) if isinstance(grad, Tensor) else self.views[place].fill_(grad)
+        else:
+            torch.add(self.carried[place], grad, out=self.views[place])
+
+    def send(self, bucket: Bucket) -> None:
+        """Start the bucket's sum, zeros where no gradient came."""
+        for place in self.missing[len(self.sent)]:
+            self.fill(place, 0.0)
+        self.sent.append(dist.all_reduce(bucket.flat, group=self.group, async_op=True))
+
+    def finish(self) -> tuple[list[Tensor], Tensor]:
+        """Send the rest, wait for all, and return (the sums leaf by leaf, their 2-norm [])."""
+        for bucket in self.buckets[len(self.sent) :]:
+            self.send(bucket)
+        norms = []
+        for bucket, work in zip(self.buckets, self.sent, strict=True):
+            work.wait()
+            norms.append(torch.linalg.vector_norm(bucket.grads))  # while the next bucket travels
+        norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0].dtype) for n in norms]))
+        return [self.views[place] for place in range(len(self.kinds))], norm

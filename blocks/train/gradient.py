@@ -1,0 +1,74 @@
+"""Values and gradients of a function of a params tree."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import is_
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from blocks.optim.leaves import named_leaves, rebuild
+from blocks.tree import Tree
+
+Watch = Callable[[int, Tensor], Tensor]  # (place of the leaf, its gradient) -> what to return in its stead
+Function = Callable[[Tree], tuple[Tensor, Any]]  # params -> (value [], anything else)
+
+
+def value_and_grad(fn: Function, params: Tree) -> tuple[tuple[Tensor, Any], Tree]:
+    """((value, aux), gradients) of fn(params) -> (value [], aux), gradients being a tree like params.
+
+    Works on detached leaf copies, so params stay as they are; with activation checkpointing, custom ops and
+    collectives. A leaf that the value does not depend on has gradient zero.
+    """
+    copies = LeafCopies(params)
+    value, aux, grads = copies.gradient(fn)
+    return (value, aux), rebuild(params, iter(copies.own(grads)))
+
+
+class LeafCopies:
+    """A params tree's leaves as leaves of a new graph, to differentiate by; they share the params' storage.
+
+    With dtype they are copies in that type; `own` brings gradients back to each leaf's own type: the same numbers as
+    differentiating through the cast. `watch` is called with each gradient as soon as it is final, before the earlier
+    layers' backward (hooks on leaves fire there; an autograd.Function at the head of the forward pass has the lowest
+    priority in the backward pass and runs after all of it). Making and hooking the copies costs some 10 us a leaf:
+    whoever updates params in place may keep them as long as they `stand_for` the params.
+    """
+
+    def __init__(self, params: Tree, dtype: torch.dtype | None = None, watch: Watch | None = None):
+        self.names, self.originals = named_leaves(params)
+        self.dtype, self.watch = dtype, watch
+        self.copies = [
+            (t.detach() if dtype is None else torch.empty_like(t, dtype=dtype)).requires_grad_() for t in self.originals
+        ]
+        self.tree = rebuild(params, iter(self.copies))
+        if watch is not None:
+            for place, copy in enumerate(self.copies):
+                copy.register_hook(partial(watch, place))
+
+    def stand_for(self, params: Tree) -> bool:
+        """Whether these are copies of just these tensors under just these names."""
+        names, tensors = named_leaves(params)
+        return names == self.names and all(map(is_, tensors, self.originals))
+
+    def gradient(self, fn: Function, scale: float = 1.0) -> tuple[Tensor, Any, Sequence[Tensor]]:
+        """(value, aux, gradients in `leaves` order): fn's value as it is, the gradients times scale."""
+        if self.dtype is not None:
+            with torch.no_grad():
+                torch._foreach_copy_(self.copies, self.originals)
+        value, aux = fn(self.tree)
+        cotangent = None if scale == 1.0 else torch.full_like(value, scale)
+        grads = torch.autograd.grad(value, self.copies, cotangent, allow_unused=True, materialize_grads=True)
+        return value.detach(), aux, grads
+
+    def own(self, grads: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients in the params' types, contiguous (autograd may return an expanded view)."""
+        return [
+            g if g.dtype is p.dtype and g.is_contiguous() else g.to(p.dtype).contiguous()
+            for g, p in zip(grads, self.originals, strict=True)
+        ]
+
+    def named(self, grads: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Gradients by dotted name."""
+        return dict(zip(self.names, grads, strict=True))

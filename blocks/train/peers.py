@@ -1,0 +1,55 @@
+"""What a step keeps between calls, none of which changes its result: its place among the processes, and scratch."""
+
+import attrs
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from blocks.train.buckets import BucketedSum
+from blocks.train.gradient import LeafCopies
+from blocks.tree import Tree
+
+
+@attrs.define(eq=False)
+class Peers:
+    """The processes that share a batch, the leaf copies of a donated state, and the sums of gradients."""
+
+    rank: int
+    world_size: int
+    group: dist.ProcessGroup | None
+    sums: BucketedSum | None = None
+    sending: bool = False
+    kept: LeafCopies | None = None
+
+    @staticmethod
+    def of(group: dist.ProcessGroup | None) -> "Peers":
+        """Of the group, of all processes, or this one alone where torch.distributed is not connected."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return Peers(0, 1, None)
+        return Peers(dist.get_rank(group), dist.get_world_size(group), group)
+
+    def copies(self, params: Tree, dtype: torch.dtype | None, keep: bool) -> LeafCopies:
+        """Leaf copies of params. `keep` them where params are updated in place: the next step finds the same."""
+        self.sending = False
+        if self.kept is not None and self.kept.dtype is dtype and self.kept.stand_for(params):
+            return self.kept
+        made = LeafCopies(params, dtype, None if self.world_size == 1 else self.watch)
+        self.kept = made if keep else None
+        return made
+
+    def begin(self, params: list[Tensor], carried: list[Tensor] | None, ride: Tensor) -> None:
+        """From now on gradients are summed over the processes, on top of `carried`; the numbers `ride` [M] too."""
+        if self.sums is None or not self.sums.fits(params, len(ride)):
+            self.sums = BucketedSum(params, self.group, len(ride))
+        self.sums.begin(carried, ride)
+        self.sending = True
+
+    def watch(self, place: int, grad: Tensor) -> Tensor:
+        """A final gradient, or, after `begin`, where its sum will stand."""
+        return self.sums.watch(place, grad) if self.sending and self.sums is not None else grad
+
+    def finish(self) -> tuple[list[Tensor], Tensor, Tensor]:
+        """(the sums leaf by leaf, their norm, the riders' sums), valid until the next `begin`."""
+        assert self.sums is not None, "finish without begin"
+        self.sending = False
+        return *self.sums.finish(), self.sums.ridden
