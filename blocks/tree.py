@@ -3,7 +3,7 @@
 A params tree's dotted names are timm's `state_dict` names, e.g. `blocks.0.attn.qkv.weight`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -24,15 +24,51 @@ def children(tree: Tree) -> dict[str, Tree] | None:
     raise TypeError(f"a tree holds tensors, dicts and attrs classes, not {type(tree).__name__}")
 
 
-def flatten(tree: Tree, prefix: str = "") -> dict[str, Tensor]:
+def flatten(tree: Tree) -> dict[str, Tensor]:
     """Leaves by dotted name, in order: {"a": {"b": t}} -> {"a.b": t}. A bare tensor has the name ""."""
-    nodes = children(tree)
-    if nodes is None:
-        return {prefix: tree}
-    leaves: dict[str, Tensor] = {}
+    if isinstance(tree, Tensor):
+        return {"": tree}
+    found: dict[str, Tensor] = {}
+    _flatten(tree, "", found)
+    return found
+
+
+def _flatten(tree: Tree, path: str, found: dict[str, Tensor]) -> None:
+    nodes = tree if type(tree) is dict else _nodes(tree)
     for name, node in nodes.items():
-        leaves.update(flatten(node, f"{prefix}.{name}" if prefix else name))
-    return leaves
+        if isinstance(node, Tensor):
+            found[path + name] = node
+        else:
+            _flatten(node, f"{path}{name}.", found)
+
+
+def leaves(tree: Tree) -> list[Tensor]:
+    """All leaves in `flatten`'s order, without their names."""
+    found: list[Tensor] = []
+    _collect({"": tree}, found)
+    return found
+
+
+def _collect(tree: Tree, found: list[Tensor]) -> None:
+    nodes = tree if type(tree) is dict else _nodes(tree)
+    for node in nodes.values():
+        if isinstance(node, Tensor):
+            found.append(node)
+        else:
+            _collect(node, found)
+
+
+def _nodes(tree: Tree) -> dict[str, Tree]:
+    nodes = children(tree)
+    assert nodes is not None  # a tensor never comes here
+    return nodes
+
+
+def rebuild(template: Tree, values: Iterator[Tensor]) -> Tree:
+    """Nested dicts with the template's names and these leaves, taken in `flatten`'s order."""
+    if isinstance(template, Tensor):
+        return next(values)
+    return {name: rebuild(node, values) for name, node in _nodes(template).items()}
 
 
 def unflatten(leaves: Mapping[str, Tensor]) -> dict[str, Tree]:

@@ -32,7 +32,6 @@ def test_a_bare_tensor_is_a_tree():
     (leaf,) = leaves(1)
     assert tree.flatten(leaf) == {"": leaf}
     assert tree.map(lambda t: t + 1, leaf) == 1
-    assert tree.flatten(leaf, "x") == {"x": leaf}
 
 
 def test_unflatten_turns_flatten_back():

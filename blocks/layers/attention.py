@@ -48,7 +48,7 @@ class Attention(Block):
     def __call__(
         self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None, key: Tensor | None = None
     ) -> Tensor:
-        qkv = self.qkv(params["qkv"], x).unflatten(-1, (3, self.num_heads, -1))
+        qkv = self.qkv(params["qkv"], x).view(*x.shape[:2], 3, self.num_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, h, N, d] each
         y = attention(q, k, v, scale=self.qk_scale, drop=self.attn_drop, key=key)
         y = self.proj(params["proj"], y.transpose(1, 2).flatten(2))  # [B, N, D]

@@ -71,8 +71,8 @@ class GPSA(Block):
     ) -> Tensor:
         height, width = checked_grid(grid, x.shape[1])
         prefix = x.shape[1] - height * width
-        q, k = self.qk(params["qk"], x).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        v = self.v(params["v"], x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B, h, N, d]
+        q, k = self.qk(params["qk"], x).view(*x.shape[:2], 2, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        v = self.v(params["v"], x).view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # [B, h, N, d]
         rows, cols = position_attention(params["pos_proj"]["weight"], params["pos_proj"]["bias"], (height, width))
         gate = params["gating_param"].sigmoid()
         dense = key is not None and self.attn_drop > 0

@@ -2,7 +2,6 @@
 
 import attrs
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
@@ -20,4 +19,4 @@ class LayerNorm(Block):
         return {"weight": torch.ones(self.dim, device=key.device), "bias": torch.zeros(self.dim, device=key.device)}
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
-        return F.layer_norm(x, (self.dim,), params["weight"], params["bias"], self.eps)
+        return torch.layer_norm(x, (self.dim,), params["weight"], params["bias"], self.eps)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from blocks import tree
-from blocks.optim.leaves import leaves, named_leaves
 from blocks.optim.names import no_decay_names
 from blocks.optim.optimizer import Optimizer, Schedule
 from blocks.optim.schedule import constant
@@ -16,7 +15,7 @@ from blocks.tree import Tree
 
 @attrs.frozen
 class AdamW(Optimizer):
-    """State {"exp_avg": tree, "exp_avg_sq": tree, "count": int64 []}; bit-equal to torch.optim.AdamW."""
+    """State {"exp_avg": {dotted name: tensor}, "exp_avg_sq": likewise, "count": int64 []}; bit-equal to torch.optim.AdamW."""
 
     schedule: Schedule
     betas: tuple[float, float]
@@ -26,15 +25,15 @@ class AdamW(Optimizer):
 
     def init(self, params: Tree) -> Tree:
         """Moments of zero. Raises ValueError for params that the kernel cannot take, and for patterns without match."""
-        names, tensors = named_leaves(params)
-        for name, tensor in zip(names, tensors, strict=True):
+        flat = tree.flatten(params)
+        for name, tensor in flat.items():
             if not (tensor.is_floating_point() and tensor.is_contiguous()):
                 raise ValueError(f"{name} {tensor.dtype} {list(tensor.shape)} must be floating-point and contiguous")
-        self.exempt(names, tensors)
-        count = torch.zeros((), dtype=torch.int64, device=tensors[0].device if tensors else None)
+        self.exempt(flat)
+        count = torch.zeros((), dtype=torch.int64, device=next((t.device for t in flat.values()), None))
         return {
-            "exp_avg": tree.map(torch.zeros_like, params),
-            "exp_avg_sq": tree.map(torch.zeros_like, params),
+            "exp_avg": {name: torch.zeros_like(t) for name, t in flat.items()},
+            "exp_avg_sq": {name: torch.zeros_like(t) for name, t in flat.items()},
             "count": count,
         }
 
@@ -42,14 +41,14 @@ class AdamW(Optimizer):
     def update_(self, params: Tree, grads: Tree, state: Tree, *, skip: Tensor | None = None) -> dict[str, Tensor]:
         """One update in place; returns {"lr": float64 []}, the rate of this update."""
         lr = self.schedule(state["count"])
-        names, values = named_leaves(params)
-        exempt = self.exempt(names, values)
-        columns = values, leaves(grads), leaves(state["exp_avg"]), leaves(state["exp_avg_sq"])
+        flat = tree.flatten(params)
+        exempt = self.exempt(flat)
+        columns = list(flat.values()), *(tree.leaves(t) for t in (grads, state["exp_avg"], state["exp_avg_sq"]))
         step = (state["count"] + 1).float()
         kernel_lr = lr if lr.device.type == "cpu" else lr.float()  # what each device's kernel wants
         found_inf = None if skip is None else skip.float()
         for free, weight_decay in ((False, self.weight_decay), (True, 0.0)):
-            chosen = [(name in exempt) == free for name in names]
+            chosen = [(name in exempt) == free for name in flat]
             params_, grads_, means, squares = (list(compress(column, chosen)) for column in columns)
             if params_:
                 torch._fused_adamw_(
@@ -60,15 +59,15 @@ class AdamW(Optimizer):
         state["count"].add_(1 if skip is None else ~skip)
         return {"lr": lr}
 
-    def exempt(self, names: tuple[str, ...], params: list[Tensor]) -> frozenset[str]:
+    def exempt(self, flat: dict[str, Tensor]) -> frozenset[str]:
         """The names that do not decay."""
-        return no_decay_names(names, tuple(t.ndim for t in params), self.no_decay)
+        return no_decay_names(tuple(flat), tuple(t.ndim for t in flat.values()), self.no_decay)
 
     def describe(self, params: Tree) -> dict[str, str]:
         """{"blocks.0.attn.qkv.weight": "weight decay 0.05", "norm.bias": "no weight decay", ...}."""
-        names, tensors = named_leaves(params)
-        exempt = self.exempt(names, tensors)
-        return {n: "no weight decay" if n in exempt else f"weight decay {self.weight_decay:g}" for n in names}
+        flat = tree.flatten(params)
+        exempt = self.exempt(flat)
+        return {n: "no weight decay" if n in exempt else f"weight decay {self.weight_decay:g}" for n in flat}
 
 
 def adamw(

@@ -3,16 +3,15 @@
 import torch
 from torch import Tensor
 
-from blocks.optim.leaves import leaves, rebuild
-from blocks.tree import Tree
+from blocks.tree import Tree, leaves, rebuild
 
 SMALL = 1 << 20  # numbers: below it, on a CPU, one copy costs less than a call for each leaf
 
 
 def global_norm(grads: list[Tensor]) -> Tensor:
     """The 2-norm of all gradients taken as one vector: float []."""
-    alike = all(g.device.type == "cpu" and g.dtype is grads[0].dtype for g in grads)
-    if alike and sum(g.numel() for g in grads) < SMALL:
+    kinds = {(g.device.type, g.dtype) for g in grads}
+    if len(kinds) == 1 and grads[0].device.type == "cpu" and sum([g.numel() for g in grads]) < SMALL:
         return torch.linalg.vector_norm(torch._utils._flatten_dense_tensors(grads))
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
 

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from blocks.optim.leaves import leaves
-from blocks.tree import Tree
+from blocks.tree import Tree, leaves
 
 
 def ema_update_(ema: Tree, params: Tree, decay: float, *, skip: Tensor | None = None) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blocks.optim.leaves import named_leaves, rebuild
-from blocks.tree import Tree
+from blocks.tree import Tree, flatten, rebuild
 
 Watch = Callable[[int, Tensor], Tensor]  # (place of the leaf, its gradient) -> what to return in its stead
 Function = Callable[[Tree], tuple[Tensor, Any]]  # params -> (value [], anything else)
@@ -37,7 +36,8 @@ class LeafCopies:
     """
 
     def __init__(self, params: Tree, dtype: torch.dtype | None = None, watch: Watch | None = None):
-        self.names, self.originals = named_leaves(params)
+        flat = flatten(params)
+        self.names, self.originals = tuple(flat), list(flat.values())
         self.dtype, self.watch = dtype, watch
         self.copies = [
             (t.detach() if dtype is None else torch.empty_like(t, dtype=dtype)).requires_grad_() for t in self.originals
@@ -49,8 +49,8 @@ class LeafCopies:
 
     def stand_for(self, params: Tree) -> bool:
         """Whether these are copies of just these tensors under just these names."""
-        names, tensors = named_leaves(params)
-        return names == self.names and all(map(is_, tensors, self.originals))
+        flat = flatten(params)
+        return tuple(flat) == self.names and all(map(is_, flat.values(), self.originals))
 
     def gradient(self, fn: Function, scale: float = 1.0) -> tuple[Tensor, Any, Sequence[Tensor]]:
         """(value, aux, gradients in `leaves` order): fn's value as it is, the gradients times scale."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from blocks import tree
-from blocks.optim.leaves import leaves, named_leaves, rebuild
+from blocks.tree import leaves, rebuild
 
 
 @attrs.frozen(eq=False)
@@ -19,12 +19,9 @@ TREES = [{}, a, {"x": a, "deep": {"y": b, "none": {}, "z": {"w": c}}}, Pair({"x"
 
 
 @pytest.mark.parametrize("example", TREES, ids=["empty", "bare", "dicts", "attrs"])
-def test_leaves_names_and_order_are_those_of_flatten(example):
+def test_leaves_come_in_the_order_of_flatten(example):
     flat = tree.flatten(example)
     assert all(x is y for x, y in zip(leaves(example), flat.values(), strict=True))
-    names, found = named_leaves(example)
-    assert names == tuple(flat)
-    assert all(x is y for x, y in zip(found, flat.values(), strict=True))
 
 
 @pytest.mark.parametrize("example", TREES, ids=["empty", "bare", "dicts", "attrs"])
