@@ -7,7 +7,8 @@ from pathlib import Path
 PROMISED = 0.97
 
 lines = [json.loads(line) for line in Path(sys.argv[1]).read_text().splitlines()]
-evaluations = [line for line in lines if "val/top1" in line]
-top1 = evaluations[-1]["val/top1"]
-print(f"digits: top-1 {top1:.4f} after {len(evaluations)} evaluations, promised {PROMISED}")
+epochs = [line for line in lines if line["kind"] == "epoch"]
+top1 = epochs[-1]["val_top1"]
+seconds = sum(line["seconds"] + line["evaluation_seconds"] for line in epochs)
+print(f"digits: top-1 {top1:.4f}, promised {PROMISED}; {len(epochs)} epochs in {seconds:.0f} s")
 sys.exit(top1 < PROMISED)

@@ -113,8 +113,8 @@ def work(rank: int, args: argparse.Namespace, port: int) -> None:
     """One process; the first one prints."""
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(args.processes), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port))
-    torch.set_num_threads(args.threads)
     with connect(args.device) as processes:
+        torch.set_num_threads(args.threads)
         size = {"img_size": args.img_size, "patch_size": 16, "num_classes": 100}
         model = vit(**size, embed_dim=args.width, depth=args.depth, num_heads=args.width // 64)
         objective, batch = Supervised(model), batch_of(args, processes)

@@ -84,7 +84,7 @@ DIGITS = dict(
 
 
 def main(r: Recipe) -> None:
-    with connect() as processes:
+    with connect(data_workers=r.workers) as processes:
         train_path, val_path = digits() if r.data == "digits" else (r.data, r.val)
         train_shards, val_shards = open_shards(train_path), open_shards(val_path)
         num_classes = r.num_classes or train_shards.num_classes

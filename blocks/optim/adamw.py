@@ -15,7 +15,10 @@ from blocks.tree import Tree
 
 @attrs.frozen
 class AdamW(Optimizer):
-    """State {"exp_avg": {dotted name: tensor}, "exp_avg_sq": likewise, "count": int64 []}; bit-equal to torch.optim.AdamW."""
+    """State {"exp_avg": {dotted name: tensor}, "exp_avg_sq": likewise, "count": int64 []}.
+
+    Bit-equal to torch.optim.AdamW(fused=True).
+    """
 
     schedule: Schedule
     betas: tuple[float, float]

@@ -106,7 +106,7 @@ def _with_presets(known: Mapping[str, Flag], given: dict[str, Any], presets: Pre
 
 def _unknown(word: str, options: list[str]) -> str:
     if not word.startswith("-"):
-        return f"unexpected argument {word!r}; every value follows its flag, --flag value"
+        return f"unexpected argument {word!r}; every value follows its flag, --flag value; quote a pattern with *"
     name = word.split("=")[0]
     close = difflib.get_close_matches(name.replace("_", "-"), options, n=1)
     return f"unknown flag {name}" + (f"; did you mean {close[0]}?" if close else "")

@@ -1,0 +1,118 @@
+"""Write the README's results from the files in bench/results, so that no figure is typed by hand.
+
+python bench/report.py                                # rewrite the part between the two marks
+python bench/report.py --keep NAME RUN "COMMAND"      # copy a run's learning curve to bench/results first
+"""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from measure import hardware  # bench/measure.py: a script's own folder is on its path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results"
+BEGIN, END = "<!-- results: written by bench/report.py -->\n", "<!-- end of results -->\n"
+
+
+def rows(name: str) -> list[dict]:
+    """The JSON lines of a results file; none where it is missing."""
+    path = RESULTS / name
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    ruler = ["---"] * len(head)
+    return "".join(f"| {' | '.join(line)} |\n" for line in [head, ruler, *lines])
+
+
+def spread(numbers: list[float]) -> str:
+    return "{:.2f} ({:.2f} to {:.2f})".format(*numbers)
+
+
+def learning() -> str:
+    """One paragraph a run: how it was started, how long it took, and its curve."""
+    parts = []
+    for path in sorted(RESULTS.glob("learning-*.json")):
+        run = json.loads(path.read_text())
+        epochs = run["epochs"]
+        seconds = sum(e["seconds"] + e["evaluation_seconds"] for e in epochs)
+        shown = epochs if len(epochs) <= 10 else [*epochs[:: len(epochs) // 8], epochs[-1]]
+        last = epochs[-1]
+        parts.append(
+            f"**{run['name']}**: validation top-1 **{100 * last['val_top1']:.2f} %** on {last['val_images']:,} images after "
+            f"{len(epochs)} epochs, {seconds / 60:.1f} min ({run['hardware']}).\n\n"
+            f"```\n{run['command']}\n```\n\n"
+            + table(
+                ["epoch", *(str(e["epoch"]) for e in shown)],
+                [
+                    ["training loss", *(f"{e['train_loss']:.3f}" for e in shown)],
+                    ["validation top-1, %", *(f"{100 * e['val_top1']:.1f}" for e in shown)],
+                ],
+            )
+        )
+    return "\n".join(parts)
+
+
+def convit() -> str:
+    lines = [
+        [
+            f"{r['size']}, {r['resolution']} px, batch {r['batch']}",
+            spread(r["time_over_vit"]),
+            spread(r["timm_over_ours"]),
+            f"{r['kept_over_timm']:.3f}",
+            str(r["rounds"]),
+            r["hardware"],
+        ]
+        for r in rows("convit-cpu.jsonl")
+    ]
+    head = ["ConViT", "our time / plain ViT's", "timm's time / ours", "activation memory / timm's", "n", "hardware"]
+    return table(head, lines)
+
+
+def step() -> str:
+    lines = [
+        [f"{r['model']}, batch {r['batch']}", spread(r["module / ours"]), spread(r["same work / ours"]), str(r["n"])]
+        for r in rows("step-cpu.jsonl")
+    ]
+    lines += [
+        [
+            f"2 gloo processes, {r['depth']} x {r['width']}, against DDP",
+            spread(r["DDP / ours"]),
+            spread(r["same work / ours"]),
+            str(r["rounds"]),
+        ]
+        for r in rows("ddp-cpu.jsonl")
+    ]
+    head = ["whole step, donated state", "their time / ours", "theirs with our checks / ours", "n"]
+    return table(head, lines)
+
+
+def keep(name: str, run: Path, command: str) -> None:
+    """Copy the curve of a run folder into bench/results."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    file = RESULTS / f"learning-{name.lower().replace(' ', '-')}.json"
+    file.write_text(json.dumps({"name": name, "command": command, "hardware": hardware(), "epochs": epochs}, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", nargs=3, metavar=("NAME", "RUN", "COMMAND"))
+    args = parser.parse_args()
+    if args.keep:
+        keep(args.keep[0], Path(args.keep[1]), args.keep[2])
+    readme = ROOT / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    text = (
+        "Medians of interleaved rounds on a shared virtual machine; in brackets the quartiles of the rounds' ratios.\n\n"
+        f"### Learning\n\n{learning()}\n### ConViT, forward and backward\n\n{convit()}\n### The step\n\n{step()}"
+    )
+    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
