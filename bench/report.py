@@ -40,9 +40,9 @@ def learning() -> str:
         epochs = run["epochs"]
         seconds = sum(e["seconds"] + e["evaluation_seconds"] for e in epochs)
         shown = epochs if len(epochs) <= 10 else [*epochs[:: len(epochs) // 8], epochs[-1]]
-        last = epochs[-1]
+        last, top1 = epochs[-1], 100 * epochs[-1]["val_top1"]
         parts.append(
-            f"**{run['name']}**: validation top-1 **{100 * last['val_top1']:.2f} %** on {last['val_images']:,} images after "
+            f"**{run['name']}**: validation top-1 **{top1:.2f} %** on {last['val_images']:,} images after "
             f"{len(epochs)} epochs, {seconds / 60:.1f} min ({run['hardware']}).\n\n"
             f"```\n{run['command']}\n```\n\n"
             + table(
@@ -108,7 +108,7 @@ def main() -> None:
     before, rest = readme.read_text().split(BEGIN)
     after = rest.split(END)[1]
     text = (
-        "Medians of interleaved rounds on a shared virtual machine; in brackets the quartiles of the rounds' ratios.\n\n"
+        "Medians of interleaved rounds on a shared machine; in brackets the quartiles of the rounds' ratios.\n\n"
         f"### Learning\n\n{learning()}\n### ConViT, forward and backward\n\n{convit()}\n### The step\n\n{step()}"
     )
     readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")

@@ -1,4 +1,4 @@
-"""One thread a process: the tests' tensors are tiny, and threads that wait for a busy core cost far more than the work."""
+"""One thread a process: the tests' tensors are tiny, and threads that wait for a busy core cost more than the work."""
 
 import torch
 
