@@ -1,13 +1,12 @@
-"""ConViT trained with labels: d'Ascoli et al. 2021, "ConViT: improving vision transformers with soft
+r"""ConViT trained with labels: d'Ascoli et al. 2021, "ConViT: improving vision transformers with soft
 convolutional inductive biases", section 4, with DeiT's schedule (Touvron et al. 2021, table 9).
 
     torchrun recipes/convit_supervised.py
         a small ConViT on scikit-learn's handwritten digits: DIGITS_RESULT
 
     torchrun --nproc-per-node 8 recipes/convit_supervised.py \
-        --data 'shards/imagenet-train-{000000..000146}.tar' --val 'shards/imagenet-val-{000000..000006}.tar' --size base
-        ImageNet-1k: the paper's 300 epochs give 82.4 % with the full augmentation of DeiT;
-        crops and flips alone (what is here) overfit earlier.
+        --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar' --size base
+        ImageNet-1k: the paper reports 82.4 %, with DeiT's full augmentation; here are crops and flips
 """
 
 from typing import Literal
@@ -15,11 +14,7 @@ from typing import Literal
 import attrs
 
 from blocks import convit, convit_base, convit_base_plus, convit_small, convit_small_plus, convit_tiny, convit_tiny_plus
-from blocks.data.digits import digits
-from blocks.data.eval_loader import EvalLoader
-from blocks.data.index import open_shards
-from blocks.data.train_loader import TrainLoader
-from blocks.data.transforms import EvalTransform, TrainTransform
+from blocks.data import EvalLoader, EvalTransform, TrainLoader, TrainTransform, digits, open_shards
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
 from blocks.optim.schedule import scaled_lr, warmup_cosine
@@ -85,6 +80,8 @@ DIGITS = dict(
 
 def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
+        if r.data != "digits" and not r.val:
+            raise ValueError(f"--data {r.data} needs --val, the shards to evaluate on")
         train_path, val_path = digits() if r.data == "digits" else (r.data, r.val)
         train_shards, val_shards = open_shards(train_path), open_shards(val_path)
         num_classes = r.num_classes or train_shards.num_classes

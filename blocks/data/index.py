@@ -70,9 +70,9 @@ def open_shards(shards: str | os.PathLike | Iterable[str | os.PathLike], split: 
     Raises FileNotFoundError for what is missing and ValueError for what is damaged.
     """
     parts = [shards] if isinstance(shards, (str, os.PathLike)) else shards
-    names = [name for part in parts for name in _expand(os.fspath(part), split)]
+    names = [name for part in parts for name in _expand(os.fspath(part), split) if name]
     if not names:
-        raise FileNotFoundError("no shards: the list is empty")
+        raise FileNotFoundError("no shards are named; give a pattern, a file, a folder or a list of these")
     _refuse_missing(names)
     _refuse_repeated(names)
     paths, tables = zip(*_read_all(names), strict=True)

@@ -150,7 +150,7 @@ def test_what_is_missing_is_named(tmp_path, pattern, words):
 
 
 def test_an_empty_list_of_shards_is_refused():
-    with pytest.raises(FileNotFoundError, match="the list is empty"):
+    with pytest.raises(FileNotFoundError, match="no shards are named"):
         open_shards([])
 
 
