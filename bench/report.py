@@ -28,6 +28,11 @@ def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in [head, ruler, *lines])
 
 
+def measured_on(*names: str) -> str:
+    """The machines and versions behind some results files."""
+    return "".join(f"\n{where}\n" for where in sorted({row["hardware"] for name in names for row in rows(name)}))
+
+
 def spread(numbers: list[float]) -> str:
     return "{:.2f} ({:.2f} to {:.2f})".format(*numbers)
 
@@ -64,12 +69,11 @@ def convit() -> str:
             spread(r["timm_over_ours"]),
             f"{r['kept_over_timm']:.3f}",
             str(r["rounds"]),
-            r["hardware"],
         ]
         for r in rows("convit-cpu.jsonl")
     ]
-    head = ["ConViT", "our time / plain ViT's", "timm's time / ours", "activation memory / timm's", "n", "hardware"]
-    return table(head, lines)
+    head = ["ConViT", "our time / plain ViT's", "timm's time / ours", "activation memory / timm's", "n"]
+    return table(head, lines) + measured_on("convit-cpu.jsonl")
 
 
 def step() -> str:
@@ -87,7 +91,7 @@ def step() -> str:
         for r in rows("ddp-cpu.jsonl")
     ]
     head = ["whole step, donated state", "their time / ours", "theirs with our checks / ours", "n"]
-    return table(head, lines)
+    return table(head, lines) + measured_on("step-cpu.jsonl", "ddp-cpu.jsonl")
 
 
 def keep(name: str, run: Path, command: str) -> None:
