@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from measure import hardware, ratio  # bench/measure.py: a script's own folder is on its path
+from measure import hardware, order, ratio  # bench/measure.py: a script's own folder is on its path
 from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
@@ -126,7 +126,7 @@ def work(rank: int, args: argparse.Namespace, port: int) -> None:
         agree(steps, processes)
         times: dict[str, list[float]] = {name: [] for name in steps}
         for turn in range(args.rounds):
-            for name in sorted(steps, reverse=turn % 2 == 1):
+            for name in order(steps, turn):
                 times[name].append(timed(steps[name], processes))
         if processes.is_main:
             report(args, times)

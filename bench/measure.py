@@ -2,6 +2,7 @@
 
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,10 +16,19 @@ def interleaved(functions: Mapping[str, Callable[[], object]], rounds: int) -> d
         function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(rounds):
-        names = list(functions) if turn % 2 == 0 else list(functions)[::-1]
-        for name in names:
+        for name in order(functions, turn):
             seconds[name].append(_seconds(functions[name]))
     return seconds
+
+
+def order(names: Iterable[str], turn: int) -> list[str]:
+    """The names shuffled, each turn anew and the same in all processes.
+
+    Forth and back would not be fair: the first and the last would follow themselves every other turn and find their
+    own data in the cache, those between never.
+    """
+    names = list(names)
+    return random.Random(turn).sample(names, len(names))
 
 
 def _seconds(function: Callable[[], object]) -> float:

@@ -36,10 +36,12 @@ def flatten(tree: Tree) -> dict[str, Tensor]:
 def _flatten(tree: Tree, path: str, found: dict[str, Tensor]) -> None:
     nodes = tree if type(tree) is dict else _nodes(tree)
     for name, node in nodes.items():
-        if isinstance(node, Tensor):
+        if type(node) is dict:  # first: it is the cheaper question
+            _flatten(node, path + name + ".", found)
+        elif isinstance(node, Tensor):
             found[path + name] = node
         else:
-            _flatten(node, f"{path}{name}.", found)
+            _flatten(node, path + name + ".", found)
 
 
 def leaves(tree: Tree) -> list[Tensor]:

@@ -1,13 +1,11 @@
 """AdamW (Loshchilov and Hutter 2019) with its state as a tree, by torch's fused kernel."""
 
-from itertools import compress
-
 import attrs
 import torch
 from torch import Tensor
 
 from blocks import tree
-from blocks.optim.names import no_decay_names
+from blocks.optim.names import decay_places, names_and_ranks, no_decay_names
 from blocks.optim.optimizer import Optimizer, Schedule
 from blocks.optim.schedule import constant
 from blocks.tree import Tree
@@ -45,14 +43,13 @@ class AdamW(Optimizer):
         """One update in place; returns {"lr": float64 []}, the rate of this update."""
         lr = self.schedule(state["count"])
         flat = tree.flatten(params)
-        exempt = self.exempt(flat)
-        columns = list(flat.values()), *(tree.leaves(t) for t in (grads, state["exp_avg"], state["exp_avg_sq"]))
+        decaying, exempt = decay_places(*names_and_ranks(flat), self.no_decay)
+        columns = [tree.leaves(t) for t in (flat, grads, state["exp_avg"], state["exp_avg_sq"])]
         step = (state["count"] + 1).float()
         kernel_lr = lr if lr.device.type == "cpu" else lr.float()  # what each device's kernel wants
         found_inf = None if skip is None else skip.float()
-        for free, weight_decay in ((False, self.weight_decay), (True, 0.0)):
-            chosen = [(name in exempt) == free for name in flat]
-            params_, grads_, means, squares = (list(compress(column, chosen)) for column in columns)
+        for places, weight_decay in ((decaying, self.weight_decay), (exempt, 0.0)):
+            params_, grads_, means, squares = [[column[place] for place in places] for column in columns]
             if params_:
                 torch._fused_adamw_(
                     params_, grads_, means, squares, [], [step] * len(params_),
@@ -64,7 +61,7 @@ class AdamW(Optimizer):
 
     def exempt(self, flat: dict[str, Tensor]) -> frozenset[str]:
         """The names that do not decay."""
-        return no_decay_names(tuple(flat), tuple(t.ndim for t in flat.values()), self.no_decay)
+        return no_decay_names(*names_and_ranks(flat), self.no_decay)
 
     def describe(self, params: Tree) -> dict[str, str]:
         """{"blocks.0.attn.qkv.weight": "weight decay 0.05", "norm.bias": "no weight decay", ...}."""

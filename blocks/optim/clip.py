@@ -10,8 +10,8 @@ SMALL = 1 << 20  # numbers: below it, on a CPU, one copy costs less than a call 
 
 def global_norm(grads: list[Tensor]) -> Tensor:
     """The 2-norm of all gradients taken as one vector: float []."""
-    kinds = {(g.device.type, g.dtype) for g in grads}
-    if len(kinds) == 1 and grads[0].device.type == "cpu" and sum([g.numel() for g in grads]) < SMALL:
+    small = sum([g.numel() for g in grads]) < SMALL
+    if small and {(g.is_cpu, g.dtype) for g in grads} == {(True, grads[0].dtype)}:
         return torch.linalg.vector_norm(torch._utils._flatten_dense_tensors(grads))
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
 

@@ -4,6 +4,8 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
+from torch import Tensor
+
 # Roles that no weight decay pulls to zero; vectors (biases, norms, layer scales, gates) are exempt by their shape.
 NO_DECAY = ("cls_token", "dist_token", "reg_token", "mask_token", "pos_embed", "gating_param")
 
@@ -18,6 +20,21 @@ def no_decay_names(names: tuple[str, ...], ranks: tuple[int, ...], patterns: tup
     if patterns is not None:
         return matching(names, patterns)
     return frozenset(n for n, rank in zip(names, ranks, strict=True) if rank <= 1 or n.rpartition(".")[2] in NO_DECAY)
+
+
+@lru_cache(maxsize=64)
+def decay_places(
+    names: tuple[str, ...], ranks: tuple[int, ...], patterns: tuple[str, ...] | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(places of the leaves that decay, places of those that do not); see `no_decay_names`."""
+    exempt = no_decay_names(names, ranks, patterns)
+    places = {free: tuple(i for i, name in enumerate(names) if (name in exempt) == free) for free in (False, True)}
+    return places[False], places[True]
+
+
+def names_and_ranks(flat: dict[str, Tensor]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Dotted names and numbers of axes, hashable."""
+    return tuple(flat), tuple([t.ndim for t in flat.values()])
 
 
 def matching(names: tuple[str, ...], patterns: tuple[str, ...]) -> frozenset[str]:

@@ -26,7 +26,7 @@ class Optimizer:
     def update_(self, params: Tree, grads: Tree, state: Tree, *, skip: Tensor | None = None) -> dict[str, Tensor]:
         """Update params and state in place and return {"lr": [], ...}. Where skip (bool []) is true nothing changes.
 
-        Params and grads are contiguous. Grads are a tree like params or, as from a step, flat: {dotted name: gradient};
+        Params and grads are contiguous; each is a tree or, as from a step, flat: {dotted name: tensor};
         either way `flatten` and `leaves` give them in the params' order.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it updates")

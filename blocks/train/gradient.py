@@ -47,9 +47,8 @@ class LeafCopies:
             for place, copy in enumerate(self.copies):
                 copy.register_hook(partial(watch, place))
 
-    def stand_for(self, params: Tree) -> bool:
-        """Whether these are copies of just these tensors under just these names."""
-        flat = flatten(params)
+    def stand_for(self, flat: dict[str, Tensor]) -> bool:
+        """Whether these are copies of just these tensors under just these dotted names."""
         return tuple(flat) == self.names and all(map(is_, flat.values(), self.originals))
 
     def gradient(self, fn: Function, scale: float = 1.0) -> tuple[Tensor, Any, Sequence[Tensor]]:
@@ -59,15 +58,15 @@ class LeafCopies:
                 torch._foreach_copy_(self.copies, self.originals)
         value, aux = fn(self.tree)
         cotangent = None if scale == 1.0 else torch.full_like(value, scale)
-        grads = torch.autograd.grad(value, self.copies, cotangent, allow_unused=True, materialize_grads=True)
-        return value.detach(), aux, grads
+        grads = torch.autograd.grad(value, self.copies, cotangent, allow_unused=True)
+        found = [torch.zeros_like(c) if g is None else g for g, c in zip(grads, self.copies, strict=True)]
+        return value.detach(), aux, found
 
     def own(self, grads: Sequence[Tensor]) -> list[Tensor]:
         """Gradients in the params' types, contiguous (autograd may return an expanded view)."""
-        return [
-            g if g.dtype is p.dtype and g.is_contiguous() else g.to(p.dtype).contiguous()
-            for g, p in zip(grads, self.originals, strict=True)
-        ]
+        if self.dtype is None:
+            return [g.contiguous() for g in grads]
+        return [g.to(p.dtype).contiguous() for g, p in zip(grads, self.originals, strict=True)]
 
     def named(self, grads: Sequence[Tensor]) -> dict[str, Tensor]:
         """Gradients by dotted name."""

@@ -20,6 +20,7 @@ from blocks.train.report import mean, row_of, total
 from blocks.train.state import State
 
 Batch = dict[str, Tensor]
+Flat = dict[str, Tensor]  # params or gradients by dotted name
 Metrics = dict[str, Tensor]
 
 
@@ -77,9 +78,10 @@ class Step:
         """One update: (state, this process's share of the batch) -> (state, metrics)."""
         self.check(state)
         state = state if self.donate else tree.clone(state)
-        memory, grads, norm, metrics = self.differentiate(state, batch)
+        params = tree.flatten(state.params)
+        memory, grads, norm, metrics = self.differentiate(state, params, batch)
         with torch.no_grad():
-            return self.apply(state, memory, grads, norm, metrics)
+            return self.apply(state, params, memory, grads, norm, metrics)
 
     def check(self, state: State) -> None:
         if (self.ema_decay is None) != (isinstance(state.ema, dict) and not state.ema):
@@ -89,11 +91,11 @@ class Step:
                 "make_step(..., ema_decay=0.9999), or neither"
             )
 
-    def differentiate(self, state: State, batch: Batch) -> tuple[Any, dict[str, Tensor], Tensor, Metrics]:
-        """(memory, gradients by dotted name, their norm, metrics) of the whole batch over all processes."""
+    def differentiate(self, state: State, params: Flat, batch: Batch) -> tuple[Any, Flat, Tensor, Metrics]:
+        """(memory, gradients, their norm, metrics) of the whole batch over all processes."""
         key = fold_in(state.key, state.step) if getattr(self.objective, "draws", True) else None
         parts = micro_batches(cast_inputs(self.with_index(batch), self.dtype), self.accumulate)
-        copies = self.peers.copies(state.params, self.dtype, keep=self.donate)
+        copies = self.peers.copies(state.params, params, self.dtype, keep=self.donate)
         memory, carried = state.memory, None
         rows: list[Metrics] = []
         for part in parts[:-1]:
@@ -133,15 +135,15 @@ class Step:
         return memory, grads
 
     def apply(
-        self, state: State, memory: Any, grads: dict[str, Tensor], norm: Tensor, metrics: Metrics
+        self, state: State, params: Flat, memory: Any, grads: Flat, norm: Tensor, metrics: Metrics
     ) -> tuple[State, Metrics]:
         """The update, or none of it where the loss or the gradient is not finite."""
         skip = ~(norm + metrics["loss"].abs() < torch.inf)  # a NaN compares false
         if self.clip_norm is not None:
             grads = dict(zip(grads, scale_to_norm(list(grads.values()), norm, self.clip_norm), strict=True))
-        rates = self.optimizer.update_(state.params, grads, state.optimizer, skip=skip)
+        rates = self.optimizer.update_(params, grads, state.optimizer, skip=skip)
         if self.ema_decay is not None:
-            ema_update_(state.ema, state.params, self.ema_decay, skip=skip)
+            ema_update_(state.ema, params, self.ema_decay, skip=skip)
         memory = choose(skip, state.memory, memory)
         skipped = (state.skipped + 1) * skip
         new = attrs.evolve(state, memory=memory, step=state.step + 1, skipped=skipped)

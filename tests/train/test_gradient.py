@@ -101,11 +101,11 @@ def test_a_gradient_is_seen_before_the_earlier_layers_backward_runs():
 
 def test_copies_stand_for_the_same_tensors_under_the_same_names_only():
     copies = LeafCopies(PARAMS)
-    assert copies.stand_for({**PARAMS})
-    assert not copies.stand_for(tree.clone(PARAMS))
-    assert not copies.stand_for({"v" if name == "w" else name: value for name, value in PARAMS.items()})
-    assert not copies.stand_for({"w": PARAMS["w"]})
-    assert not copies.stand_for({**PARAMS, "more": torch.ones(1)})
+    assert copies.stand_for(tree.flatten({**PARAMS}))
+    assert not copies.stand_for(tree.flatten(tree.clone(PARAMS)))
+    assert not copies.stand_for(tree.flatten({"v" if name == "w" else name: value for name, value in PARAMS.items()}))
+    assert not copies.stand_for(tree.flatten({"w": PARAMS["w"]}))
+    assert not copies.stand_for(tree.flatten({**PARAMS, "more": torch.ones(1)}))
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float64])
