@@ -1,9 +1,12 @@
 """Small stateless blocks that compose into vision transformers, and training as a pure function."""
 
 from blocks.block import Block
+from blocks.interop.checkpoints import load_weights
+from blocks.interop.from_module import ModuleBlock, from_module
 from blocks.interop.module import to_module
 from blocks.interop.timm import from_timm, to_timm
 from blocks.layers.attention import Attention
+from blocks.layers.checkpointed import Checkpointed, checkpointed
 from blocks.layers.drop import Dropout, DropPath
 from blocks.layers.encoder import EncoderLayer
 from blocks.layers.gpsa import GPSA
@@ -26,12 +29,16 @@ from blocks.trunks.convit_variants import (
     convit_tiny,
     convit_tiny_plus,
 )
+from blocks.trunks.distilled import DistilledModel, distilled
 from blocks.trunks.model import Model
 from blocks.trunks.vit import ViT, vit
 from blocks.trunks.vit_variants import (
     deit_base,
+    deit_base_distilled,
     deit_small,
+    deit_small_distilled,
     deit_tiny,
+    deit_tiny_distilled,
     vit_base,
     vit_huge,
     vit_large,
@@ -43,8 +50,10 @@ __all__ = [
     "GPSA",
     "Attention",
     "Block",
+    "Checkpointed",
     "ClassToken",
     "ConViT",
+    "DistilledModel",
     "DropPath",
     "Dropout",
     "EncoderLayer",
@@ -55,12 +64,14 @@ __all__ = [
     "MeanPool",
     "Mlp",
     "Model",
+    "ModuleBlock",
     "PatchEmbed",
     "PositionEmbedding",
     "ProjectionMlp",
     "TanhMlpHead",
     "TokenPool",
     "ViT",
+    "checkpointed",
     "convit",
     "convit_base",
     "convit_base_plus",
@@ -69,10 +80,16 @@ __all__ = [
     "convit_tiny",
     "convit_tiny_plus",
     "deit_base",
+    "deit_base_distilled",
     "deit_small",
+    "deit_small_distilled",
     "deit_tiny",
+    "deit_tiny_distilled",
+    "distilled",
+    "from_module",
     "from_timm",
     "key",
+    "load_weights",
     "to_module",
     "to_timm",
     "vit",

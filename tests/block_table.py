@@ -5,10 +5,12 @@ from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import blocks
 from blocks import Block
+from blocks.interop.from_module import ModuleBlock
+from blocks.trunks.distilled import distilled
 
 GRID = (2, 3)
 
@@ -44,6 +46,10 @@ def tiny_layer(attn: Block, rate: float = 0.0) -> Block:
     scale = blocks.LayerScale(8, 0.5)
     norm = blocks.LayerNorm(8)
     return blocks.EncoderLayer(norm, attn, norm, blocks.Mlp(8, 12, rate), rate, scale, scale)
+
+
+def tiny_module() -> nn.Module:
+    return nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 4))
 
 
 TINY = {"img_size": (8, 12), "patch_size": 4, "num_classes": 5, "embed_dim": 8, "num_heads": 2, "depth": 2}
@@ -87,6 +93,12 @@ TABLE = {
         (*layer_names(ATTENTION), "ls1.gamma", "ls2.gamma"),
         random=True,
     ),
+    "Checkpointed": Case(
+        lambda: blocks.Checkpointed(tiny_layer(blocks.Attention(8, 2), 0.5)),
+        tokens,
+        (*layer_names(ATTENTION), "ls1.gamma", "ls2.gamma"),
+        random=True,
+    ),
     "TokenPool": Case(blocks.TokenPool, tokens),
     "MeanPool": Case(lambda: blocks.MeanPool(1, blocks.LayerNorm(8)), tokens, weight_and_bias("fc_norm")),
     "TanhMlpHead": Case(lambda: blocks.TanhMlpHead(8, 6, 4), features, MLP),
@@ -101,4 +113,11 @@ TABLE = {
         (*VIT, *weight_and_bias("fc_norm", "head")),
         random=True,
     ),
+    "DistilledModel": Case(
+        lambda: distilled(blocks.vit(**TINY, **DROPS)),
+        images,
+        (*VIT, *weight_and_bias("norm"), "dist_token", *weight_and_bias("head", "head_dist")),
+        random=True,
+    ),
+    "ModuleBlock": Case(lambda: ModuleBlock(tiny_module), features, weight_and_bias("0", "2")),
 }

@@ -1,7 +1,8 @@
 """Batches by number, made in a worker: a function of the index, the seed and the place in the run."""
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from blocks.data.decode import UnreadableImage
 from blocks.data.index import Index
-from blocks.data.order import augment_keys, epoch_order
+from blocks.data.order import augment_keys, epoch_order, repeated_places
 from blocks.data.read import Reader
 
 Transform = Callable[[list[Image.Image], Tensor | None], Tensor]
@@ -27,11 +28,16 @@ def _order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
 
 @attrs.frozen(eq=False)
 class TrainBatches:
-    """(epoch, start, stop) -> the uint8 batch of these places of the epoch's order."""
+    """(epoch, start, stop) -> the uint8 batch of these places of the epoch's order.
+
+    With repeats, start and stop lie in one batch of `batch_size`, and the places are those of `repeated_places`.
+    """
 
     index: Index
     transform: Transform
     seed: int
+    batch_size: int = 1
+    repeats: int = 1
     reader: Reader = attrs.field(init=False)
 
     @reader.default
@@ -39,21 +45,35 @@ class TrainBatches:
         return Reader(self.index)
 
     def __getitem__(self, place: tuple[int, int, int]) -> dict[str, Any]:
-        """Images uint8 [b, H, W, 3], labels [b], and the name and reason of every unreadable image met."""
+        """Images uint8 [b, H, W, 3], their keys [b, 2], labels [b], and the name and reason of each unreadable one."""
         epoch, start, stop = place
         order = _order(len(self.index), self.seed, epoch)
-        keys = augment_keys(torch.from_numpy(order[start:stop]), self.seed, epoch)
+        if self.repeats == 1:
+            keys = augment_keys(torch.from_numpy(order[start:stop]), self.seed, epoch)
+            return self._batch(order, range(start, stop), keys)
+        places, copies = repeated_places(start, stop, self.batch_size, self.repeats)
+        keys = augment_keys(torch.from_numpy(order)[places], self.seed, epoch, copies)
+        by_sample = torch.argsort(places, stable=True)  # copies one after another: their picture is decoded once
+        batch = self._batch(order, places[by_sample].tolist(), keys[by_sample])
+        back = torch.argsort(by_sample)
+        return {name: x[back] if isinstance(x, Tensor) else x for name, x in batch.items()}
+
+    def _batch(self, order: np.ndarray, places: Sequence[int], keys: Tensor) -> dict[str, Any]:
         skipped: dict[str, str] = {}
         chosen: list[int] = []
-        images = self._images(order, range(start, stop), skipped, chosen)
+        images = self._images(order, places, skipped, chosen)
         batch = torch.cat([self.transform(chunk, keys[rows]) for rows, chunk in chunks(images)])
-        return {"images": batch, "labels": torch.from_numpy(self.index.label[chosen]), "skipped": skipped}
+        labels = torch.from_numpy(self.index.label[chosen])
+        return {"images": batch, "keys": keys, "labels": labels, "skipped": skipped}
 
-    def _images(self, order: np.ndarray, places: range, skipped: dict, chosen: list[int]) -> Iterator[Image.Image]:
-        for place in places:
+    def _images(
+        self, order: np.ndarray, places: Sequence[int], skipped: dict, chosen: list[int]
+    ) -> Iterator[Image.Image]:
+        for place, copies in itertools.groupby(places):
             image, sample = self._first_readable(order, place, skipped)
-            chosen.append(sample)
-            yield image
+            for _ in copies:
+                chosen.append(sample)
+                yield image
 
     def _first_readable(self, order: np.ndarray, place: int, skipped: dict[str, str]) -> tuple[Image.Image, int]:
         """The sample at a place; for an unreadable one the next of the order, whoever asks and whatever came before."""

@@ -47,6 +47,14 @@ class Index:
         shard = self.shard[sample]
         return f"{self.names[shard]}, sample {_keys(self.paths[shard])[int(self.offset[sample])]}"
 
+    def take(self, samples: np.ndarray) -> "Index":
+        """An index of these samples alone, in this order. Raises ValueError where one is there twice or not at all."""
+        samples = np.asarray(samples, dtype=np.int64)
+        if len(np.unique(samples)) != len(samples) or not np.isin(samples, np.arange(len(self))).all():
+            raise ValueError(f"samples must be different numbers from 0 to {len(self) - 1}")
+        columns = {name: getattr(self, name)[samples] for name in ("shard", "offset", "size", "label")}
+        return attrs.evolve(self, **columns)
+
     def check_labels(self, num_classes: int) -> None:
         """Raises ValueError that names a sample whose label is not below num_classes."""
         wrong = np.flatnonzero((self.label < 0) | (self.label >= num_classes))

@@ -1,15 +1,32 @@
 """Training batches: an endless stream whose only cursor is the number of the step."""
 
 from collections.abc import Iterator
+from typing import Protocol, cast
 from weakref import WeakSet
 
 import attrs
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from blocks.data.batches import TrainBatches, Transform
-from blocks.data.index import Index
-from blocks.data.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize, data_loader, from_workers
+from blocks.data.batches import TrainBatches
+from blocks.data.erasing import RandomErasing
+from blocks.data.loader import Loader
+from blocks.data.mixing import Mixing
+from blocks.data.order import mix_key
+from blocks.data.workers import data_loader, from_workers
+from blocks.random import fold_in
+
+ERASE = 1 << 16  # of a sample's folded keys, far from those of its transform
+
+
+class Finishing(Protocol):
+    """A transform with home="device": the workers cut to one size, the rest is done for a whole batch on the device."""
+
+    home: str
+
+    def finish(self, images: Tensor, keys: Tensor) -> Tensor:
+        """uint8 [B, H, W, 3] on any device, keys [B, 2] on the CPU -> uint8 [B, img_size, img_size, 3]."""
 
 
 @attrs.frozen
@@ -31,44 +48,45 @@ class Places:
             step += 1
 
 
-class TrainLoader:
+@attrs.define(eq=False, kw_only=True)
+class TrainLoader(Loader):
     """Batches of a shuffled index; order, crops and flips are functions of (seed, epoch, sample) alone.
 
-    An epoch is `len(index) // batch_size` steps: the rest of its order, another rest every epoch, is left out.
-    An unreadable image is replaced by the next of the epoch's order and listed in `skipped` {name: reason}; ten
-    unreadable ones in a row are an error. Raises ValueError for sizes that do not fit and for labels out of range.
+    An epoch is `len(index) // batch_size` steps: the rest of its order, another rest every epoch, is left out. With
+    `repeats` each sample comes that many times in a batch, otherwise augmented, and an epoch shows as many times
+    fewer samples. An unreadable image is replaced by the next of the epoch's order; ten in a row are an error.
+    `batch_size` is that of all processes. A transform with home="device" finishes there; `erase` and `mix` follow the
+    normalisation. Raises ValueError for sizes that do not fit.
     """
 
-    def __init__(
-        self,
-        index: Index,
-        *,
-        batch_size: int,
-        transform: Transform,
-        num_classes: int,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        num_workers: int = 0,
-        mean: tuple[float, ...] = IMAGENET_MEAN,
-        std: tuple[float, ...] = IMAGENET_STD,
-        device: torch.device | str = "cpu",
-    ):
-        _check_sizes(len(index), batch_size, rank, world_size)
-        index.check_labels(num_classes)
-        self.steps_per_epoch = len(index) // batch_size
-        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
-        self.num_workers, self.device = num_workers, torch.device(device)
-        self.skipped: dict[str, str] = {}
-        self._batches = TrainBatches(index, transform, seed)
-        self._normalize = Normalize(mean, std, self.device)
-        self._streams: WeakSet = WeakSet()  # an abandoned stream ends with its last reference
+    seed: int = 0
+    erase: RandomErasing | None = None
+    mix: Mixing | None = None
+    repeats: int = 1
+    _batches: TrainBatches = attrs.field(init=False, repr=False)
+    _streams: WeakSet = attrs.field(init=False, factory=WeakSet, repr=False)  # an abandoned one ends with its last ref
+
+    @_batches.default
+    def _make_batches(self) -> TrainBatches:
+        return TrainBatches(self.index, self.transform, self.seed, self.batch_size, self.repeats)
+
+    def __attrs_post_init__(self) -> None:
+        _check_sizes(len(self.index), self.batch_size, self.world_size)
+        if not 1 <= self.repeats <= self.batch_size:
+            raise ValueError(f"repeats {self.repeats} is not 1 or more, and at most the batch_size {self.batch_size}")
+        if self.mix is not None:
+            _check_mixing(self.mix, self.num_classes, self.batch_size, self.world_size)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of all processes in an epoch."""
+        return len(self.index) // self.batch_size
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, Tensor]]:
         """Batches from a step on, without end, made ahead over the ends of epochs too.
 
-        {"images": float32 [b, 3, H, W] on the device, "labels": int64 [b], "index": int64 [b], the place in the global
-        batch}. Leaving it (or `close`) stops its workers.
+        {"images": float32 [b, 3, H, W] on the device, "labels": int64 [b], or float32 [b, C] when mixed, "index":
+        int64 [b], the place in the global batch}. Leaving it (or `close`) stops its workers.
         """
         stream = self._stream(start_step)
         self._streams.add(stream)
@@ -77,29 +95,46 @@ class TrainLoader:
     def _stream(self, start_step: int) -> Iterator[dict[str, Tensor]]:
         places = Places(start_step, self.steps_per_epoch, self.batch_size, self.rank, self.world_size)
         share = self.batch_size // self.world_size
-        index = torch.arange(self.rank * share, (self.rank + 1) * share, device=self.device)
-        for batch in from_workers(data_loader(self._batches, places, self.num_workers, self.device)):
+        index = torch.arange(self.rank * share, (self.rank + 1) * share)
+        on_device = index.to(self.device)
+        for step, batch in enumerate(from_workers(self._workers(places)), start_step):
             self.skipped.update(batch["skipped"])
-            labels = batch["labels"].to(self.device, non_blocking=True)
-            yield {"images": self._normalize(batch["images"]), "labels": labels, "index": index.clone()}
+            images, labels = self._images(batch), batch["labels"].to(self.device, non_blocking=True)
+            if self.mix is not None:
+                images, labels = self.mix(images, labels, mix_key(self.seed, step), index)
+            yield {"images": images, "labels": labels, "index": on_device.clone()}
+
+    def _workers(self, places: Places) -> DataLoader:
+        return data_loader(self._batches, places, self.num_workers, self.device)
+
+    def _images(self, batch: dict[str, Tensor]) -> Tensor:
+        """The worker's pictures as the model gets them, but for mixing: float32 [b, 3, H, W]. Draws are the host's."""
+        images, keys = batch["images"].to(self.device, non_blocking=True), batch["keys"]
+        if getattr(self.transform, "home", "workers") == "device":
+            images = cast(Finishing, self.transform).finish(images, keys)
+        images = self._normalize(images)
+        return images if self.erase is None else self.erase.erase_(images, fold_in(keys, ERASE))
 
     def close(self) -> None:
         """Stop the workers of all streams."""
         for stream in list(self._streams):
             stream.close()
 
-    def __enter__(self) -> "TrainLoader":
-        return self
 
-    def __exit__(self, *_) -> None:
-        self.close()
-
-
-def _check_sizes(samples: int, batch_size: int, rank: int, world_size: int) -> None:
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank {rank} is not one of {world_size} processes")
+def _check_sizes(samples: int, batch_size: int, world_size: int) -> None:
     if batch_size < 1 or batch_size % world_size:
         near = max(1, round(batch_size / world_size)) * world_size
         raise ValueError(f"batch_size {batch_size} does not split over {world_size} processes; {near} does")
     if batch_size > samples:
         raise ValueError(f"batch_size {batch_size} is larger than the {samples} samples; use at most {samples}")
+
+
+def _check_mixing(mix: Mixing, num_classes: int, batch_size: int, world_size: int) -> None:
+    if mix.num_classes != num_classes:
+        raise ValueError(f"mix has num_classes {mix.num_classes}, the loader {num_classes}; they must be equal")
+    share = batch_size // world_size
+    if world_size > 1 and share % 2:
+        raise ValueError(
+            f"{share} images a process (batch_size {batch_size} over {world_size}) are not whole pairs to mix; "
+            f"batch_size {(share + 1) * world_size} gives {share + 1}"
+        )

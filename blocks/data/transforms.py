@@ -1,88 +1,144 @@
 """Pictures to one uint8 batch. A random transform is a function of the samples' keys."""
 
+from collections.abc import Iterator
+
 import attrs
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from blocks.data.augment import center_crop_box, flips, random_crop_boxes
+from blocks.data.augment.batched_ops import apply_plan
+from blocks.data.augment.batched_resize import crop_resize
+from blocks.data.augment.boxes import center_crop_box, flips, random_crop_boxes
+from blocks.data.augment.checks import crop_share, interval, one_of, pixels, share
+from blocks.data.augment.color_jitter import ColorJitter
+from blocks.data.augment.ops import FILL
+from blocks.data.augment.parse import policy as parsed
+from blocks.data.augment.pillow import AFFINE_FILTERS, FILTERS, apply_all
+from blocks.data.augment.plan import Plan, Policy
 from blocks.random import fold_in
 
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-FLIP = 1  # the flip's key; the crop draws from the sample's own
+FLIP, POLICY, JITTER = 1, 2, 3  # what a sample's folded keys are for; the crop draws from the sample's own
+HOMES = ("workers", "device")
 
 
-def _in_range(low: float, high: float):
-    def check(_, attribute, value):
-        if not low <= value[0] <= value[1] <= high:
-            raise ValueError(f"{attribute.name} {value} is not an interval within {low} to {high}")
-
-    return check
-
-
-def _known_filter(_, attribute, value):
-    if value not in FILTERS:
-        raise ValueError(f"{attribute.name} {value!r} is not known; use one of {', '.join(FILTERS)}")
-
-
-def _positive(_, attribute, value):
-    if value < 1:
-        raise ValueError(f"{attribute.name} {value} is not a number of pixels")
+def _jitter(value: float | tuple[float, ...] | ColorJitter | None) -> ColorJitter | None:
+    """One number is for brightness, contrast and saturation alike; a fourth of a tuple is the hue's."""
+    if value is None or isinstance(value, ColorJitter):
+        return value
+    values = value if isinstance(value, tuple | list) else (value,) * 3
+    if len(values) not in (3, 4):
+        raise ValueError(
+            f"color_jitter {value} is not one number, nor 3, nor 4 (brightness, contrast, saturation, hue)"
+        )
+    return ColorJitter(*values) if any(values) else None
 
 
-def _share(_, attribute, value):
-    if not 0 <= value <= 1:
-        raise ValueError(f"{attribute.name} {value} is not between 0 and 1")
+def _policy(value: Policy | str | None) -> Policy | None:
+    """A policy's string stands for it, the empty one for none."""
+    if isinstance(value, str):
+        return parsed(value) if value else None
+    if value is not None and not hasattr(value, "draw"):
+        raise ValueError(f"policy {value!r} draws no plans; use RandAugment() or 'rand-m9-mstd0.5-inc1'")
+    return value
 
 
-def _crop_share(_, attribute, value):
-    if not 0 < value <= 1:
-        raise ValueError(f"{attribute.name} {value} is not above 0 and at most 1")
+@attrs.frozen(eq=False)
+class Draws:
+    """What was drawn for a batch: boxes int64 [B, 4], mirrored bool [B], plan of [B, K]; all on the CPU."""
+
+    boxes: Tensor
+    mirrored: Tensor
+    plan: Plan
+
+    def rows(self) -> Iterator[tuple[list[int], bool, list[int], list[float]]]:
+        """Box, mirrored, ops and args, picture by picture."""
+        columns = (self.boxes, self.mirrored, self.plan.ops, self.plan.args)
+        return zip(*(column.tolist() for column in columns), strict=True)
 
 
 @attrs.frozen
 class TrainTransform:
-    """Random resized crop and mirror: B pictures, keys [B, 2] -> uint8 [B, img_size, img_size, 3]."""
+    """Random resized crop, mirror, policy, colour jitter: pictures, keys -> uint8 [B, img_size, img_size, 3].
 
-    img_size: int = attrs.field(validator=_positive)
-    scale: tuple[float, float] = attrs.field(default=(0.08, 1.0), validator=_in_range(0, 1))
-    ratio: tuple[float, float] = attrs.field(default=(3 / 4, 4 / 3), validator=_in_range(1e-3, 1e3))
-    flip: float = attrs.field(default=0.5, validator=_share)
-    interpolation: str = attrs.field(default="bicubic", validator=_known_filter)
+    `home` says where: all of it by Pillow in the loader's `workers`; or only a canvas there (a square of `canvas`
+    pixels, by default `img_size`: the resized centre, so that the ends of a long picture are lost) and the rest batched
+    on the `device`, by `finish`. What is drawn is the same function of key and size in both. `fill` is what affine
+    operations bring in from outside.
+    """
+
+    img_size: int = attrs.field(validator=pixels)
+    scale: tuple[float, float] = attrs.field(default=(0.08, 1.0), validator=interval(0, 1))
+    ratio: tuple[float, float] = attrs.field(default=(3 / 4, 4 / 3), validator=interval(1e-3, 1e3))
+    flip: float = attrs.field(default=0.5, validator=share)
+    interpolation: str = attrs.field(default="bicubic", validator=one_of(FILTERS))
+    policy: Policy | None = attrs.field(default=None, converter=_policy)  # or "rand-m9-mstd0.5-inc1"
+    color_jitter: ColorJitter | None = attrs.field(default=None, converter=_jitter)  # 0.3, (0.4, 0.4, 0.4, 0.1) ...
+    home: str = attrs.field(default="workers", validator=one_of(HOMES))
+    canvas: int | None = attrs.field(default=None, validator=attrs.validators.optional(pixels))
+    fill: tuple[int, int, int] = FILL
+
+    def __attrs_post_init__(self) -> None:
+        if self.canvas is not None and self.home != "device":
+            raise ValueError(f"canvas {self.canvas} has no use with home {self.home!r}; it is for home='device'")
+        if self.policy is not None and self.interpolation not in AFFINE_FILTERS:
+            allowed = ", ".join(AFFINE_FILTERS)
+            raise ValueError(f"interpolation {self.interpolation!r} cannot rotate or shear; a policy takes {allowed}")
 
     def __call__(self, images: list[Image.Image], keys: Tensor) -> Tensor:
-        """The batch; each row depends on its own picture and key alone."""
+        """The batch, for home "device" the canvases; each row depends on its own picture and key alone."""
+        if self.home == "device":
+            return torch.from_numpy(_canvases(images, self.canvas or self.img_size, self.interpolation))
         widths, heights = torch.tensor([image.size for image in images]).unbind(1)
-        boxes = random_crop_boxes(keys, heights, widths, self.scale, self.ratio).tolist()
-        crops = [
-            image.crop((left, top, left + width, top + height))
-            for image, (top, left, height, width) in zip(images, boxes, strict=True)
-        ]
-        batch = _resized(crops, [None] * len(crops), self.img_size, self.interpolation)
-        if self.flip:
-            mirrored = flips(fold_in(keys, FLIP), self.flip).numpy()
-            batch[mirrored] = batch[mirrored, :, ::-1]
-        return torch.from_numpy(batch)
+        rows = self.draw(keys, heights, widths).rows()
+        pictures = [self._picture(image, *row) for image, row in zip(images, rows, strict=True)]
+        return torch.from_numpy(np.stack(pictures))
+
+    def draw(self, keys: Tensor, heights: Tensor, widths: Tensor) -> Draws:
+        """Everything random: keys [B, 2], sizes [B], all on the CPU."""
+        plan = Plan(torch.empty(len(keys), 0, dtype=torch.int64), torch.empty(len(keys), 0))
+        for policy, use in ((self.policy, POLICY), (self.color_jitter, JITTER)):
+            plan = plan.then(policy.draw(fold_in(keys, use))) if policy is not None else plan
+        boxes = random_crop_boxes(keys, heights, widths, self.scale, self.ratio)
+        mirrored = flips(fold_in(keys, FLIP), self.flip) if self.flip else torch.zeros(len(keys), dtype=torch.bool)
+        return Draws(boxes, mirrored, plan)
+
+    def finish(self, images: Tensor, keys: Tensor) -> Tensor:
+        """Canvases uint8 [B, H, W, 3] on any device, keys [B, 2] on the CPU -> uint8 [B, img_size, img_size, 3]."""
+        heights, widths = (torch.full((len(keys),), side) for side in images.shape[1:3])
+        draws = self.draw(keys, heights, widths)
+        batch = crop_resize(images, draws.boxes, self.img_size, self.interpolation, draws.mirrored)
+        return apply_plan(batch, draws.plan, self.fill, self.interpolation)
+
+    def _picture(
+        self, image: Image.Image, box: list[int], mirrored: bool, ops: list[int], args: list[float]
+    ) -> np.ndarray:
+        top, left, height, width = box
+        crop = image.crop((left, top, left + width, top + height))
+        crop = crop.resize((self.img_size, self.img_size), FILTERS[self.interpolation])
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else crop
+        return np.asarray(apply_all(crop, ops, args, self.interpolation, self.fill))
 
 
 @attrs.frozen
 class EvalTransform:
     """Resize the short side to img_size / crop_pct, cut the centre: B pictures -> uint8 [B, img_size, img_size, 3]."""
 
-    img_size: int = attrs.field(validator=_positive)
-    crop_pct: float = attrs.field(default=0.875, validator=_crop_share)
-    interpolation: str = attrs.field(default="bicubic", validator=_known_filter)
+    img_size: int = attrs.field(validator=pixels)
+    crop_pct: float = attrs.field(default=0.875, validator=crop_share)
+    interpolation: str = attrs.field(default="bicubic", validator=one_of(FILTERS))
 
     def __call__(self, images: list[Image.Image], keys: Tensor | None = None) -> Tensor:
         """The batch; the keys are not used."""
         boxes = [center_crop_box(image.height, image.width, self.img_size, self.crop_pct) for image in images]
         return torch.from_numpy(_resized(images, boxes, self.img_size, self.interpolation))
+
+
+def _canvases(images: list[Image.Image], size: int, interpolation: str) -> np.ndarray:
+    """Squares as they are, others with their short side resized and the centre cut out (Pillow copies in no time)."""
+    boxes = [center_crop_box(image.height, image.width, size, crop_pct=1.0) for image in images]
+    return _resized(images, boxes, size, interpolation)
 
 
 def _resized(images: list[Image.Image], boxes: list, img_size: int, interpolation: str) -> np.ndarray:

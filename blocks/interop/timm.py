@@ -36,6 +36,8 @@ def _fitted(model: Block, leaves: Mapping[str, Tensor]) -> Params:
 
 
 def _hint(template: Params, leaves: Mapping[str, Tensor]) -> str:
+    if "dist_token" in leaves and "dist_token" not in template:
+        return "\n(a dist_token belongs to a distilled model: make it with deit_small_distilled(), or distilled(model))"
     wanted, found = template.get("pos_embed"), leaves.get("pos_embed")
     if wanted is None or found is None or wanted.shape == found.shape:
         return ""

@@ -15,7 +15,10 @@ Batch = dict[str, Tensor]
 
 @attrs.frozen
 class Supervised:
-    """Mean cross-entropy of a model's logits. It has no memory: params are the model's own."""
+    """Mean cross-entropy of a model's logits. It has no memory: params are the model's own.
+
+    `draws`: whether the model wants keys; by its `is_random`, and one that does not say gets them.
+    """
 
     model: Block
     label_smoothing: float = attrs.field(default=0.0)
@@ -28,7 +31,7 @@ class Supervised:
 
     @draws.default
     def _draws(self) -> bool:
-        return drops(self.model)
+        return getattr(self.model, "is_random", True)
 
     def init(self, key: Tensor) -> tuple[Any, Any]:
         """(params, memory {})."""
@@ -61,17 +64,3 @@ def sample_keys(key: Tensor | None, batch: Batch) -> Tensor | None:
 def top1(logits: Tensor, labels: Tensor) -> Tensor:
     """The share of samples whose largest logit is their label's: [B, C], [B] -> []."""
     return (logits.detach().argmax(-1) == labels).float().mean()
-
-
-def drops(block: Any) -> bool:
-    """Whether a model may draw random numbers: it or a sub-block says `is_random`, or has a drop rate above 0.
-
-    A key costs about half a millisecond on a CPU, which small models without dropout need not pay.
-    """
-    if isinstance(block, tuple):
-        return any(drops(item) for item in block)
-    if not isinstance(block, Block):
-        return False
-    fields = {a.name: getattr(block, a.name) for a in attrs.fields(type(block))}
-    rates = (value for name, value in fields.items() if "drop" in name and isinstance(value, (int, float)))
-    return getattr(block, "is_random", False) or any(rates) or any(drops(value) for value in fields.values())

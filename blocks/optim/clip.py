@@ -1,11 +1,81 @@
-"""Gradient norm and clipping by it."""
+"""The gradient's norm, and clipping: by norm, by value, and adaptive."""
 
+from collections.abc import Iterable
+from typing import Protocol
+
+import attrs
 import torch
 from torch import Tensor
 
+from blocks.optim.names import matching
 from blocks.tree import Tree, leaves, rebuild
 
 SMALL = 1 << 20  # numbers: below it, on a CPU, one copy costs less than a call for each leaf
+Flat = dict[str, Tensor]  # by dotted name
+
+
+class Clip(Protocol):
+    """What a step does to gradients before the optimizer: (params, gradients, the gradients' norm) -> gradients.
+
+    The given ones stay as they are.
+    """
+
+    def __call__(self, params: Flat, grads: Flat, norm: Tensor) -> Flat: ...
+
+
+@attrs.frozen
+class ClipNorm:
+    """All gradients scaled together, so that their norm is at most `max_norm`."""
+
+    max_norm: float = attrs.field()
+
+    @max_norm.validator
+    def _check(self, _: object, value: float) -> None:
+        _above_zero("max_norm", value)
+
+    def __call__(self, params: Flat, grads: Flat, norm: Tensor) -> Flat:
+        """New gradients."""
+        return _named(grads, scale_to_norm(list(grads.values()), norm, self.max_norm))
+
+
+@attrs.frozen
+class ClipValue:
+    """Every number of the gradients brought into [-max, max]."""
+
+    max: float = attrs.field()
+
+    @max.validator
+    def _check(self, _: object, value: float) -> None:
+        _above_zero("max", value)
+
+    def __call__(self, params: Flat, grads: Flat, norm: Tensor) -> Flat:
+        """New gradients."""
+        return _named(grads, clip_values(list(grads.values()), self.max))
+
+
+@attrs.frozen
+class ClipAdaptive:
+    """Each unit's gradient at most `factor` times as long as its weights, which count as `eps` at least.
+
+    `exempt` are name patterns of params left alone: Brock et al. 2021 leave out the last linear layer, ("head.*",).
+    """
+
+    factor: float = attrs.field(default=0.01)
+    eps: float = attrs.field(default=1e-3)
+    exempt: tuple[str, ...] = ()
+
+    @factor.validator
+    @eps.validator
+    def _check(self, field: attrs.Attribute, value: float) -> None:
+        _above_zero(field.name, value)
+
+    def __call__(self, params: Flat, grads: Flat, norm: Tensor) -> Flat:
+        """New gradients; the exempt ones as they are."""
+        free = matching(tuple(grads), self.exempt)
+        names = [name for name in grads if name not in free]
+        clipped = clip_units([params[n] for n in names], [grads[n] for n in names], self.factor, self.eps)
+        new = dict(zip(names, clipped, strict=True))
+        return {name: new.get(name, grad) for name, grad in grads.items()}
 
 
 def global_norm(grads: list[Tensor]) -> Tensor:
@@ -26,3 +96,33 @@ def clip_by_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:
 def scale_to_norm(grads: list[Tensor], norm: Tensor, max_norm: float) -> list[Tensor]:
     """New gradients, multiplied by min(1, max_norm / (norm + 1e-6)); 1e-6 is torch.nn.utils.clip_grad_norm_'s."""
     return list(torch._foreach_mul(grads, (max_norm / (norm + 1e-6)).clamp_(max=1.0)))
+
+
+def clip_values(grads: list[Tensor], limit: float) -> list[Tensor]:
+    """New gradients, every number in [-limit, limit]; a NaN stays one."""
+    clipped = torch._foreach_clamp_min(grads, -limit)
+    torch._foreach_clamp_max_(clipped, limit)
+    return list(clipped)
+
+
+def clip_units(params: list[Tensor], grads: list[Tensor], factor: float, eps: float) -> list[Tensor]:
+    """Adaptive clipping, unit by unit: g * min(1, factor * max(|w|, eps) / |g|) (Brock et al. 2021, equation 3)."""
+    ratios = torch._foreach_clamp_min([unit_norm(p) for p in params], eps)
+    torch._foreach_mul_(ratios, factor)
+    torch._foreach_div_(ratios, [unit_norm(g) for g in grads])  # a zero gradient gives infinity, so 1
+    torch._foreach_clamp_max_(ratios, 1.0)
+    return list(torch._foreach_mul(grads, ratios))
+
+
+def unit_norm(x: Tensor) -> Tensor:
+    """The norm of what feeds each output, [out, ...] -> [out, 1 ...]; of the whole for a vector or a scalar."""
+    return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)) or None, keepdim=x.ndim > 1)
+
+
+def _named(names: Iterable[str], values: list[Tensor]) -> Flat:
+    return dict(zip(names, values, strict=True))
+
+
+def _above_zero(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name} {value} is not above 0; to clip nothing, give no clip")

@@ -1,4 +1,4 @@
-"""Which params decay: by their role, or by name patterns."""
+"""Params by name: which match a pattern, and which decay."""
 
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -22,21 +22,12 @@ def no_decay_names(names: tuple[str, ...], ranks: tuple[int, ...], patterns: tup
     return frozenset(n for n, rank in zip(names, ranks, strict=True) if rank <= 1 or n.rpartition(".")[2] in NO_DECAY)
 
 
-@lru_cache(maxsize=64)
-def decay_places(
-    names: tuple[str, ...], ranks: tuple[int, ...], patterns: tuple[str, ...] | None
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(places of the leaves that decay, places of those that do not); see `no_decay_names`."""
-    exempt = no_decay_names(names, ranks, patterns)
-    places = {free: tuple(i for i, name in enumerate(names) if (name in exempt) == free) for free in (False, True)}
-    return places[False], places[True]
-
-
 def names_and_ranks(flat: dict[str, Tensor]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Dotted names and numbers of axes, hashable."""
     return tuple(flat), tuple([t.ndim for t in flat.values()])
 
 
+@lru_cache(maxsize=64)
 def matching(names: tuple[str, ...], patterns: tuple[str, ...]) -> frozenset[str]:
     """The names that match a pattern, as a shell does: `*` any characters, `?` one. Each pattern must match a name."""
     found: set[str] = set()

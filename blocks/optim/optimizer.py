@@ -1,17 +1,10 @@
 """The optimizer contract: a tree of state, an update in place, and the pure update made of it."""
 
-from typing import Protocol
-
 import attrs
 from torch import Tensor
 
+from blocks.optim.schedule import Schedule as Schedule
 from blocks.tree import Tree, clone
-
-
-class Schedule(Protocol):
-    """A value for every step: int or 0-dim tensor -> float64 []."""
-
-    def __call__(self, step: int | Tensor) -> Tensor: ...
 
 
 @attrs.frozen

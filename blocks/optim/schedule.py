@@ -1,10 +1,17 @@
-"""Learning-rate schedules: functions of the number of the update."""
+"""Schedules of the learning rate, the weight decay or a momentum: functions of the number of the update."""
 
 import math
+from typing import Protocol
 
 import attrs
 import torch
 from torch import Tensor
+
+
+class Schedule(Protocol):
+    """A value for every step: int or 0-dim tensor -> float64 []."""
+
+    def __call__(self, step: int | Tensor) -> Tensor: ...
 
 
 @attrs.frozen
@@ -20,6 +27,32 @@ class Constant:
 
 
 @attrs.frozen
+class Linear:
+    """Straight from `start` at step 0 to `end` at `total_steps`, then `end`."""
+
+    start: float
+    end: float
+    total_steps: int
+
+    def __call__(self, step: int | Tensor) -> Tensor:
+        """The value at a step, int or 0-dim tensor: float64 []."""
+        return progress(step, 0, self.total_steps).mul_(self.end - self.start).add_(self.start)
+
+
+@attrs.frozen
+class Cosine:
+    """Half a cosine from `start` at step 0 to `end` at `total_steps`, then `end`."""
+
+    start: float
+    end: float
+    total_steps: int
+
+    def __call__(self, step: int | Tensor) -> Tensor:
+        """The value at a step, int or 0-dim tensor: float64 []."""
+        return _half_cosine(progress(step, 0, self.total_steps), self.start, self.end)
+
+
+@attrs.frozen
 class WarmupCosine:
     """Linear from `start` at step 0 to `peak` at `warmup_steps`, then half a cosine to `end` at `total_steps`."""
 
@@ -32,18 +65,66 @@ class WarmupCosine:
     def __call__(self, step: int | Tensor) -> Tensor:
         """The value at a step, int or 0-dim tensor: float64 []."""
         step = torch.as_tensor(step).double()
-        decay_steps = max(self.total_steps - self.warmup_steps, 1)
-        progress = ((step - self.warmup_steps) / decay_steps).clamp_(0.0, 1.0)
-        cosine = (progress * math.pi).cos_().add_(1.0).mul_(0.5 * (self.peak - self.end)).add_(self.end)
-        if not self.warmup_steps:
-            return cosine
-        linear = self.start + step * ((self.peak - self.start) / self.warmup_steps)
-        return torch.where(step < self.warmup_steps, linear, cosine)
+        cosine = _half_cosine(progress(step, self.warmup_steps, self.total_steps), self.peak, self.end)
+        return _warmed(cosine, step, self.start, self.peak, self.warmup_steps)
+
+
+@attrs.frozen
+class StepEvery:
+    """`value`, times `gamma` after every `every` steps."""
+
+    value: float
+    gamma: float
+    every: int
+
+    def __call__(self, step: int | Tensor) -> Tensor:
+        """The value at a step, int or 0-dim tensor: float64 []."""
+        return self.value * self.gamma ** torch.as_tensor(step).double().div(self.every).floor_()
+
+
+@attrs.frozen
+class StepAt:
+    """`value`, times `gamma` from each milestone on."""
+
+    value: float
+    gamma: float
+    milestones: tuple[int, ...]
+
+    def __call__(self, step: int | Tensor) -> Tensor:
+        """The value at a step, int or 0-dim tensor: float64 []."""
+        step = torch.as_tensor(step).double()
+        passed = torch.stack([step >= milestone for milestone in self.milestones]).sum()
+        return self.value * self.gamma ** passed.double()
+
+
+@attrs.frozen
+class InverseSqrt:
+    """Linear from `start` at step 0 to `peak` at `warmup_steps`, then peak * sqrt(warmup_steps / step)."""
+
+    peak: float
+    warmup_steps: int
+    start: float
+
+    def __call__(self, step: int | Tensor) -> Tensor:
+        """The value at a step, int or 0-dim tensor: float64 []."""
+        step = torch.as_tensor(step).double()
+        root = (self.warmup_steps / step.clamp(min=self.warmup_steps)).sqrt_().mul_(self.peak)
+        return _warmed(root, step, self.start, self.peak, self.warmup_steps)
 
 
 def constant(value: float) -> Constant:
     """A schedule with one value."""
     return Constant(value)
+
+
+def linear(start: float, end: float, total_steps: int) -> Linear:
+    """A straight line over the whole run."""
+    return Linear(start, end, _positive(total_steps, "total_steps"))
+
+
+def cosine(start: float, end: float, total_steps: int) -> Cosine:
+    """Half a cosine over the whole run: SGDR (Loshchilov and Hutter 2017), equation 5, without restarts."""
+    return Cosine(start, end, _positive(total_steps, "total_steps"))
 
 
 def warmup_cosine(
@@ -61,6 +142,25 @@ def warmup_cosine(
     return WarmupCosine(peak, warmup_steps, total_steps, start, end)
 
 
+def step_decay(
+    value: float, gamma: float = 0.1, *, every: int | None = None, milestones: tuple[int, ...] | None = None
+) -> StepEvery | StepAt:
+    """`value` times `gamma` after every `every` steps, or from each of the milestones on: one of the two is given."""
+    if (every is None) == (milestones is None):
+        raise ValueError(f"every {every} and milestones {milestones}: give one of the two")
+    if every is not None:
+        return StepEvery(value, gamma, _positive(every, "every"))
+    points = tuple(milestones or ())
+    if not points or list(points) != sorted(set(points)) or points[0] < 1:
+        raise ValueError(f"milestones {points} are not growing steps from 1 on")
+    return StepAt(value, gamma, points)
+
+
+def inverse_sqrt(peak: float, warmup_steps: int, *, start: float = 0.0) -> InverseSqrt:
+    """Linear warm-up, then decay with the root of the step: Vaswani et al. 2017, equation 3, by its peak."""
+    return InverseSqrt(peak, _positive(warmup_steps, "warmup_steps"), start)
+
+
 def scaled_lr(lr: float, batch_size: int, per: int, rule: str = "linear") -> float:
     """The learning rate for a global batch, given that for `per` images: times batch_size / per, or its square root.
 
@@ -70,3 +170,25 @@ def scaled_lr(lr: float, batch_size: int, per: int, rule: str = "linear") -> flo
     if rule not in ("linear", "sqrt"):
         raise ValueError(f"rule {rule!r} is unknown; there are 'linear' and 'sqrt'")
     return lr * (ratio if rule == "linear" else math.sqrt(ratio))
+
+
+def progress(step: int | Tensor, begin: float, end: float) -> Tensor:
+    """How much of the way from begin to end is done, 0 to 1: a new float64 []."""
+    return ((torch.as_tensor(step).double() - begin) / ((end - begin) or 1)).clamp_(0.0, 1.0)
+
+
+def _half_cosine(done: Tensor, start: float, end: float) -> Tensor:
+    return (done * math.pi).cos_().add_(1.0).mul_(0.5 * (start - end)).add_(end)
+
+
+def _warmed(value: Tensor, step: Tensor, start: float, peak: float, warmup_steps: int) -> Tensor:
+    """The value, but linear from start at step 0 to peak at warmup_steps."""
+    if not warmup_steps:
+        return value
+    return torch.where(step < warmup_steps, start + step * ((peak - start) / warmup_steps), value)
+
+
+def _positive(number: int, name: str) -> int:
+    if number < 1:
+        raise ValueError(f"{name} {number} is not a number of steps; use 1 or more")
+    return number

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blocks.train.freeze import trainable
 from blocks.tree import Tree, flatten, rebuild
 
 Watch = Callable[[int, Tensor], Tensor]  # (place of the leaf, its gradient) -> what to return in its stead
@@ -29,36 +30,42 @@ class LeafCopies:
     """A params tree's leaves as leaves of a new graph, to differentiate by; they share the params' storage.
 
     With dtype they are copies in that type; `own` brings gradients back to each leaf's own type: the same numbers as
-    differentiating through the cast. `watch` is called with each gradient as soon as it is final, before the earlier
-    layers' backward (hooks on leaves fire there; an autograd.Function at the head of the forward pass has the lowest
-    priority in the backward pass and runs after all of it). Making and hooking the copies costs some 10 us a leaf:
-    whoever updates params in place may keep them as long as they `stand_for` the params.
+    differentiating through the cast. Leaves that a pattern of `frozen` matches need no gradient: what depends on them
+    alone builds no graph, and they have no place among names, originals, copies and gradients. `watch` is called with
+    each gradient as soon as it is final, before the earlier layers' backward (hooks on leaves fire there; an
+    autograd.Function at the head of the forward pass has the lowest priority in the backward pass and runs after all
+    of it). Making and hooking the copies costs some 10 us a leaf: whoever updates params in place may keep them as
+    long as they `stand_for` the params.
     """
 
-    def __init__(self, params: Tree, dtype: torch.dtype | None = None, watch: Watch | None = None):
-        flat = flatten(params)
-        self.names, self.originals = tuple(flat), list(flat.values())
-        self.dtype, self.watch = dtype, watch
-        self.copies = [
-            (t.detach() if dtype is None else torch.empty_like(t, dtype=dtype)).requires_grad_() for t in self.originals
-        ]
-        self.tree = rebuild(params, iter(self.copies))
+    def __init__(
+        self,
+        params: Tree,
+        dtype: torch.dtype | None = None,
+        watch: Watch | None = None,
+        frozen: tuple[str, ...] = (),
+    ):
+        self.given, self.dtype, self.watch = flatten(params), dtype, watch
+        self.all = {n: t.detach() if dtype is None else torch.empty_like(t, dtype=dtype) for n, t in self.given.items()}
+        self.trainable = trainable(self.given, frozen)
+        self.names, self.originals = tuple(self.trainable), list(self.trainable.values())
+        self.copies = [self.all[name].requires_grad_() for name in self.names]
+        self.tree = rebuild(params, iter(self.all.values()))
         if watch is not None:
             for place, copy in enumerate(self.copies):
                 copy.register_hook(partial(watch, place))
 
     def stand_for(self, flat: dict[str, Tensor]) -> bool:
         """Whether these are copies of just these tensors under just these dotted names."""
-        return tuple(flat) == self.names and all(map(is_, flat.values(), self.originals))
+        return flat.keys() == self.given.keys() and all(map(is_, flat.values(), self.given.values()))
 
-    def gradient(self, fn: Function, scale: float = 1.0) -> tuple[Tensor, Any, Sequence[Tensor]]:
-        """(value, aux, gradients in `leaves` order): fn's value as it is, the gradients times scale."""
+    def gradient(self, fn: Function, scale: float | Tensor = 1.0) -> tuple[Tensor, Any, Sequence[Tensor]]:
+        """(value, aux, gradients in `names` order): fn's value as it is, the gradients times scale."""
         if self.dtype is not None:
             with torch.no_grad():
-                torch._foreach_copy_(self.copies, self.originals)
+                torch._foreach_copy_(list(self.all.values()), list(self.given.values()))
         value, aux = fn(self.tree)
-        cotangent = None if scale == 1.0 else torch.full_like(value, scale)
-        grads = torch.autograd.grad(value, self.copies, cotangent, allow_unused=True)
+        grads = torch.autograd.grad(value, self.copies, cotangent(value, scale), allow_unused=True)
         found = [torch.zeros_like(c) if g is None else g for g, c in zip(grads, self.copies, strict=True)]
         return value.detach(), aux, found
 
@@ -71,3 +78,10 @@ class LeafCopies:
     def named(self, grads: Sequence[Tensor]) -> dict[str, Tensor]:
         """Gradients by dotted name."""
         return dict(zip(self.names, grads, strict=True))
+
+
+def cotangent(value: Tensor, scale: float | Tensor) -> Tensor | None:
+    """What the backward pass begins with, in the value's type and shape []; None for 1."""
+    if isinstance(scale, Tensor):
+        return scale.to(value.dtype).view_as(value)
+    return None if scale == 1.0 else torch.full_like(value, scale)

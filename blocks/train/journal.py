@@ -1,7 +1,8 @@
 """What the loop tells of a run, on the screen and in the log; and when it gives up on losses that are not finite."""
 
+import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -10,6 +11,8 @@ import torch.distributed as dist
 from blocks.train.metrics_log import MetricsLog, Record
 from blocks.train.progress import Screen
 from blocks.train.readings import Totals
+
+NOT_AVERAGED = ("stop", "skipped", "lr", "weight_decay", "ema_decay", "loss_scale")  # over an epoch
 
 
 @attrs.define
@@ -24,6 +27,7 @@ class Journal:
     steps_per_epoch: int
     log_every: int
     max_skipped: int
+    blame: Callable[[], list[str]] = list  # after a skip: the params whose gradient is not finite
     skipped: int = 0  # updates in a row that were skipped
     told: set[str] = attrs.field(factory=set)  # names of unreadable images
     _latest: Record = attrs.field(factory=dict)  # the last logged step's numbers
@@ -41,12 +45,17 @@ class Journal:
         self.screen.step(step, self._latest)
         if self.skipped:
             self._skipped(step, values)
+        elif "loss_scale" in values and not math.isfinite(values["grad_norm"]):
+            scale = f"{values['loss_scale']:g}"
+            self.screen.say(
+                f"step {step}: the gradient overflowed at loss scale {scale}; update skipped, scale lowered"
+            )
 
     def epoch(self, step: int, evaluations: dict[str, float], seconds: float) -> None:
         """Note the end of an epoch: means over its steps, and what the evaluations gave in so many seconds."""
         totals, means = self.totals, self.totals.means()
         record = {"kind": "epoch", "step": step, "epoch": step // self.steps_per_epoch}
-        record |= {f"train_{name}": value for name, value in means.items() if name not in ("lr", "stop", "skipped")}
+        record |= {f"train_{name}": value for name, value in means.items() if name not in NOT_AVERAGED}
         record |= evaluations
         record |= {"lr": totals.lr, "images": totals.images, "seconds": totals.seconds}
         record |= {"images_per_second": totals.images / totals.seconds if totals.seconds else None}
@@ -83,18 +92,23 @@ class Journal:
             self._write({"kind": "step", "step": step, **self._latest})
 
     def _skipped(self, step: int, values: dict[str, float]) -> None:
-        what = f"step {step}: loss {values['loss']:g}, gradient norm {values['grad_norm']:g}; update skipped"
-        self.screen.say(f"{what} ({self.skipped} of at most {self.max_skipped} in a row)")
+        what = f"loss {values['loss']:g}, gradient norm {values['grad_norm']:g}{_not_finite(self.blame())}"
+        self.screen.say(f"step {step}: {what}; update skipped ({self.skipped} of at most {self.max_skipped} in a row)")
         if self.skipped >= self.max_skipped:
             raise FloatingPointError(
-                f"stopped at step {step}: loss {values['loss']:g}, gradient norm {values['grad_norm']:g}, "
-                f"{self.skipped} skipped updates in a row. A lower learning rate, a longer warm-up or clip_norm may "
-                "help. The checkpoints are from before and whole"
+                f"stopped at step {step}: {what}, {self.skipped} skipped updates in a row. A lower learning rate, a "
+                "longer warm-up or clip_norm may help. The checkpoints are from before and whole"
             )
 
     def _write(self, record: Record) -> None:
         if self.log:
             self.log.write(record)
+
+
+def _not_finite(names: list[str]) -> str:
+    """ " (not finite: cls_token, pos_embed, patch_embed.proj.weight and 149 more)", or nothing."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f" (not finite: {', '.join(names[:3])}{more})" if names else ""
 
 
 def gather_unreadable(loaders: Iterable[Any], world_size: int) -> dict[str, str]:

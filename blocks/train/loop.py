@@ -1,7 +1,7 @@
 """The training loop: step, log, save, evaluate; it goes on where the newest checkpoint in `out` stopped."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -9,16 +9,18 @@ from typing import Any
 import attrs
 
 from blocks import random, tree
-from blocks.optim.optimizer import Optimizer
+from blocks.optim.clip import Clip
+from blocks.optim.optimizer import Optimizer, Schedule
 from blocks.train import checkpoint
 from blocks.train.distributed import Processes
 from blocks.train.evaluate import evaluate as accuracy
 from blocks.train.interrupt import interrupts
 from blocks.train.journal import Journal, gather_unreadable
+from blocks.train.loss_scale import LossScale
 from blocks.train.metrics_log import MetricsLog, Record
 from blocks.train.progress import Screen, summary
 from blocks.train.readings import Readings, Totals
-from blocks.train.resume import agree, check_same_run, facts, newest
+from blocks.train.resume import agree, check_same_run, facts, newest, with_loss_scale
 from blocks.train.state import State
 from blocks.train.step import init_state, make_step
 
@@ -44,10 +46,15 @@ def run(
     out: str | Path,
     processes: Processes,
     seed: int = 0,
+    clip: Clip | None = None,
     clip_norm: float | None = None,
     accumulate: int = 1,
-    ema_decay: float | None = None,
+    ema_decay: float | Schedule | None = None,
     precision: str = "float32",
+    loss_scale: LossScale | None = None,
+    frozen: Sequence[str] = (),
+    compile: bool = False,
+    params: tree.Tree | None = None,
     evaluate: Evaluation | None = None,
     checkpoint_every_steps: int | None = None,
     keep: int = 2,
@@ -58,6 +65,7 @@ def run(
 ) -> Result:
     """Train for `epochs` over `train_data.batches(start_step)`; checkpoints and metrics go to `out`.
 
+    It starts from `params`, by default fresh ones. From clip to compile, the knobs are `make_step`'s.
     `evaluate(params)` is called after every epoch for the params and their average; by default it is the accuracy of
     `objective.model` on `val_data`. `settings`, JSON-able, are kept in the checkpoint and compared on resume.
     SIGTERM and Ctrl-C end the run between two steps, with a checkpoint.
@@ -73,22 +81,36 @@ def run(
         objective,
         optimizer,
         accumulate=accumulate,
+        clip=clip,
         clip_norm=clip_norm,
         ema_decay=ema_decay,
         precision=precision,
+        loss_scale=loss_scale,
+        frozen=frozen,
+        compile=compile,
         donate=True,
     )
 
     with ExitStack() as stack:
         # its state: new, or the newest checkpoint's
         screen = stack.enter_context(Screen(steps_per_epoch=steps, epochs=epochs, quiet=not first))
-        state = init_state(objective, optimizer, random.key(seed, processes.device), ema=ema_decay is not None)
+        state = init_state(
+            objective,
+            optimizer,
+            random.key(seed, processes.device),
+            ema=ema_decay is not None,
+            frozen=frozen,
+            precision=precision,
+            loss_scale=loss_scale,
+            params=params,
+        )
         saved = newest(out, world_size)
         state, totals = _begin(saved, state, about, screen, resume=resume)
         step, last = int(state.step), epochs * steps
         log = stack.enter_context(MetricsLog(out, step, screen.say)) if first else None
         history = agree([r for r in log.records if r["kind"] == "epoch"] if log else None, world_size)
         journal = Journal(screen, log, history, totals, train_data.batch_size, steps, log_every, max_skipped)
+        journal.blame = lambda: train_step.broken(state, batch)
         screen.begin(step)
 
         # the loop
@@ -104,11 +126,13 @@ def run(
             if step >= last or stop:
                 break
 
-            state, metrics = train_step(state, next(batches))
+            batch = next(batches)
+            state, metrics = train_step(state, batch)
             step += 1
             readings.put(step, metrics, stop=bool(interrupt))
             due = step % steps == 0 or bool(checkpoint_every_steps and step % checkpoint_every_steps == 0)
             stop = _read(readings, journal, all=due)
+            del batch  # its memory is the next one's
 
             if (due or stop) and (journal.skipped == 0 or step == last):  # never keep the start of a broken stretch
                 saved = checkpoint.path(out, step)
@@ -149,7 +173,7 @@ def _begin(
     leaves, found = checkpoint.read(saved)
     for difference in check_same_run(found, about, saved):
         screen.say(f"resuming with another setting: {difference}")
-    state = checkpoint.fit(leaves, state, saved)
+    state = checkpoint.fit(with_loss_scale(leaves, state), state, saved)
     screen.say(f"going on from {saved}")
     return state, Totals(**found["totals"])
 

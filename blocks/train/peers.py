@@ -28,7 +28,9 @@ class Peers:
             return Peers(0, 1, None)
         return Peers(dist.get_rank(group), dist.get_world_size(group), group)
 
-    def copies(self, params: Tree, flat: dict[str, Tensor], dtype: torch.dtype | None, keep: bool) -> LeafCopies:
+    def copies(
+        self, params: Tree, flat: dict[str, Tensor], dtype: torch.dtype | None, frozen: tuple[str, ...], keep: bool
+    ) -> LeafCopies:
         """Leaf copies of params, of which `flat` has the leaves by dotted name.
 
         `keep` them where params are updated in place: the next step finds the same.
@@ -36,7 +38,7 @@ class Peers:
         self.sending = False
         if self.kept is not None and self.kept.dtype is dtype and self.kept.stand_for(flat):
             return self.kept
-        made = LeafCopies(params, dtype, None if self.world_size == 1 else self.watch)
+        made = LeafCopies(params, dtype, None if self.world_size == 1 else self.watch, frozen)
         self.kept = made if keep else None
         return made
 

@@ -1,9 +1,9 @@
-"""Compute in bfloat16 with float32 params: the params are cast once a step, the inputs with them."""
+"""Compute in a half precision with float32 params: the params are cast once a step, the inputs with them."""
 
 import torch
 from torch import Tensor
 
-DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TARGETS = ("labels",)  # compared with float32 logits, so they keep their precision
 
 

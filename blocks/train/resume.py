@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from torch import Tensor
 
 from blocks.train import checkpoint
+from blocks.train.state import State
+from blocks.tree import flatten
 
-# settings that leave the sequence of batches and updates as it is, or change rounding only
-HARMLESS = frozenset({"out", "data", "val", "workers", "num_workers", "precision", "accumulate", "log_every", "keep"})
+# settings that leave the sequence of batches and updates as it is, and settings that change rounding only
+HARMLESS = frozenset({"out", "data", "val", "workers", "num_workers", "log_every", "keep"})
+HARMLESS |= {"precision", "accumulate", "compile", "checkpointed"}
 
 
 def agree(value: Any, world_size: int) -> Any:
@@ -52,6 +56,12 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], path: str |
             "Give the values it was started with, or another output folder"
         )
     return [line for name, line in settings.items() if name in HARMLESS]
+
+
+def with_loss_scale(leaves: dict[str, Tensor], state: State) -> dict[str, Tensor]:
+    """A checkpoint's leaves with the loss scale that the state wants: its own where the run had another precision."""
+    scale = {name: leaf for name, leaf in flatten(state).items() if name.startswith("loss_scale.")}
+    return scale | {name: leaf for name, leaf in leaves.items() if not name.startswith("loss_scale.") or name in scale}
 
 
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:

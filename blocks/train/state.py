@@ -11,7 +11,8 @@ class State:
     """What `step` takes and returns; every field is a tree of tensors.
 
     `key` stays the same over the run (each step folds its number in); `step` counts all steps, `skipped` the
-    latest ones in a row whose loss or gradient was not finite. `ema` is {} where no average is kept.
+    latest ones in a row whose loss or gradient was not finite, save where lowering the loss scale may help. `ema` is {}
+    where no average is kept, `loss_scale` {} except in float16. `optimizer` knows the trained params only.
     """
 
     params: Tree
@@ -21,3 +22,4 @@ class State:
     step: Tensor  # int64 []
     key: Tensor  # int32 [2]
     skipped: Tensor  # int64 []
+    loss_scale: Tree = attrs.field(factory=dict)

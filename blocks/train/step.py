@@ -1,6 +1,6 @@
 """The training step, a pure function: `step(state, batch) -> (state, metrics)`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -9,29 +9,50 @@ import torch.distributed as dist
 from torch import Tensor
 
 from blocks import tree
-from blocks.optim.clip import global_norm, scale_to_norm
+from blocks.optim.clip import Clip, ClipNorm
 from blocks.optim.ema import ema_update_
-from blocks.optim.optimizer import Optimizer
-from blocks.random import fold_in, split
-from blocks.train.gradient import LeafCopies
+from blocks.optim.optimizer import Optimizer, Schedule
+from blocks.random import split
+from blocks.train.batch_gradient import Batch, BatchGradient, Flat, Metrics
+from blocks.train.compiled import compiled
+from blocks.train.freeze import check_optimizer_state, trainable
+from blocks.train.loss_scale import LossScale, loss_scale_of
 from blocks.train.peers import Peers
-from blocks.train.precision import cast_inputs, compute_dtype
-from blocks.train.report import mean, row_of, total
+from blocks.train.precision import compute_dtype
 from blocks.train.state import State
 
-Batch = dict[str, Tensor]
-Flat = dict[str, Tensor]  # params or gradients by dotted name
-Metrics = dict[str, Tensor]
 
+def init_state(
+    objective: Any,
+    optimizer: Optimizer,
+    key: Tensor,
+    *,
+    ema: bool = False,
+    frozen: Sequence[str] = (),
+    precision: str = "float32",
+    loss_scale: LossScale | None = None,
+    params: tree.Tree | None = None,
+) -> State:
+    """The state before the first step, on the key's device; with ema, an average of the params is kept.
 
-def init_state(objective: Any, optimizer: Optimizer, key: Tensor, *, ema: bool = False) -> State:
-    """The state before the first step, on the key's device; with ema, an average of the params is kept."""
+    `params` take the place of the objective's fresh ones. `frozen`, `precision` and `loss_scale` are `make_step`'s.
+    Raises ValueError for params with other names or shapes, and for patterns that match nothing.
+    """
     init_key, run_key = split(key).unbind()
-    params, memory = objective.init(init_key)
+    fresh, memory = objective.init(init_key)
+    params = fresh if params is None else copied(params, fresh)
     params = tree.map(torch.Tensor.contiguous, params)
-    zero = torch.zeros((), dtype=torch.int64, device=key.device)
+    moments = optimizer.init(trainable(tree.flatten(params), tuple(frozen)))
     average = tree.clone(params) if ema else {}
-    return State(params, optimizer.init(params), memory, average, zero, run_key.clone(), zero.clone())
+    scaler = loss_scale_of(precision, loss_scale)
+    scale = {} if scaler is None else scaler.init(key.device)
+    zero = torch.zeros((), dtype=torch.int64, device=key.device)
+    return State(params, moments, memory, average, zero, run_key.clone(), zero.clone(), scale)
+
+
+def copied(params: tree.Tree, like: tree.Tree) -> tree.Tree:
+    """Copies of params in the types and on the devices of others like them. Raises ValueError where names differ."""
+    return tree.map(lambda t, p: t.to(p.device, p.dtype, copy=True), tree.like(like, tree.flatten(params)), like)
 
 
 def make_step(
@@ -39,139 +60,127 @@ def make_step(
     optimizer: Optimizer,
     *,
     accumulate: int = 1,
+    clip: Clip | None = None,
     clip_norm: float | None = None,
-    ema_decay: float | None = None,
+    ema_decay: float | Schedule | None = None,
     precision: str = "float32",
+    loss_scale: LossScale | None = None,
+    frozen: Sequence[str] = (),
+    compile: bool = False,
     donate: bool = False,
     group: dist.ProcessGroup | None = None,
-) -> Callable[[State, Batch], tuple[State, Metrics]]:
+) -> "Step":
     """`step(state, batch) -> (state, metrics)`, pure; with donate it reuses the given state's storage.
 
     The batch is this process's share; it is worked off in `accumulate` equal parts. Where the loss or the gradient's
-    norm is not finite, on any process, params, optimizer, ema and memory stay as they are and `skipped` counts up.
+    norm is not finite, on any process, params, optimizer, ema and memory stay as they are and `skipped` counts up; in
+    float16 a gradient that is not finite lowers the loss scale instead, as long as it can. `clip_norm=1.0` is short for
+    `clip=ClipNorm(1.0)`. A schedule of `ema_decay` is one of the state's step. Params that a name pattern of `frozen`
+    matches get no gradient and stay, see `trainable_names`. `compile` fuses forward and backward, see `compiled`.
     Metrics, 0-dim tensors, means over all processes of the group: loss, lr, grad_norm, skipped, and the objective's.
     """
     if accumulate < 1:
         raise ValueError(f"accumulate {accumulate} is not a number of micro-batches; use 1 or more")
-    if clip_norm is not None and not clip_norm > 0:
-        raise ValueError(f"clip_norm {clip_norm} is not above 0; None switches clipping off")
-    if ema_decay is not None and not 0 <= ema_decay < 1:
+    if isinstance(ema_decay, int | float) and not 0 <= ema_decay < 1:
         raise ValueError(f"ema_decay {ema_decay} is not in [0, 1); None keeps no average")
-    dtype = compute_dtype(precision)
-    return Step(objective, optimizer, accumulate, clip_norm, ema_decay, dtype, donate, Peers.of(group))
+    dtype, draws = compute_dtype(precision), getattr(objective, "draws", True)
+    loss = compiled(objective.loss) if compile else objective.loss
+    gradient = BatchGradient(loss, draws, accumulate, dtype, tuple(frozen), donate, Peers.of(group))
+    scaler = loss_scale_of(precision, loss_scale)
+    return Step(gradient, optimizer, one_clip(clip, clip_norm), ema_decay, scaler, donate)
+
+
+def one_clip(clip: Clip | None, clip_norm: float | None) -> Clip | None:
+    """The clip that is meant. Raises ValueError where both are given, and for a norm that is not above 0."""
+    if clip_norm is None:
+        return clip
+    if clip is not None:
+        raise ValueError(f"clip {clip} and clip_norm {clip_norm} are both given; use one of them")
+    if not clip_norm > 0:
+        raise ValueError(f"clip_norm {clip_norm} is not above 0; None switches clipping off")
+    return ClipNorm(clip_norm)
 
 
 @attrs.frozen(eq=False)
 class Step:
     """`make_step`'s result. Calling it is the step; nothing it holds changes what it returns."""
 
-    objective: Any
+    gradient: BatchGradient
     optimizer: Optimizer
-    accumulate: int
-    clip_norm: float | None
-    ema_decay: float | None
-    dtype: torch.dtype | None
+    clip: Clip | None
+    ema_decay: float | Schedule | None
+    loss_scale: LossScale | None
     donate: bool
-    peers: Peers
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """One update: (state, this process's share of the batch) -> (state, metrics)."""
         self.check(state)
         state = state if self.donate else tree.clone(state)
-        params = tree.flatten(state.params)
-        memory, grads, norm, metrics = self.differentiate(state, params, batch)
+        memory, params, grads, norm, metrics = self.gradient(state, tree.flatten(state.params), batch)
         with torch.no_grad():
             return self.apply(state, params, memory, grads, norm, metrics)
 
     def check(self, state: State) -> None:
-        if (self.ema_decay is None) != (isinstance(state.ema, dict) and not state.ema):
-            have, want = ("no", "is") if self.ema_decay is not None else ("an", "is not")
-            raise ValueError(
-                f"the state has {have} ema, and ema_decay {want} given; use init_state(..., ema=True) with "
-                "make_step(..., ema_decay=0.9999), or neither"
-            )
+        """Raises ValueError for a state that was made for another step."""
+        agree("ema", state.ema, "ema_decay", self.ema_decay, "init_state(..., ema=True)", "ema_decay=0.9999")
+        scale = ("precision", self.loss_scale, 'init_state(..., precision="float16")', 'precision="float16"')
+        agree("loss_scale", state.loss_scale, *scale)
+        if self.gradient.peers.kept is None:
+            params = trainable(tree.flatten(state.params), self.gradient.frozen)
+            check_optimizer_state(self.optimizer, state.optimizer, params)
 
-    def differentiate(self, state: State, params: Flat, batch: Batch) -> tuple[Any, Flat, Tensor, Metrics]:
-        """(memory, gradients, their norm, metrics) of the whole batch over all processes."""
-        key = fold_in(state.key, state.step) if getattr(self.objective, "draws", True) else None
-        parts = micro_batches(cast_inputs(self.with_index(batch), self.dtype), self.accumulate)
-        copies = self.peers.copies(state.params, params, self.dtype, keep=self.donate)
-        memory, carried = state.memory, None
-        rows: list[Metrics] = []
-        for part in parts[:-1]:
-            memory, grads = self.backward(copies, memory, part, key, rows)
-            carried = added(carried, copies.own(grads))
-        if self.peers.world_size == 1:
-            memory, grads = self.backward(copies, memory, parts[-1], key, rows)
-            whole = added(carried, copies.own(grads))
-            return memory, copies.named(whole), global_norm(whole), mean(rows, None, len(rows))
-        memory, _ = self.backward(
-            copies, memory, parts[-1], key, rows, lambda: self.peers.begin(copies.originals, carried, total(rows))
-        )
-        grads, norm, sums = self.peers.finish()
-        return memory, copies.named(grads), norm, mean(rows, sums, len(rows) * self.peers.world_size)
-
-    def backward(
-        self,
-        copies: LeafCopies,
-        memory: Any,
-        part: Batch,
-        key: Tensor | None,
-        rows: list[Metrics],
-        between: Callable[[], None] = lambda: None,
-    ) -> tuple[Any, Sequence[Tensor]]:
-        """(memory, this part's share of the gradient) of one micro-batch; its loss and metrics go to rows.
-
-        `between` is called after the forward pass, before the backward pass.
-        """
-
-        def loss_of(params: Any) -> tuple[Tensor, Any]:
-            loss, new_memory, metrics = self.objective.loss(params, memory, part, key)
-            rows.append(row_of(loss, metrics))
-            between()
-            return loss, new_memory
-
-        _, memory, grads = copies.gradient(loss_of, 1.0 / (self.accumulate * self.peers.world_size))
-        return memory, grads
+    def broken(self, state: State, batch: Batch) -> list[str]:
+        """Names of the params whose gradient was not finite, given a state that the step skipped and its batch."""
+        before = attrs.evolve(state, step=state.step - 1)
+        _, _, grads, _, _ = self.gradient(before, tree.flatten(state.params), batch)
+        return [name for name, grad in grads.items() if not grad.isfinite().all()]
 
     def apply(
         self, state: State, params: Flat, memory: Any, grads: Flat, norm: Tensor, metrics: Metrics
     ) -> tuple[State, Metrics]:
         """The update, or none of it where the loss or the gradient is not finite."""
         skip = ~(norm + metrics["loss"].abs() < torch.inf)  # a NaN compares false
-        if self.clip_norm is not None:
-            grads = dict(zip(grads, scale_to_norm(list(grads.values()), norm, self.clip_norm), strict=True))
+        if self.clip is not None:
+            grads = self.clip(params, grads, norm)
         rates = self.optimizer.update_(params, grads, state.optimizer, skip=skip)
-        if self.ema_decay is not None:
-            ema_update_(state.ema, params, self.ema_decay, skip=skip)
-        memory = choose(skip, state.memory, memory)
-        skipped = (state.skipped + 1) * skip
-        new = attrs.evolve(state, memory=memory, step=state.step + 1, skipped=skipped)
-        return new, {**metrics, **rates, "grad_norm": norm, "skipped": skipped}
+        rates |= self.average(state, params, skip)
+        scale, counted = self.rescale(state.loss_scale, skip, metrics["loss"])
+        skipped = (state.skipped + 1) * counted
+        new = attrs.evolve(
+            state,
+            memory=choose(skip, state.memory, memory),
+            step=state.step + 1,
+            skipped=skipped,
+            loss_scale=scale,
+        )
+        used = {"loss_scale": state.loss_scale["scale"]} if state.loss_scale else {}
+        return new, {**metrics, **rates, **used, "grad_norm": norm, "skipped": skipped}
 
-    def with_index(self, batch: Batch) -> Batch:
-        """The batch with each sample's place in the global batch; by default process r has the r-th share."""
-        if "index" in batch:
-            return batch
-        first = next(iter(batch.values()))
-        start = self.peers.rank * len(first)
-        return {**batch, "index": torch.arange(start, start + len(first), device=first.device)}
+    def average(self, state: State, params: Flat, skip: Tensor) -> Metrics:
+        """Move the average of the params, where one is kept, towards them; {"ema_decay": []} if that is scheduled."""
+        if self.ema_decay is None:
+            return {}
+        decay = self.ema_decay(state.step) if callable(self.ema_decay) else self.ema_decay
+        ema_update_(trainable(tree.flatten(state.ema), self.gradient.frozen), params, decay, skip=skip)
+        return {"ema_decay": decay} if isinstance(decay, Tensor) else {}
+
+    def rescale(self, state: tree.Tree, skip: Tensor, loss: Tensor) -> tuple[tree.Tree, Tensor]:
+        """(the next loss scale, whether a skip counts): an overflow that a lower scale may mend does not."""
+        if self.loss_scale is None:
+            return state, skip
+        overflow = skip & loss.isfinite()
+        new = choose(skip & ~overflow, state, self.loss_scale.next(state, overflow))
+        return new, skip & ~(overflow & ~self.loss_scale.at_floor(state))
 
 
-def micro_batches(batch: Batch, count: int) -> list[Batch]:
-    """Equal contiguous parts along the first axis. Raises ValueError where the batch cannot be so divided."""
-    if count == 1:
-        return [batch]
-    size = len(next(iter(batch.values())))
-    if size % count:
-        raise ValueError(f"a batch of {size} (on this process) cannot be accumulated in {count} equal parts")
-    chunks = {name: value.split(size // count) for name, value in batch.items()}
-    return [{name: parts[i] for name, parts in chunks.items()} for i in range(count)]
-
-
-def added(carried: list[Tensor] | None, grads: list[Tensor]) -> list[Tensor]:
-    """carried + grads as new tensors: autograd may give one tensor for two leaves."""
-    return grads if carried is None else list(torch._foreach_add(carried, grads))
+def agree(name: str, held: tree.Tree, knob: str, wanted: Any, how_state: str, how_step: str) -> None:
+    """Raises ValueError where a state holds a part that its step does not want, or lacks one that it wants."""
+    if (wanted is None) != (isinstance(held, dict) and not held):
+        has, asks = ("no", "does") if wanted is not None else ("an" if name == "ema" else "a", "does not")
+        raise ValueError(
+            f"the state has {has} {name}, and the step's {knob} {asks} ask for it; use {how_state} with "
+            f"make_step(..., {how_step}), or neither"
+        )
 
 
 def choose(skip: Tensor, old: Any, new: Any) -> Any:

@@ -6,7 +6,7 @@ from torch import Tensor
 from blocks.block import Block, Params
 from blocks.layers.attention import Attention
 from blocks.layers.drop import Dropout
-from blocks.layers.encoder import EncoderLayer, layer_draws
+from blocks.layers.encoder import layer_draws
 from blocks.layers.gpsa import GPSA
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
@@ -15,35 +15,18 @@ from blocks.layers.token import ClassToken
 from blocks.random import per_sample
 from blocks.trunks.assemble import assemble, encoder_layer, image_grid
 from blocks.trunks.model import Model
+from blocks.trunks.parts import Parts
 
 
 @attrs.frozen
-class ConViT(Block):
-    """images [B, C, H, W] -> tokens [B, P + N, D], P = 1 with a class token (d'Ascoli et al. 2021).
+class ConViT(Parts, Block):
+    """images [B, C, H, W] -> tokens [B, P + N, D], P = 1 with a class token, 2 if distilled (d'Ascoli et al. 2021).
 
     The class token joins before layer `cls_layer` of `blocks`: after the local layers in the paper, 0 for before them.
     It has no position embedding. Any image that patches tile will do.
     """
 
-    patch_embed: PatchEmbed
-    cls_token: ClassToken | None
-    pos_embed: PositionEmbedding | None
-    pos_drop: Dropout
-    blocks: tuple[EncoderLayer, ...]
-    norm: LayerNorm
-    cls_layer: int
-
-    @property
-    def embed_dim(self) -> int:
-        return self.patch_embed.embed_dim
-
-    @property
-    def num_prefix_tokens(self) -> int:
-        return 0 if self.cls_token is None else 1
-
-    @property
-    def is_random(self) -> bool:
-        return self.pos_drop.is_random or any(layer.is_random for layer in self.blocks)
+    cls_layer: int = attrs.field(kw_only=True)
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         grid = self.patch_embed.grid(x)
@@ -53,13 +36,10 @@ class ConViT(Block):
             x = self.pos_embed(params["pos_embed"], x, grid=grid)
         x = self.pos_drop({}, x, key=key)
         for i, draws in enumerate(layer_draws(self.blocks, key, x)):
-            x = self._join(params, x) if i == self.cls_layer else x
+            x = self.join(params, x) if i == self.cls_layer else x
             x = self.blocks[i](params["blocks"][str(i)], x, grid=grid, **draws)
-        x = self._join(params, x) if self.cls_layer == len(self.blocks) else x
-        return self.norm(params["norm"], x)
-
-    def _join(self, params: Params, x: Tensor) -> Tensor:
-        return x if self.cls_token is None else self.cls_token(params["cls_token"], x)
+        x = self.join(params, x) if self.cls_layer == len(self.blocks) else x
+        return x if self.norm is None else self.norm(params["norm"], x)
 
 
 def convit(
@@ -113,7 +93,7 @@ def convit(
             for i in range(depth)
         ),
         LayerNorm(embed_dim),
-        0 if class_token_in_local_layers else local_up_to_layer,
+        cls_layer=0 if class_token_in_local_layers else local_up_to_layer,
     )
     return assemble(trunk, global_pool, None, num_classes, head, drop_rate)
 

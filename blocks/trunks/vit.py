@@ -6,7 +6,7 @@ from torch import Tensor
 from blocks.block import Block, Params
 from blocks.layers.attention import Attention
 from blocks.layers.drop import Dropout
-from blocks.layers.encoder import EncoderLayer, layer_draws
+from blocks.layers.encoder import layer_draws
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
 from blocks.layers.position import PositionEmbedding
@@ -14,40 +14,21 @@ from blocks.layers.token import ClassToken
 from blocks.random import per_sample
 from blocks.trunks.assemble import assemble, encoder_layer, image_grid
 from blocks.trunks.model import Model
+from blocks.trunks.parts import Parts
 
 
 @attrs.frozen
-class ViT(Block):
-    """images [B, C, H, W] -> tokens [B, P + N, D], P = 1 with a class token (Dosovitskiy et al. 2021).
+class ViT(Parts, Block):
+    """images [B, C, H, W] -> tokens [B, P + N, D], P = 1 with a class token, 2 if distilled (Dosovitskiy et al. 2021).
 
     Any image that patches tile will do: only the position embedding is resized to its grid.
     """
-
-    patch_embed: PatchEmbed
-    cls_token: ClassToken | None
-    pos_embed: PositionEmbedding | None
-    pos_drop: Dropout
-    blocks: tuple[EncoderLayer, ...]
-    norm: LayerNorm | None
-
-    @property
-    def embed_dim(self) -> int:
-        return self.patch_embed.embed_dim
-
-    @property
-    def num_prefix_tokens(self) -> int:
-        return 0 if self.cls_token is None else 1
-
-    @property
-    def is_random(self) -> bool:
-        return self.pos_drop.is_random or any(layer.is_random for layer in self.blocks)
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         grid = self.patch_embed.grid(x)
         key = per_sample(key, x.shape[0]) if key is not None and self.is_random else None
         x = self.patch_embed(params["patch_embed"], x)
-        if self.cls_token is not None:
-            x = self.cls_token(params["cls_token"], x)
+        x = self.join(params, x)
         if self.pos_embed is not None:
             x = self.pos_embed(params["pos_embed"], x, grid=grid)
         x = self.pos_drop({}, x, key=key)

@@ -1,5 +1,6 @@
 """ViT and DeiT by size. Every knob of `vit` can be given on top; vit_base(head=...) sets another head."""
 
+from blocks.trunks.distilled import DistilledModel, distilled
 from blocks.trunks.model import Model
 from blocks.trunks.vit import vit
 
@@ -43,3 +44,18 @@ def deit_small(num_classes: int = 1000, **knobs) -> Model:
 def deit_base(num_classes: int = 1000, **knobs) -> Model:
     """DeiT-B/16, in shape a ViT-B."""
     return vit_base(num_classes, **knobs)
+
+
+def deit_tiny_distilled(num_classes: int = 1000, **knobs) -> DistilledModel:
+    """DeiT-Ti with a distillation token (Touvron et al. 2021, section 4)."""
+    return distilled(deit_tiny(num_classes, **knobs))
+
+
+def deit_small_distilled(num_classes: int = 1000, **knobs) -> DistilledModel:
+    """DeiT-S with a distillation token."""
+    return distilled(deit_small(num_classes, **knobs))
+
+
+def deit_base_distilled(num_classes: int = 1000, **knobs) -> DistilledModel:
+    """DeiT-B with a distillation token."""
+    return distilled(deit_base(num_classes, **knobs))

@@ -4,10 +4,18 @@ import pytest
 import timm
 import torch
 from timm.models.convit import ConVit
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 
 import blocks
 from blocks import from_timm, key, to_timm, tree
+from blocks.trunks.distilled import distilled
+from blocks.trunks.vit_variants import deit_tiny_distilled
+
+
+def distilled_vit(**knobs):
+    return distilled(blocks.vit(**knobs))
+
 
 TINY = {"img_size": 16, "patch_size": 4, "num_classes": 5, "depth": 3}
 PAIRS = {
@@ -21,6 +29,11 @@ PAIRS = {
     ),
     "vit, no head": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "num_classes": 0}, {}),
     "vit, wide images": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "img_size": (8, 20)}, {}),
+    "distilled": (VisionTransformerDistilled, distilled_vit, {"embed_dim": 12, "num_heads": 3}, {}),
+    "distilled, no head": (
+        *(VisionTransformerDistilled, distilled_vit),
+        *({"embed_dim": 12, "num_heads": 3, "num_classes": 0}, {}),
+    ),
     # timm's width of a convit is per head
     "convit": (ConVit, blocks.convit, {"num_heads": 4, "local_up_to_layer": 2}, {"embed_dim": 4}),
     "convit, no local layers": (ConVit, blocks.convit, {"num_heads": 4, "local_up_to_layer": 0}, {"embed_dim": 4}),
@@ -76,6 +89,26 @@ def test_logits_and_gradients_are_timm_s(name, dtype, tolerance):
         assert error <= tolerance * max(1.0, expected_grad.abs().max()), leaf
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_both_heads_logits_and_their_gradients_are_timm_s(dtype, tolerance):
+    ours, theirs = pair("distilled", dtype)
+    theirs.set_distilled_training(True)
+    params = tree.map(lambda p: p.requires_grad_(), from_timm(ours, theirs.state_dict()))
+    leaves = tree.flatten(params)
+    x = images(dtype)
+    both, expected = ours.logits(params, x), theirs.train()(x)
+    torch.testing.assert_close(both, expected, rtol=0, atol=tolerance)
+    assert (both[0] - both[1]).abs().min() > 1e-3  # the heads are not one
+
+    def gradients(heads, of):
+        return torch.autograd.grad(heads[0].square().sum() + heads[1].exp().sum(), of)
+
+    grads = gradients(both, list(leaves.values()))
+    expected_grads = gradients(expected, [theirs.get_parameter(n) for n in leaves])
+    for leaf, grad, expected_grad in zip(leaves, grads, expected_grads, strict=True):
+        assert (grad - expected_grad).abs().max() <= tolerance * max(1.0, expected_grad.abs().max()), leaf
+
+
 @every_pair
 def test_weights_go_there_and_back_bit_for_bit(name):
     ours, theirs = pair(name)
@@ -92,6 +125,7 @@ def test_weights_go_there_and_back_bit_for_bit(name):
         ("convit_tiny", blocks.convit_tiny, {}),
         ("vit_tiny_patch16_224", blocks.vit_tiny, {"img_size": 32, "depth": 2}),
         ("deit_tiny_patch16_224", blocks.deit_tiny, {"img_size": 32, "depth": 2}),
+        ("deit_tiny_distilled_patch16_224", deit_tiny_distilled, {"img_size": 32, "depth": 2}),
         ("deit_small_patch16_224", blocks.deit_small, {"img_size": 32, "depth": 1}),
     ],
 )
@@ -106,9 +140,10 @@ def test_a_model_of_timm_s_registry_gives_timm_s_logits(name, factory, knobs):
         torch.testing.assert_close(ours(from_timm(ours, theirs.state_dict()), x), theirs(x), rtol=0, atol=1e-5)
 
 
-def test_a_vit_of_another_grid_gives_timm_s_logits_of_a_dynamic_size():
-    ours, theirs = pair("vit")
-    dynamic = VisionTransformer(**TINY, embed_dim=12, num_heads=3, dynamic_img_size=True)
+@pytest.mark.parametrize("name", ["vit", "distilled"])
+def test_a_vit_of_another_grid_gives_timm_s_logits_of_a_dynamic_size(name):
+    ours, theirs = pair(name)
+    dynamic = type(theirs)(**TINY, embed_dim=12, num_heads=3, dynamic_img_size=True)
     dynamic.load_state_dict(theirs.state_dict())
     x = images(torch.float32, (12, 28))
     torch.testing.assert_close(ours(from_timm(ours, theirs.state_dict()), x), dynamic(x), rtol=0, atol=1e-5)
@@ -155,6 +190,14 @@ def test_a_position_embedding_of_another_grid_is_mis_shaped_and_the_way_out_is_s
         from_timm(other, theirs.state_dict())
     assert "pos_embed: wanted [1, 65, 12], found [1, 17, 12]" in str(error.value)
     assert "build the model with the img_size" in str(error.value)
+
+
+def test_distilled_weights_in_a_plain_model_are_an_error_that_says_the_way_out():
+    _, theirs = pair("distilled")
+    plain, _ = pair("vit")
+    with pytest.raises(ValueError, match="make it with deit_small_distilled") as error:
+        from_timm(plain, theirs.state_dict())
+    assert "unexpected head_dist.weight [5, 12]" in str(error.value)
 
 
 def test_a_whole_checkpoint_is_not_a_state_dict():

@@ -8,7 +8,7 @@ SIZES = [(29, 29), (45, 45), (58, 58), (61, 61), (14, 20), (7, 31), (3, 2)]
 
 
 @pytest.mark.parametrize("grid", SIZES)
-@pytest.mark.parametrize("prefix", [0, 1])
+@pytest.mark.parametrize("prefix", [0, 1, 2])
 def test_any_grid_is_met_as_timm_meets_it(grid, prefix):
     """29, 45, 58 and 61 are the grids where resizing by a scale factor comes out one short."""
     position = PositionEmbedding((14, 14), 8, prefix)

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from blocks import Dropout, vit
 from blocks.block import Block
 from blocks.objectives.supervised import Supervised
 from blocks.random import fold_in, key, uniform
@@ -15,7 +16,6 @@ class Classifier(Block):
     """Logits = images @ weight; with a key each sample's logits are shifted by a number of its own."""
 
     classes: int = 5
-    drop: float = 0.0
 
     def init(self, key):
         return {"weight": uniform(key, (12, self.classes))}
@@ -84,13 +84,15 @@ def test_what_a_sample_draws_follows_from_its_index_alone():
     torch.testing.assert_close(whole, F.cross_entropy(logits, batch["labels"]))
 
 
-@pytest.mark.parametrize("drop", [0.0, 0.1])
-def test_it_says_whether_the_model_draws(drop):
-    @attrs.frozen
-    class Deep(Block):
-        layers: tuple
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_it_draws_if_the_model_says_that_it_is_random(rate):
+    model = vit(img_size=8, patch_size=4, num_classes=5, embed_dim=8, depth=2, num_heads=2, drop_path_rate=rate)
+    assert Supervised(model).draws == (rate > 0)
+    assert Supervised(Dropout(rate)).draws == (rate > 0)
 
-    assert Supervised(Deep((Classifier(), Classifier(drop=drop)))).draws == (drop > 0)
+
+def test_a_model_that_does_not_say_is_given_keys():
+    assert Supervised(Classifier()).draws
 
 
 def test_smoothing_out_of_range_is_refused():

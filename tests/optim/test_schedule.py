@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from blocks.optim.schedule import constant, scaled_lr, warmup_cosine
+from blocks.optim.schedule import (
+    constant,
+    cosine,
+    inverse_sqrt,
+    linear,
+    scaled_lr,
+    step_decay,
+    warmup_cosine,
+)
 
 
 def test_warmup_cosine_hits_start_peak_half_way_and_end():
@@ -22,7 +30,19 @@ def test_warmup_cosine_equals_the_formula_at_every_step():
         assert schedule(step).item() == pytest.approx(expected, rel=1e-13)
 
 
-@pytest.mark.parametrize("schedule", [warmup_cosine(1.0, 2, 9), warmup_cosine(1.0, 0, 9), constant(0.3)])
+ALL = [
+    warmup_cosine(1.0, 2, 9),
+    warmup_cosine(1.0, 0, 9),
+    constant(0.3),
+    linear(1.0, 0.2, 9),
+    cosine(0.996, 1.0, 9),
+    step_decay(1.0, 0.5, every=3),
+    step_decay(1.0, 0.5, milestones=(2, 4)),
+    inverse_sqrt(1.0, 3),
+]
+
+
+@pytest.mark.parametrize("schedule", ALL)
 def test_a_step_may_be_a_tensor_and_stays_as_it_is(schedule):
     step = torch.tensor(4)
     assert torch.equal(schedule(step), schedule(4))
@@ -32,6 +52,56 @@ def test_a_step_may_be_a_tensor_and_stays_as_it_is(schedule):
     double = torch.tensor(4.0, dtype=torch.float64)
     schedule(double)
     assert double == 4
+
+
+def test_a_line_and_half_a_cosine_go_from_start_to_end_and_stay_there():
+    line, wave = linear(0.04, 0.4, 10), cosine(0.996, 1.0, 10)
+    assert [line(s).item() for s in (0, 5, 10, 20)] == pytest.approx([0.04, 0.22, 0.4, 0.4], abs=1e-15)
+    assert [wave(s).item() for s in (0, 5, 10, 20)] == pytest.approx([0.996, 0.998, 1.0, 1.0], abs=1e-15)
+    assert wave(2).item() == pytest.approx(1 - 0.004 * (1 + math.cos(math.pi / 5)) / 2, abs=1e-15)
+
+
+def test_steps_go_down_every_so_often_or_at_milestones():
+    often, at = step_decay(1.0, 0.1, every=30), step_decay(1.0, 0.1, milestones=(30, 60, 80))
+    assert [often(s).item() for s in (0, 29, 30, 59, 60, 90)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.001])
+    assert [at(s).item() for s in (0, 29, 30, 60, 79, 80, 500)] == pytest.approx([1, 1, 0.1, 0.01, 0.01, 1e-3, 1e-3])
+
+
+def test_steps_equal_torchs():
+    theirs = torch.optim.SGD([torch.zeros(1)], lr=0.5)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(theirs, [3, 7], gamma=0.3)
+    ours = step_decay(0.5, 0.3, milestones=(3, 7))
+    for number in range(10):
+        assert ours(number).item() == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-14)
+        theirs.step()
+        scheduler.step()
+
+
+def test_inverse_sqrt_is_the_transformers():
+    """Vaswani et al. 2017, equation 3: d**-0.5 * min(step**-0.5, step * warmup**-1.5)."""
+    schedule = inverse_sqrt(512**-0.5 * 40**-0.5, 40)
+    for number in range(1, 200):
+        expected = 512**-0.5 * min(number**-0.5, number * 40**-1.5)
+        assert schedule(number).item() == pytest.approx(expected, rel=1e-12)
+    assert schedule(0) == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: linear(1.0, 0.0, 0), "total_steps 0"),
+        (lambda: cosine(1.0, 0.0, -1), "total_steps -1"),
+        (lambda: inverse_sqrt(1.0, 0), "warmup_steps 0"),
+        (lambda: step_decay(1.0), "give one of the two"),
+        (lambda: step_decay(1.0, every=3, milestones=(3,)), "give one of the two"),
+        (lambda: step_decay(1.0, every=0), "every 0"),
+        (lambda: step_decay(1.0, milestones=(5, 3)), r"milestones \(5, 3\)"),
+        (lambda: step_decay(1.0, milestones=()), r"milestones \(\)"),
+    ],
+)
+def test_impossible_schedules_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_no_warmup_starts_at_the_peak():

@@ -23,6 +23,10 @@ class Net(Block):
     fc2: Linear
     spare: Linear
 
+    @property
+    def is_random(self):
+        return self.drop.is_random
+
     def __call__(self, params, x, *, key=None):
         hidden = self.fc1(params["fc1"], x.flatten(1)).relu()
         return self.fc2(params["fc2"], self.drop({}, hidden, key=key))
@@ -48,11 +52,11 @@ class Remembering:
         return loss, {"seen": memory["seen"] + 1, "mean": mean, "frozen": memory["frozen"]}, metrics
 
 
-def setup(rate=0.2, ema=True, objective=None):
-    """(objective, optimizer, first state)."""
+def setup(rate=0.2, ema=True, objective=None, **knobs):
+    """(objective, optimizer, first state); knobs are init_state's."""
     objective = objective or Remembering(Supervised(net(rate), 0.1))
     optimizer = adamw(warmup_cosine(1e-2, 2, 20, start=1e-3))
-    return objective, optimizer, init_state(objective, optimizer, key(3), ema=ema)
+    return objective, optimizer, init_state(objective, optimizer, key(3), ema=ema, **knobs)
 
 
 def batch_of(size=8, seed=0):

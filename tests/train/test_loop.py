@@ -9,7 +9,9 @@ import sys
 import pytest
 import torch
 
-from blocks import tree
+from blocks import random, tree
+from blocks.optim.clip import ClipValue
+from blocks.optim.schedule import linear
 from blocks.train import checkpoint
 from blocks.train.metrics_log import read
 from tests.train.tiny import IMAGES, Classifier, Remembering, TrainData, ValData, numbers, train
@@ -87,6 +89,17 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_state(tmp_path, capsys
     assert numbers(resumed.history) == numbers(straight.history)
     steps = [r["step"] for r in read(tmp_path / "metrics.jsonl") if r["kind"] == "step"]
     assert steps == list(range(1, 13))
+
+
+def test_an_interrupted_run_with_frozen_params_a_clip_and_a_scheduled_average_goes_on_to_the_same_state(tmp_path):
+    start = Classifier().init(random.key(40))
+    knobs = {"frozen": ["*.weight"], "clip": ClipValue(0.01), "clip_norm": None, "ema_decay": linear(0.5, 0.9, 12)}
+    whole = train(tmp_path / "whole", params=start, **knobs)
+    assert torch.equal(whole.state.params["head"]["weight"], start["head"]["weight"])
+    assert not torch.equal(whole.state.params["head"]["bias"], start["head"]["bias"])
+    assert "train_ema_decay" not in whole.history[0]
+    assert not train(tmp_path / "cut", train_data=ask_to_stop(4), params=start, **knobs).finished
+    assert_same(train(tmp_path / "cut", params=start, **knobs).state, whole.state)
 
 
 def test_a_finished_run_says_so_and_shows_its_table_again(tmp_path, capsys, straight):

@@ -20,7 +20,8 @@ def test_a_state_is_a_tree_that_comes_back_from_its_leaves():
     _, _, state = setup()
     assert isinstance(tree.like(state, tree.flatten(state)), State)
     assert same(tree.like(state, tree.flatten(state)), state)
-    assert [f.name for f in attrs.fields(State)] == ["params", "optimizer", "memory", "ema", "step", "key", "skipped"]
+    names = ["params", "optimizer", "memory", "ema", "step", "key", "skipped", "loss_scale"]
+    assert [f.name for f in attrs.fields(State)] == names
 
 
 def test_no_two_leaves_share_storage():

@@ -5,11 +5,16 @@ import torch
 
 from blocks import tree
 from blocks.objectives.supervised import Supervised
+from blocks.optim.adamw import adamw
+from blocks.optim.clip import ClipAdaptive, ClipNorm, ClipValue
+from blocks.optim.schedule import linear
 from blocks.random import key
+from blocks.train.loss_scale import LossScale
 from blocks.train.step import init_state, make_step
 from tests.train.small_problem import assert_close, batch_of, net, same, setup
 
 ALL = {"accumulate": 2, "clip_norm": 0.5, "ema_decay": 0.9}
+EVERY = [{"ema_decay": 0.9}, ALL, *({**ALL, "precision": half} for half in ("bfloat16", "float16"))]
 
 
 def run(step, state, steps=3):
@@ -18,9 +23,9 @@ def run(step, state, steps=3):
     return state, metrics
 
 
-@pytest.mark.parametrize("knobs", [{"ema_decay": 0.9}, ALL, {**ALL, "precision": "bfloat16"}])
+@pytest.mark.parametrize("knobs", EVERY)
 def test_the_step_is_a_pure_function(knobs):
-    objective, optimizer, state = setup()
+    objective, optimizer, state = setup(precision=knobs.get("precision", "float32"))
     step, batch = make_step(objective, optimizer, **knobs), batch_of()
     before, given = tree.clone(state), tree.clone(batch)
     torch.manual_seed(5)
@@ -34,9 +39,9 @@ def test_the_step_is_a_pure_function(knobs):
     assert not same(one[0].params, state.params)
 
 
-@pytest.mark.parametrize("knobs", [{"ema_decay": 0.9}, ALL, {**ALL, "precision": "bfloat16"}])
+@pytest.mark.parametrize("knobs", EVERY)
 def test_a_donated_state_gives_the_same_and_keeps_its_storage(knobs):
-    objective, optimizer, state = setup()
+    objective, optimizer, state = setup(precision=knobs.get("precision", "float32"))
     pure = run(make_step(objective, optimizer, **knobs), state)
     donated = tree.clone(state)
     places = {n: t.data_ptr() for n, t in tree.flatten(donated.params).items()}
@@ -114,6 +119,24 @@ def test_clipping_bounds_the_update_and_reports_the_norm_before_it():
     assert metrics["grad_norm"] == same_metrics["grad_norm"] > 0.01
     assert moved(clipped, state) == pytest.approx(0.01, rel=1e-3)
     assert moved(free, state) == pytest.approx(metrics["grad_norm"].item(), rel=1e-3)
+
+
+def test_any_clip_stands_between_gradient_and_optimizer():
+    objective, optimizer = setup(ema=False)[0], Descent()
+    state = init_state(objective, optimizer, key(3))
+    free, _ = make_step(objective, optimizer)(state, batch_of())
+    gradient = tree.map(torch.sub, state.params, free.params)
+    by_value, _ = make_step(objective, optimizer, clip=ClipValue(0.01))(state, batch_of())
+    assert_close(by_value.params, tree.map(lambda p, g: p - g.clamp(-0.01, 0.01), state.params, gradient))
+    named, _ = make_step(objective, optimizer, clip=ClipNorm(0.01))(state, batch_of())
+    short, _ = make_step(objective, optimizer, clip_norm=0.01)(state, batch_of())
+    assert same(named, short)
+    adaptive = ClipAdaptive(0.01, exempt=("fc2.*",))
+    units, _ = make_step(objective, optimizer, clip=adaptive)(state, batch_of())
+    assert same(units.params["fc2"], free.params["fc2"])
+    moves = (units.params["fc1"]["weight"] - state.params["fc1"]["weight"]).norm(dim=1)
+    assert (moves <= 0.0101 * state.params["fc1"]["weight"].norm(dim=1).clamp(min=1e-3)).all()
+    assert not same(units.params["fc1"], free.params["fc1"])
 
 
 class Descent:
@@ -214,6 +237,35 @@ def test_the_average_of_the_params_follows_them():
     assert_close(new.ema, expected)
 
 
+def test_the_average_s_decay_may_follow_a_schedule_of_the_step():
+    objective, optimizer, state = setup()
+    step = make_step(objective, optimizer, ema_decay=linear(0.5, 0.9, 4))
+    for number, decay in enumerate((0.5, 0.6, 0.7)):
+        new, metrics = step(state, batch_of(seed=number))
+        expected = tree.map(lambda old, p, d=decay: d * old + (1 - d) * p, state.ema, new.params)
+        assert_close(new.ema, expected)
+        assert metrics["ema_decay"] == pytest.approx(decay)
+        state = new
+
+
+def test_a_scheduled_weight_decay_is_among_the_metrics():
+    objective, _, _ = setup()
+    optimizer = adamw(1e-3, weight_decay=linear(0.1, 0.2, 10))
+    _, metrics = make_step(objective, optimizer)(init_state(objective, optimizer, key(3)), batch_of())
+    assert metrics["weight_decay"] == pytest.approx(0.1)
+
+
+def test_after_a_skip_the_step_names_the_params_whose_gradient_is_not_finite():
+    objective, optimizer, state = setup(ema=False)
+    broken, step = batch_of(), make_step(objective, optimizer, accumulate=2, donate=True)
+    broken["images"][0] = torch.nan
+    state, _ = step(state, broken)
+    before = tree.clone(state)
+    assert step.broken(state, broken) == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
+    assert step.broken(state, batch_of()) == []
+    assert same(state, before)
+
+
 def test_the_key_stays_and_the_numbers_change_with_the_step():
     objective, _, _ = setup(rate=0.5, ema=False)
     step, state = make_step(objective, Still()), init_state(objective, Still(), key(3))
@@ -247,6 +299,8 @@ def test_an_objective_that_draws_nothing_gets_no_key():
         ({"clip_norm": 0.0}, r"clip_norm 0\.0"),
         ({"ema_decay": 1.0}, r"ema_decay 1\.0"),
         ({"precision": "float8"}, "float32, bfloat16"),
+        ({"loss_scale": LossScale()}, "precision=.float16., and it is .float32."),
+        ({"clip": ClipValue(1.0), "clip_norm": 1.0}, r"clip ClipValue\(max=1.0\) and clip_norm 1.0 are both given"),
     ],
 )
 def test_impossible_knobs_are_refused_when_the_step_is_made(knobs, message):

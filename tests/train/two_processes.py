@@ -7,6 +7,8 @@ import torch
 
 from blocks import tree
 from blocks.objectives.supervised import Supervised
+from blocks.optim.clip import ClipAdaptive
+from blocks.optim.schedule import linear
 from blocks.random import key, normal
 from blocks.train.buckets import BucketedSum
 from blocks.train.distributed import connect
@@ -25,7 +27,10 @@ CASES = {
     "vit all": ALL,
     "convit plain": {},
     "convit all": ALL,
+    "net clipped and scheduled": {"clip": ClipAdaptive(0.05), "ema_decay": linear(0.5, 0.9, 4)},
+    "vit frozen": {**ALL, "frozen": ("*", "!head.*", "!norm.*")},
     "net bfloat16": {"precision": "bfloat16"},
+    "net float16": {"precision": "float16", "accumulate": 2},
 }
 
 
@@ -45,7 +50,8 @@ def train(name, knobs, part, steps=3):
     model, kind, dtype = MODELS[name.split()[0]], Double, torch.float64
     if "precision" in knobs:
         kind, dtype = Supervised, torch.float32
-    objective, optimizer, state = setup(objective=kind(model, 0.1), ema="ema_decay" in knobs)
+    first = {name: knobs[name] for name in ("precision", "frozen") if name in knobs}
+    objective, optimizer, state = setup(objective=kind(model, 0.1), ema="ema_decay" in knobs, **first)
     step, log = make_step(objective, optimizer, **knobs), {}
     for number in range(steps):
         batch = part(batch_of(seed=number) if "net" in name else images_of(number))
@@ -75,6 +81,17 @@ def broken_on(rank, processes, part):
     return state, make_step(objective, optimizer)(state, batch)[0]
 
 
+def overflowed_on(rank, processes, part):
+    """(state before, state after) a float16 batch whose gradient, not its loss, overflows on one process only."""
+    objective, optimizer, state = setup(objective=Supervised(net(), 0.1), ema=False, precision="float16")
+    batch = part(batch_of())
+    if processes.rank == rank:
+        batch["images"][0] = 60000.0 * batch["images"][0].sign()
+    step = make_step(objective, optimizer, precision="float16")
+    after, metrics = step(state, batch)
+    return state, {"state": after, "metrics": metrics}
+
+
 def small_buckets(processes):
     """Sums of gradients that differ by process, in many buckets, with a leaf that only process 0 uses."""
     params = {str(i): torch.full((3,), float(i + 1)) for i in range(6)}
@@ -101,6 +118,7 @@ def work(rank, world_size, port, out):
         results = cases(part)
         results["bare index"] = bare_index(part)
         results["before broken"], results["after broken"] = broken_on(1, processes, part)
+        results["before overflow"], results["after overflow"] = overflowed_on(1, processes, part)
         results["small buckets"] = small_buckets(processes)
         results["sum"] = processes.all_reduce_sum({"a": torch.tensor([rank, 1.0]), "b": torch.tensor(10.0 * rank)})
         processes.barrier()

@@ -4,6 +4,7 @@ import pytest
 
 import blocks
 from blocks import LinearHead, ProjectionMlp, TanhMlpHead, key, tree
+from blocks.trunks import vit_variants
 
 
 def size(block):
@@ -52,6 +53,9 @@ def test_heads_have_vissl_s_sizes(head, count):
         (blocks.deit_tiny, 5_717_416),
         (blocks.deit_small, 22_050_664),
         (blocks.deit_base, 86_567_656),
+        (vit_variants.deit_tiny_distilled, 5_910_800),
+        (vit_variants.deit_small_distilled, 22_436_432),
+        (vit_variants.deit_base_distilled, 87_338_192),
         (blocks.convit_tiny, 5_710_512),
         (blocks.convit_small, 27_777_322),
         (blocks.convit_base, 86_540_040),

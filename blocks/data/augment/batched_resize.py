@@ -1,0 +1,108 @@
+"""Crop, resize and mirror a whole batch with Pillow's antialiasing filters, by matrix products: the same bytes."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from blocks.data.augment.batched_fixed_point import nearest_bytes, split
+
+UNIT = 1 << 22  # Pillow's weights are whole multiples of 1 / UNIT
+PIXELS_AT_ONCE = 1 << 24  # bounds the memory: up to some 60 bytes for each
+
+
+def crop_resize(images: Tensor, boxes: Tensor, size: int, interpolation: str, mirrored: Tensor) -> Tensor:
+    """Every sample's box at one size: uint8 [B, H, W, 3], boxes int64 [B, 4], bool [B] -> uint8 [B, size, size, 3].
+
+    Boxes of (top, left, height, width) and `mirrored` lie on the CPU, the images anywhere. Pillow's crop and resize:
+    the filter sees the box alone, widens where it shrinks, and runs along one axis after the other with bytes between.
+    Raises ValueError for an unknown interpolation.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation {interpolation!r} is not known; use one of {', '.join(INTERPOLATIONS)}")
+    _, height, width, _ = images.shape
+    some, device = max(1, PIXELS_AT_ONCE // (height * width)), images.device
+    filters = _filters(boxes.to(device, non_blocking=True), mirrored, size, max(height, width) / size, interpolation)
+    tall = boxes[:, 2] - size > 2 * (boxes[:, 3] - size).clamp(min=0)
+    resized = images.new_empty(len(images), size, size, 3)
+    for passes, chosen in ((_rows_first, ~tall), (_columns_first, tall)):  # the rule of Pillow 13
+        for rows in chosen.nonzero()[:, 0].split(some):
+            rows = rows.to(device, non_blocking=True)
+            taps, *parts = (x.index_select(1, rows) for x in filters)
+            down, across = ([_dense(taps[i], x[i], side) for x in parts] for i, side in enumerate((height, width)))
+            resized.index_copy_(0, rows, passes(images.index_select(0, rows), down, across))
+    return resized
+
+
+def _rows_first(images: Tensor, down: list[Tensor], across: list[Tensor]) -> Tensor:
+    """Shorter rows, then fewer: [n, H, W, 3], weights [n, S, H] and [n, S, W] in two parts -> uint8 [n, S, S, 3]."""
+    count, height, width, _ = images.shape
+    size = down[0].shape[1]
+    lines = images.transpose(2, 3).reshape(count, height * 3, width).float()
+    lines = nearest_bytes([lines @ part.mT for part in across], UNIT).view(count, height, 3 * size)
+    pixels = nearest_bytes([part @ lines for part in down], UNIT).view(count, size, 3, size)
+    return pixels.transpose(2, 3).to(torch.uint8)
+
+
+def _columns_first(images: Tensor, down: list[Tensor], across: list[Tensor]) -> Tensor:
+    return _rows_first(images.transpose(1, 2), across, down).transpose(1, 2)
+
+
+def _dense(taps: Tensor, weights: Tensor, pixels: int) -> Tensor:
+    """Weights of some pixels as weights of all of an axis: int64 and float32 [n, S, taps] -> [n, S, pixels]."""
+    none = weights.new_zeros(*weights.shape[:2], pixels + taps.shape[-1])  # unused taps may lie behind the end
+    return none.scatter_(2, taps, weights)[..., :pixels]
+
+
+def _filters(
+    boxes: Tensor, mirrored: Tensor, size: int, most: float, interpolation: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels that make each new one, down and across: taps int64, high and low weights float32 [2, B, size, taps].
+
+    `most` bounds how far any box is shrunk, so that the number of taps does not depend on the boxes.
+    """
+    start, length = boxes.T[:, :, None].split(2)  # [2, B, 1]
+    places = torch.arange(size, device=boxes.device)
+    mirrored = torch.stack((torch.zeros_like(mirrored), mirrored)).to(boxes.device, non_blocking=True)
+    places = torch.where(mirrored[..., None], places.flip(0), places)
+    scale = length.double() / torch.full_like(length, size)  # CUDA multiplies by a number's reciprocal
+    taps, weights = _taps((places + 0.5) * scale, scale.clamp(min=1), length, max(most, 1), interpolation)
+    return taps + start[..., None], *split((weights * UNIT).round())
+
+
+def _taps(centre: Tensor, stretch: Tensor, length: Tensor, most: float, interpolation: str) -> tuple[Tensor, Tensor]:
+    """A box's pixels under filters, and weights: centres [2, B, S], stretch and length [2, B, 1] -> [2, B, S, taps]."""
+    if interpolation == "nearest":
+        first = centre.long()[..., None]
+        return first, torch.ones_like(first, dtype=torch.float64)
+    support, curve = CURVES[interpolation]
+    first = (centre - support * stretch + 0.5).long().clamp(min=0)
+    last = torch.minimum((centre + support * stretch + 0.5).long(), length)
+    taps = first[..., None] + torch.arange(math.ceil(support * most) * 2 + 1, device=centre.device)
+    weights = curve((taps - centre[..., None] + 0.5) / stretch[..., None])
+    weights = torch.where(taps < last[..., None], weights, 0)
+    return taps, weights / weights.sum(-1, keepdim=True)
+
+
+def _triangle(x: Tensor) -> Tensor:
+    return (1 - x.abs()).clamp(min=0)
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Keys 1981, "Cubic convolution interpolation for digital image processing", equation 15: a = -1/2."""
+    x = x.abs()
+    inner, outer = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, inner, torch.where(x < 2, outer, 0))
+
+
+def _lanczos(x: Tensor) -> Tensor:
+    return torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), 0)
+
+
+CURVES: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {  # support in pixels, weight at a distance
+    "bilinear": (1, _triangle),
+    "bicubic": (2, _cubic),
+    "lanczos": (3, _lanczos),
+}
+INTERPOLATIONS = ("nearest", *CURVES)

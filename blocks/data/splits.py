@@ -1,0 +1,21 @@
+"""The two data sets of a recipe."""
+
+from blocks.data.digits import digits
+from blocks.data.index import Index, open_shards
+
+
+def train_and_val(data: str, val: str) -> tuple[Index, Index]:
+    """The training and the validation shards, by pattern, file or folder each; "digits" brings its own of both.
+
+    Raises ValueError where one lacks the other, or where their classes differ.
+    """
+    if data == "digits":
+        if val:
+            raise ValueError(f"--data digits brings its own validation images; leave out --val {val}, or give --data")
+        return tuple(map(open_shards, digits()))  # type: ignore[return-value]
+    if not val:
+        raise ValueError(f"--data {data} needs --val, the shards to evaluate on")
+    train, held_out = open_shards(data), open_shards(val)
+    if train.classes and held_out.classes and train.classes != held_out.classes:
+        raise ValueError(f"--data {data} and --val {val} have different classes, or another order of them")
+    return train, held_out

@@ -1,0 +1,153 @@
+"""Params for a model from a checkpoint, this library's or another's: to evaluate, to fine-tune, to teach."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import torch
+from torch import Tensor
+
+from blocks import random, tree
+from blocks.block import Block, Params
+from blocks.interop.layouts import Weights, Which, weights_of
+from blocks.interop.positions import fitted
+from blocks.interop.vissl import NORM_EPS, Flat
+from blocks.layers.position import PositionEmbedding
+
+Head = Literal["keep", "new", "fit"]
+HEADS = ("head.", "head_dist.", "heads.", "pre_logits.")  # what the names of heads begin with
+SHOWN = 8  # entries of each kind that an error or a report lists
+
+
+@attrs.frozen
+class Report:
+    """What `load_weights` did: names of leaves, and a line for each that was changed. `print` shows a few lines."""
+
+    source: str
+    layout: str
+    read: tuple[str, ...]
+    resized: tuple[str, ...]  # "pos_embed: 14 x 14 patches to 24 x 24"
+    fresh: tuple[str, ...]  # of the model, from its `init`
+    left: tuple[str, ...]  # of the file, not read
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = {"resized": self.resized, "fresh": self.fresh, "left out": self.left, "note": self.notes}
+        shown = [f"  {title}: {_some(entries)}" for title, entries in lines.items() if entries]
+        return "\n".join([f"{len(self.read)} leaves from {self.source} ({self.layout})", *shown])
+
+
+def load_weights(
+    model: Block,
+    source: str | Path | Mapping[str, Any],
+    *,
+    key: Tensor | None = None,
+    which: Which = "params",
+    head: Head = "keep",
+    fresh: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    grid: tuple[int, int] | None = None,
+) -> tuple[Params, Report]:
+    """(params of `model` on the key's device, report) from a file or what was read from one; see `layouts` for which.
+
+    Whatever is missing, unexpected or of another shape is an error, but for: a position embedding, which is resized to
+    the model's grid (from `grid`, where it was no square); `head` "new", which starts the head from `init(key)`, "fit"
+    only where the file's does not fit; `fresh`, patterns of the model's names that start likewise; `ignore`, patterns
+    of the file's names. `which` takes the params, their "ema", or a "teacher". Raises one ValueError that names all.
+    """
+    found = weights_of(source, which)
+    template = model.init(random.key(0, device="meta"))  # shapes only
+    wanted = tree.flatten(template)
+    new, left = _matching(wanted, fresh, "the model"), _matching(found.leaves, ignore, "the file")
+    if _drops_head(wanted, found.leaves, head):
+        new, left = new | _of_head(wanted).keys(), left | _of_head(found.leaves).keys()
+    left |= new & found.leaves.keys()
+    leaves = {name: leaf for name, leaf in found.leaves.items() if name not in left}
+    table = _position_table(model, leaves)
+    fits = new | ({"pos_embed"} if table else set())
+    _check({n: t for n, t in wanted.items() if n not in fits}, leaves, fits, _hint(wanted, found.leaves, head))
+    start = _start(model, new, key)
+    resized: tuple[str, ...] = ()
+    if table:
+        leaves["pos_embed"], said = fitted(leaves["pos_embed"], found.leaves, table, start.get("pos_embed"), grid)
+        resized = (f"pos_embed: {said}",) if said else ()
+    device = torch.device("cpu") if key is None else key.device
+    read = {n: leaves[n].to(device, t.dtype, copy=True).contiguous() for n, t in wanted.items() if n not in new}
+    params = tree.like(template, read | {n: start[n] for n in new})
+    names = (tuple(read), resized, tuple(n for n in wanted if n in new), tuple(n for n in found.leaves if n in left))
+    title = "a dictionary" if isinstance(source, Mapping) else str(source)
+    return params, Report(title, found.layout, *names, _notes(model, found))
+
+
+def _of_head(names: Flat) -> dict[str, torch.Size]:
+    """Names and shapes of a head's leaves."""
+    return {name: leaf.shape for name, leaf in names.items() if name.startswith(HEADS)}
+
+
+def _drops_head(wanted: Flat, found: Flat, head: Head) -> bool:
+    """Whether the model's head starts afresh and the file's is left out."""
+    if head not in ("keep", "new", "fit"):
+        raise ValueError(f'head {head!r} is not known; use "keep", "new", or "fit" (new where it does not fit)')
+    return head == "new" or (head == "fit" and _of_head(wanted) != _of_head(found))
+
+
+def _start(model: Block, new: set[str], key: Tensor | None) -> Flat:
+    if not new:
+        return {}
+    if key is None:
+        raise ValueError(f"{_some(sorted(new))} start afresh: give key=random.key(seed)")
+    return tree.flatten(model.init(key))
+
+
+def _position_table(model: Block, leaves: Flat) -> PositionEmbedding | None:
+    """The model's position embedding, if the leaves have one of its width, which can be made to fit."""
+    table, found = getattr(getattr(model, "trunk", None), "pos_embed", None), leaves.get("pos_embed")
+    if not isinstance(table, PositionEmbedding) or found is None or found.ndim != 3:
+        return None
+    return table if found.shape[2] == table.embed_dim else None
+
+
+def _notes(model: Block, found: Weights) -> tuple[str, ...]:
+    eps = getattr(getattr(getattr(model, "trunk", None), "norm", None), "eps", NORM_EPS)
+    if not found.other_eps or eps == NORM_EPS:
+        return ()
+    return (f"its norms had eps {NORM_EPS:g}, the model's have {eps:g}; vissl.with_eps(model) has equal numbers",)
+
+
+def _matching(names: Flat, patterns: Sequence[str], whose: str) -> set[str]:
+    """The names that match a pattern, as a shell does. Each pattern must match one."""
+    hits = {pattern: {name for name in names if fnmatchcase(name, pattern)} for pattern in patterns}
+    for pattern, some in hits.items():
+        if not some:
+            begin = list(dict.fromkeys(name.partition(".")[0] for name in names))
+            raise ValueError(f"{pattern!r} matches no name of {whose}; those begin with {_some(begin)}")
+    return set().union(*hits.values())
+
+
+def _check(wanted: Flat, found: Flat, fits: set[str], hint: str) -> None:
+    both = [name for name in wanted if name in found]
+    problems = {
+        "missing": [f"{n} {list(t.shape)}" for n, t in wanted.items() if n not in found],
+        "unexpected": [f"{n} {list(t.shape)}" for n, t in found.items() if n not in wanted and n not in fits],
+        "of another shape": [
+            f"{n}: wanted {list(wanted[n].shape)}, found {list(found[n].shape)}"
+            for n in both
+            if wanted[n].shape != found[n].shape
+        ],
+    }
+    lines = [f"{kind}: {_some(entries)}" for kind, entries in problems.items() if entries]
+    if lines:
+        raise ValueError("\n".join(["these weights do not fit the model", *lines, hint]))
+
+
+def _hint(wanted: Flat, found: Flat, head: Head) -> str:
+    other = _of_head(wanted) != _of_head(found) and head == "keep"
+    first = 'head="new" starts the head afresh and leaves theirs out; ' if other else ""
+    return f"{first}fresh=[names of the model] start from init, ignore=[names of the file] are left out, * matches any"
+
+
+def _some(entries: Sequence[str]) -> str:
+    rest = len(entries) - SHOWN
+    return ", ".join(entries[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

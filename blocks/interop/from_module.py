@@ -1,0 +1,64 @@
+"""An ordinary torch.nn.Module as a block: its tensors become params, its code the call."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from blocks import tree
+from blocks.block import Block, Params
+from blocks.random import bits
+
+
+@attrs.frozen
+class ModuleBlock(Block):
+    """x -> module(x) in evaluation mode, of params that bear the module's names; `make()` builds a module.
+
+    Buffers are params too: BatchNorm reads its running statistics and leaves them as they are. So any module can be
+    evaluated (a teacher), and those without buffers can be trained (GroupNorm or LayerNorm in BatchNorm's stead).
+    """
+
+    make: Callable[[], nn.Module]
+    skeleton: nn.Module = attrs.field(init=False, eq=False, repr=False)
+
+    @skeleton.default
+    def _skeleton(self) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            return without_storage(self.make()).eval()
+
+    @property
+    def is_random(self) -> bool:
+        return False
+
+    def init(self, key: Tensor) -> Params:
+        """The tensors of a module that `make` builds with torch's generator seeded by the key, on the key's device."""
+        if key.device.type == "meta":
+            return tensors(self.skeleton)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(bits(key)) & 0xFFFF_FFFF)  # on the CPU alone; it takes 32 bits
+            return tree.map(lambda t: t.to(key.device), tensors(self.make()))
+
+    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        return functional_call(self.skeleton, tree.flatten(params), (x,))
+
+
+def from_module(module: nn.Module) -> tuple[ModuleBlock, Params]:
+    """(block, a copy of its params) of a module that has its weights; the block's `init` gives these same weights."""
+    return ModuleBlock(partial(copy.deepcopy, copy.deepcopy(module))), tensors(module)
+
+
+def without_storage(module: nn.Module) -> nn.Module:
+    """A copy on the meta device, in which what the module shares is still shared (`to` would part it)."""
+    twins = {id(t): t.detach().to("meta") for t in module.buffers()}
+    twins |= {id(p): nn.Parameter(p.detach().to("meta")) for p in module.parameters()}
+    return copy.deepcopy(module, twins)
+
+
+def tensors(module: nn.Module) -> Params:
+    """A module's parameters and buffers, copied, as a tree by their dotted names."""
+    named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return tree.unflatten({name: tensor.detach().clone() for name, tensor in named.items()})

@@ -1,0 +1,55 @@
+"""The dynamic loss scale, without which small gradients are zero in float16 (Micikevicius et al. 2018, section 3.2)."""
+
+import attrs
+import torch
+from torch import Tensor
+
+from blocks.tree import Tree
+
+
+@attrs.frozen
+class LossScale:
+    """State {"scale": float32 [], "good_steps": int64 []}: halved when a gradient overflows, doubled after so many
+    steps without. Powers of two, so that scaling rounds nothing.
+    """
+
+    initial: float = 2.0**16  # this and the interval: torch.amp.GradScaler's
+    growth_interval: int = 2000  # steps
+    floor: float = 1.0
+    ceiling: float = 2.0**24  # apex's
+
+    def __attrs_post_init__(self) -> None:
+        if not 0 < self.floor <= self.initial <= self.ceiling < torch.inf:
+            raise ValueError(
+                f"floor {self.floor}, initial {self.initial} and ceiling {self.ceiling} of the loss scale must be "
+                "above 0, finite and in this order"
+            )
+        if self.growth_interval < 1:
+            raise ValueError(f"growth_interval {self.growth_interval} is not a number of steps; use 1 or more")
+
+    def init(self, device: torch.device | None = None) -> Tree:
+        """The state before the first step."""
+        scale = torch.full((), self.initial, device=device)
+        return {"scale": scale, "good_steps": torch.zeros((), dtype=torch.int64, device=device)}
+
+    def next(self, state: Tree, overflow: Tensor) -> Tree:
+        """The state after a step whose gradient overflowed, or did not (bool [])."""
+        scale, good = state["scale"], state["good_steps"] + 1
+        grows = good >= self.growth_interval
+        larger = torch.where(grows, scale * 2, scale).clamp(max=self.ceiling)
+        smaller = (scale / 2).clamp(min=self.floor)
+        good = good * ~(overflow | grows)
+        return {"scale": torch.where(overflow, smaller, larger), "good_steps": good}
+
+    def at_floor(self, state: Tree) -> Tensor:
+        """Whether the scale can go no lower, so that an overflow is none of its doing: bool []."""
+        return state["scale"] <= self.floor
+
+
+def loss_scale_of(precision: str, given: LossScale | None) -> LossScale | None:
+    """The loss scale of a step: float16 has one, the given or the default. Raises ValueError for one without use."""
+    if precision == "float16":
+        return given or LossScale()
+    if given is not None:
+        raise ValueError(f'loss_scale is for precision="float16", and it is {precision!r}; leave it out')
+    return None

@@ -1,0 +1,119 @@
+r"""Which learning rate? Many runs of a small ConViT side by side in one vmapped step, and the curve over their rates.
+
+    python recipes/lr_sweep.py
+        a micro ConViT on scikit-learn's handwritten digits: 8 learning rates in about a minute on 2 CPU cores;
+        the best of them, 2.6e-3, has 85.5 % top-1 after the 8 epochs, five times as much 73.8 %
+
+    python recipes/lr_sweep.py --lr-min 1e-3 --lr-max 1e-2 --num-lrs 6 --num-seeds 4 --epochs 20
+        a closer look; --plot '' writes the table alone, without matplotlib
+
+Every rate gets the whole of its short schedule: warm-up and cosine (DeiT's form; Touvron et al. 2021, table 9).
+"""
+
+from pathlib import Path
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, logspace, tensor
+
+from blocks import convit
+from blocks.data import EvalLoader, EvalTransform, TrainLoader, TrainTransform, train_and_val
+from blocks.objectives.supervised import Supervised
+from blocks.optim.adamw import adamw
+from blocks.optim.schedule import warmup_cosine
+from blocks.train.cli import cli
+from blocks.train.distributed import connect
+from blocks.train.sweep import sweep
+
+
+@attrs.frozen
+class Recipe:
+    """The model of convit_supervised's digits, for fewer epochs."""
+
+    lr_min: float = 1e-4  # the lowest peak rate, per batch
+    lr_max: float = 3e-2  # the highest
+    num_lrs: int = 8  # rates, evenly spaced by factors
+    num_seeds: int = 1  # runs per rate: what else differs by chance
+    epochs: int = 8
+    batch_size: int = 64
+    warmup_epochs: float = 1.0  # linear, from 0
+    weight_decay: float = 0.05
+    drop_path: float = 0.05  # rate of the last layer, linear over depth
+    smoothing: float = 0.1  # of the labels
+    clip_norm: float = 1.0  # 0: off
+    workers: int = 1
+    seed: int = 0  # of the first run of each rate, and of the batches
+    plot: str = "runs/lr_sweep.png"  # the curve; "" for none
+
+
+def main(r: Recipe) -> None:
+    with connect(data_workers=r.workers) as processes:
+        pyplot = import_pyplot() if r.plot else None
+        train_shards, val_shards = train_and_val("digits", "")
+        where = dict(num_classes=10, num_workers=r.workers, device=processes.device)
+        train_data = TrainLoader(
+            train_shards, batch_size=r.batch_size, seed=r.seed,
+            transform=TrainTransform(16, scale=(0.7, 1.0), flip=0.0), **where,
+        )  # fmt: skip
+        val_data = EvalLoader(val_shards, batch_size=256, transform=EvalTransform(16, 1.0), **where)
+
+        model = convit(
+            num_classes=10, img_size=16, patch_size=4, embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0,
+            local_up_to_layer=3, drop_path_rate=r.drop_path,
+        )  # fmt: skip
+        objective = Supervised(model, label_smoothing=r.smoothing)
+
+        lrs = logspace(tensor(r.lr_min).log10(), tensor(r.lr_max).log10(), r.num_lrs).tolist()
+        seeds = range(r.seed, r.seed + r.num_seeds)
+        runs = [(lr, seed) for lr in lrs for seed in seeds]
+        steps = train_data.steps_per_epoch
+        schedules = [warmup_cosine(lr, round(r.warmup_epochs * steps), r.epochs * steps) for lr, _ in runs]
+
+        found = sweep(
+            objective, [adamw(schedule, weight_decay=r.weight_decay) for schedule in schedules], train_data, val_data,
+            epochs=r.epochs, seeds=[seed for _, seed in runs], clip_norm=r.clip_norm or None, processes=processes,
+        )  # fmt: skip
+
+        loss = found.curves["loss"][-1].view(r.num_lrs, r.num_seeds)  # [rates, seeds]
+        top1 = tensor([score["top1"] for score in found.scores]).view(r.num_lrs, r.num_seeds)
+        show(lrs, loss, top1)
+        if pyplot:
+            draw(pyplot, r.plot, lrs, loss, top1)
+
+
+def show(lrs: list[float], loss: Tensor, top1: Tensor) -> None:
+    """The table, with the best rate: the highest accuracy over the seeds, among equals the lowest loss."""
+    table = Table("learning rate", "loss of the last epoch", "val top-1, mean", "of each seed", title="the sweep")
+    rows = list(zip(lrs, loss.mean(1).tolist(), top1.mean(1).tolist(), top1.tolist(), strict=True))
+    for lr, mean_loss, mean_top1, each in rows:
+        table.add_row(f"{lr:.2e}", f"{mean_loss:.4f}", f"{mean_top1:.2%}", " ".join(f"{value:.2%}" for value in each))
+    Console().print(table)
+    print(f"best learning rate: {max(rows, key=lambda row: (row[2], -row[1]))[0]:.2e}")
+
+
+def import_pyplot():
+    try:
+        import matplotlib.pyplot
+    except ModuleNotFoundError:
+        raise ValueError("matplotlib draws the curve: pip install matplotlib, or --plot '' for none") from None
+    matplotlib.use("agg")  # a file, no window
+    return matplotlib.pyplot
+
+
+def draw(pyplot, path: str, lrs: list[float], loss: Tensor, top1: Tensor) -> None:
+    """Loss and accuracy over the learning rate: a dot a run, a line through the means of the seeds."""
+    figure, axes = pyplot.subplots(2, 1, sharex=True, figsize=(6, 6), layout="constrained")
+    for axis, values, name in zip(axes, (loss, 100 * top1), ("training loss, last epoch", "val top-1, %"), strict=True):
+        axis.plot(lrs, values, "o", color="tab:blue", alpha=0.4)
+        axis.plot(lrs, values.mean(1), color="tab:blue")
+        axis.set(xscale="log", ylabel=name)
+        axis.grid(visible=True, alpha=0.3)
+    axes[-1].set(xlabel="peak learning rate")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    print(f"the curve: {path}")
+
+
+if __name__ == "__main__":
+    main(cli(Recipe))

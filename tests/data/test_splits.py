@@ -1,0 +1,34 @@
+import shutil
+
+import pytest
+
+from blocks.data.digits import digits
+from blocks.data.splits import train_and_val
+
+
+def test_the_digits_bring_both_parts():
+    train, val = train_and_val("digits", "")
+    assert len(train) + len(val) == 1797
+    assert train.num_classes == val.num_classes == 10
+
+
+def test_shards_are_opened_as_they_are_named():
+    train_path, val_path = digits()
+    train, val = train_and_val(train_path, val_path)
+    assert len(train) > len(val) > 0
+
+
+@pytest.mark.parametrize(("data", "val"), [("some-*.tar", ""), ("digits", "some-*.tar")])
+def test_one_without_the_other_is_refused(data, val):
+    with pytest.raises(ValueError, match="--val"):
+        train_and_val(data, val)
+
+
+def test_other_classes_are_refused(tmp_path):
+    train_path, val_path = digits()
+    folder = tmp_path / "copy"
+    shutil.copytree(val_path.rpartition("/")[0], folder)
+    manifest = folder / "index.json"
+    manifest.write_text(manifest.read_text().replace('"0"', '"nought"', 1))
+    with pytest.raises(ValueError, match="different classes"):
+        train_and_val(train_path, str(folder / val_path.rpartition("/")[2]))
