@@ -94,6 +94,17 @@ def step() -> str:
     return table(head, lines) + measured_on("step-cpu.jsonl", "ddp-cpu.jsonl")
 
 
+def augment() -> str:
+    kinds = ("workers", "device", "timm", "torchvision v2")
+    names = {"crop": "crop and flip", "policy": "crop, flip, rand-m9-mstd0.5-inc1"}
+    lines = [
+        [names[r["row"]], *(f"{r['images_per_second'][k]:.0f}" for k in kinds), spread(r["over_timm"]["workers"])]
+        for r in rows("augment-cpu.jsonl")
+    ]
+    head = ["images/s, 256 to 224 px", *kinds, "timm's time / workers'"]
+    return table(head, lines) + measured_on("augment-cpu.jsonl")
+
+
 def keep(name: str, run: Path, command: str) -> None:
     """Copy the curve of a run folder into bench/results."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -114,6 +125,7 @@ def main() -> None:
     text = (
         "Medians of interleaved rounds on a shared machine; in brackets the quartiles of the rounds' ratios.\n\n"
         f"### Learning\n\n{learning()}\n### ConViT, forward and backward\n\n{convit()}\n### The step\n\n{step()}"
+        f"\n### Augmentation\n\n{augment()}"
     )
     readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 

@@ -35,7 +35,7 @@ class Recipe:
     lr_max: float = 3e-2  # the highest
     num_lrs: int = 8  # rates, evenly spaced by factors
     num_seeds: int = 1  # runs per rate: what else differs by chance
-    epochs: int = 8
+    epochs: int = 6
     batch_size: int = 64
     warmup_epochs: float = 1.0  # linear, from 0
     weight_decay: float = 0.05
