@@ -6,6 +6,7 @@ python bench/report.py --keep NAME RUN "COMMAND"      # copy a run's learning cu
 
 import argparse
 import json
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -105,6 +106,24 @@ def augment() -> str:
     return table(head, lines) + measured_on("augment-cpu.jsonl")
 
 
+def few_images() -> str:
+    """ConViT against DeiT at each share of the training images."""
+    found = rows("few-cifar-10.jsonl")
+    if not found:
+        return ""
+    lines = []
+    for share in sorted({r["share"] for r in found}):
+        of = {k: [100 * r["top1"] for r in found if (r["share"], r["model"]) == (share, k)] for k in ("convit", "deit")}
+        lines.append([f"{100 * share:g} %", *(f"{statistics.fmean(v):.1f}" for v in of.values()), str(len(of["deit"]))])
+    r = found[0]
+    about = (
+        f"CIFAR-10, width {r['width']}, depth {r['depth']}, {r['heads']} heads, {r['steps']} steps of "
+        f"{r['batch_size']} images whatever the share; validation top-1, %."
+    )
+    head = ["training images", "ConViT", "DeiT", "n"]
+    return f"\n### Few images\n\n{about}\n\n{table(head, lines)}{measured_on('few-cifar-10.jsonl')}"
+
+
 def keep(name: str, run: Path, command: str) -> None:
     """Copy the curve of a run folder into bench/results."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -125,7 +144,7 @@ def main() -> None:
     text = (
         "Medians of interleaved rounds on a shared machine; in brackets the quartiles of the rounds' ratios.\n\n"
         f"### Learning\n\n{learning()}\n### ConViT, forward and backward\n\n{convit()}\n### The step\n\n{step()}"
-        f"\n### Augmentation\n\n{augment()}"
+        f"\n### Augmentation\n\n{augment()}{few_images()}"
     )
     readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 

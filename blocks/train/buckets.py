@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from blocks.optim.clip import vector_norm
+
 FIRST_BUCKET = 1 << 20  # bytes: small, so that communication starts early
 BUCKET = 25 << 20  # bytes: large enough for the full bandwidth, small enough to overlap
 
@@ -120,6 +122,6 @@ class BucketedSum:
         norms = []
         for bucket, work in zip(self.buckets, self.sent, strict=True):
             work.wait()
-            norms.append(torch.linalg.vector_norm(bucket.grads))  # while the next bucket travels
+            norms.append(vector_norm(bucket.grads))  # while the next bucket travels
         norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0].dtype) for n in norms]))
         return [self.views[place] for place in range(len(self.kinds))], norm
