@@ -10,6 +10,7 @@ import attrs
 import torch
 from torch import Tensor
 
+Flat = dict[str, Tensor]  # leaves by dotted name, as `flatten` gives them
 Tree = Any  # a Tensor, or a dict or attrs instance of trees
 
 
@@ -36,9 +37,7 @@ def flatten(tree: Tree) -> dict[str, Tensor]:
 def _flatten(tree: Tree, path: str, found: dict[str, Tensor]) -> None:
     nodes = tree if type(tree) is dict else _nodes(tree)
     for name, node in nodes.items():
-        if type(node) is dict:  # first: it is the cheaper question
-            _flatten(node, path + name + ".", found)
-        elif isinstance(node, Tensor):
+        if type(node) is not dict and isinstance(node, Tensor):  # the cheaper question first
             found[path + name] = node
         else:
             _flatten(node, path + name + ".", found)

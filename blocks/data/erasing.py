@@ -7,16 +7,12 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.data.augment.checks import share
 from blocks.random import fold_in, uniform
 
 MODES = ("pixel", "const", "rand")
 TRIES = 10  # timm's and torchvision's
 BOXES, NOISE = 0, 1  # what a sample's folded keys are for; box n has its noise from NOISE + n
-
-
-def _share(_, attribute, value):
-    if not 0 <= value <= 1:
-        raise ValueError(f"{attribute.name} {value} is not between 0 and 1")
 
 
 def _positive_interval(_, attribute, value):
@@ -33,7 +29,7 @@ class RandomErasing:
     or 0, which after normalisation is the mean colour ("const").
     """
 
-    prob: float = attrs.field(default=0.25, validator=_share)
+    prob: float = attrs.field(default=0.25, validator=share)
     mode: str = attrs.field(default="pixel", validator=attrs.validators.in_(MODES))
     scale: tuple[float, float] = attrs.field(default=(0.02, 1 / 3), validator=_positive_interval)
     ratio: tuple[float, float] = attrs.field(default=(0.3, 3.3), validator=_positive_interval)

@@ -4,16 +4,12 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.data.augment.checks import share
 from blocks.data.beta import NUMBERS, symmetric_beta
 from blocks.random import fold_in, uniform
 
 MODES = ("batch", "pair", "elem")
 BOX = slice(2, 6)  # of a draw's uniform numbers: mixed at all, cut or blended, box, lambda
-
-
-def _share(_, attribute, value):
-    if not 0 <= value <= 1:
-        raise ValueError(f"{attribute.name} {value} is not between 0 and 1")
 
 
 @attrs.frozen(eq=False)
@@ -55,11 +51,11 @@ class Mixing:
     num_classes: int
     mixup_alpha: float = 0.8
     cutmix_alpha: float = 1.0
-    prob: float = attrs.field(default=1.0, validator=_share)
-    switch_prob: float = attrs.field(default=0.5, validator=_share)
+    prob: float = attrs.field(default=1.0, validator=share)
+    switch_prob: float = attrs.field(default=0.5, validator=share)
     mode: str = attrs.field(default="batch", validator=attrs.validators.in_(MODES))
     correct_lam: bool = True
-    label_smoothing: float = attrs.field(default=0.0, validator=_share)
+    label_smoothing: float = attrs.field(default=0.0, validator=share)
     cutmix_minmax: tuple[float, float] | None = None
 
     def __attrs_post_init__(self):

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from blocks.random import bits, fold_in, key
 
-ORDER, AUGMENT, MIX, COPIES = 0, 1, 2, 3  # what a seed's folded keys are for
+ORDER, AUGMENT, MIX, COPIES, SUBSET = range(5)  # what a seed's folded keys are for
 
 
 def epoch_order(num_samples: int, seed: int, epoch: int) -> Tensor:

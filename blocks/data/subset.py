@@ -3,9 +3,8 @@
 import numpy as np
 
 from blocks.data.index import Index
+from blocks.data.order import SUBSET
 from blocks.random import bits, fold_in, key
-
-SUBSET = 2  # what this folded key of a seed is for; see `order`
 
 
 def balanced_share(index: Index, share: float, seed: int = 0) -> Index:

@@ -13,8 +13,9 @@ from blocks import random, tree
 from blocks.block import Block, Params
 from blocks.interop.layouts import Weights, Which, weights_of
 from blocks.interop.positions import fitted
-from blocks.interop.vissl import NORM_EPS, Flat
+from blocks.interop.vissl import NORM_EPS
 from blocks.layers.position import PositionEmbedding
+from blocks.tree import Flat
 
 Head = Literal["keep", "new", "fit"]
 HEADS = ("head.", "head_dist.", "heads.", "pre_logits.")  # what the names of heads begin with

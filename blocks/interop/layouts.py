@@ -12,10 +12,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.interop.vissl import Flat, from_vissl, has_other_eps, is_vissl
+from blocks.interop.timm import unwrapped
+from blocks.interop.vissl import from_vissl, has_other_eps, is_vissl
+from blocks.tree import Flat
 
 Which = Literal["params", "ema", "teacher"]
-WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # of DistributedDataParallel and torch.compile
 LAYER_SCALE = re.compile(r"\.gamma_([12])$")  # DeiT III's own files
 OURS = {"state", "about"}  # entries of a file that the training loop writes
 BOXES: tuple[dict[str, str], ...] = (  # where a dictionary has what
@@ -52,7 +53,7 @@ def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") 
     others = [name for name, leaf in leaves.items() if not isinstance(leaf, Tensor)]
     if others or not leaves:
         raise ValueError(f"{layout}: {others[:4] or 'an empty dictionary'}, not tensors by name; give the state_dict")
-    leaves = {WRAPPERS.sub("", name): leaf for name, leaf in leaves.items()}
+    leaves = {unwrapped(name): leaf for name, leaf in leaves.items()}
     if is_vissl(leaves):
         return Weights("VISSL", from_vissl(leaves), has_other_eps(leaves))
     return Weights(layout, {LAYER_SCALE.sub(r".ls\1.gamma", name): leaf for name, leaf in leaves.items()})
@@ -121,7 +122,7 @@ def _boxed(content: Mapping[str, Any], box: Mapping[str, str], which: Which) -> 
 
 def _encoder(leaves: Mapping[str, Any], which: Which) -> Mapping[str, Any]:
     """Of two encoders the leaves of one, by names without it; all leaves as they are where there is one alone."""
-    leaves = {WRAPPERS.sub("", name): leaf for name, leaf in leaves.items()}
+    leaves = {unwrapped(name): leaf for name, leaf in leaves.items()}
     if any(name.startswith(("base_encoder.", "backbone.")) for name in leaves):
         inside = ENCODERS["teacher" if which == "teacher" else "params"]
         return {inside.sub("", name): leaf for name, leaf in leaves.items() if inside.match(name)}

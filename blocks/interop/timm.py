@@ -15,7 +15,7 @@ def from_timm(model: Block, state_dict: Mapping[str, Tensor]) -> Params:
 
     Raises one ValueError that names every missing, unexpected and mis-shaped entry.
     """
-    leaves = {_unwrapped(name): tensor for name, tensor in state_dict.items()}
+    leaves = {unwrapped(name): tensor for name, tensor in state_dict.items()}
     others = [name for name, value in leaves.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(f"{others} are no tensors; is this a whole checkpoint? Give the state_dict inside it")
@@ -47,8 +47,9 @@ def _hint(template: Params, leaves: Mapping[str, Tensor]) -> str:
     )
 
 
-def _unwrapped(name: str) -> str:
+def unwrapped(name: str) -> str:
+    """A leaf's name without the wrappers'."""
     for wrapper in WRAPPERS:
         if name.startswith(wrapper):
-            return _unwrapped(name.removeprefix(wrapper))
+            return unwrapped(name.removeprefix(wrapper))
     return name

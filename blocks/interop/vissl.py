@@ -9,8 +9,8 @@ from torch import Tensor
 
 from blocks.block import Block
 from blocks.layers.norm import LayerNorm
+from blocks.tree import Flat
 
-Flat = dict[str, Tensor]  # by dotted name
 BlockT = TypeVar("BlockT", bound=Block)
 
 NORM_EPS = 1e-5  # of its ConViT, and of its first ViT, which bore the same names; its later ViT has 1e-6

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.block import Block, Params
-from blocks.objectives.supervised import Batch, at_least_float32, sample_keys, top1
+from blocks.objectives.supervised import Batch, at_least_float32, is_smoothing, sample_keys, top1
 
 Teacher = Callable[[Params, Tensor], Tensor]  # a block, or anything else from (params, images) to logits
 
@@ -48,7 +48,7 @@ class Distillation:
     kind: str = attrs.field(default="hard")
     alpha: float = attrs.field(default=0.5)
     tau: float = attrs.field(default=1.0)
-    label_smoothing: float = attrs.field(default=0.0)
+    label_smoothing: float = attrs.field(default=0.0, validator=is_smoothing)
     draws: bool = attrs.field(init=False)
 
     @kind.validator
@@ -67,11 +67,6 @@ class Distillation:
             raise ValueError(f"tau {value} is not a temperature; use a number above 0")
         if self.kind == "hard" and value != 1:
             raise ValueError(f'tau {value} has no effect on kind "hard"; leave it at 1 or use kind="soft"')
-
-    @label_smoothing.validator
-    def _in_range(self, _: attrs.Attribute, value: float) -> None:
-        if not 0 <= value < 1:
-            raise ValueError(f"label_smoothing {value} is not in [0, 1)")
 
     @draws.default
     def _draws(self) -> bool:

@@ -13,6 +13,12 @@ from blocks.random import fold_in
 Batch = dict[str, Tensor]
 
 
+def is_smoothing(_: object, attribute: attrs.Attribute, value: float) -> None:
+    """attrs validator of a label smoothing."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{attribute.name} {value} is not in [0, 1)")
+
+
 @attrs.frozen
 class Supervised:
     """Mean cross-entropy of a model's logits. It has no memory: params are the model's own.
@@ -21,13 +27,8 @@ class Supervised:
     """
 
     model: Block
-    label_smoothing: float = attrs.field(default=0.0)
+    label_smoothing: float = attrs.field(default=0.0, validator=is_smoothing)
     draws: bool = attrs.field(init=False)
-
-    @label_smoothing.validator
-    def _in_range(self, _: attrs.Attribute, value: float) -> None:
-        if not 0 <= value < 1:
-            raise ValueError(f"label_smoothing {value} is not in [0, 1)")
 
     @draws.default
     def _draws(self) -> bool:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from blocks.optim.names import matching
-from blocks.tree import Tree, leaves, rebuild
+from blocks.tree import Flat, Tree, leaves, rebuild
 
 SMALL = 1 << 20  # numbers: below it, on a CPU, one copy costs less than a call for each leaf
-Flat = dict[str, Tensor]  # by dotted name
 
 
 class Clip(Protocol):
@@ -23,15 +22,16 @@ class Clip(Protocol):
     def __call__(self, params: Flat, grads: Flat, norm: Tensor) -> Flat: ...
 
 
+def _above_zero(_: object, field: attrs.Attribute, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{field.name} {value} is not above 0; to clip nothing, give no clip")
+
+
 @attrs.frozen
 class ClipNorm:
     """All gradients scaled together, so that their norm is at most `max_norm`."""
 
-    max_norm: float = attrs.field()
-
-    @max_norm.validator
-    def _check(self, _: object, value: float) -> None:
-        _above_zero("max_norm", value)
+    max_norm: float = attrs.field(validator=_above_zero)
 
     def __call__(self, params: Flat, grads: Flat, norm: Tensor) -> Flat:
         """New gradients."""
@@ -42,11 +42,7 @@ class ClipNorm:
 class ClipValue:
     """Every number of the gradients brought into [-max, max]."""
 
-    max: float = attrs.field()
-
-    @max.validator
-    def _check(self, _: object, value: float) -> None:
-        _above_zero("max", value)
+    max: float = attrs.field(validator=_above_zero)
 
     def __call__(self, params: Flat, grads: Flat, norm: Tensor) -> Flat:
         """New gradients."""
@@ -60,14 +56,9 @@ class ClipAdaptive:
     `exempt` are name patterns of params left alone: Brock et al. 2021 leave out the last linear layer, ("head.*",).
     """
 
-    factor: float = attrs.field(default=0.01)
-    eps: float = attrs.field(default=1e-3)
+    factor: float = attrs.field(default=0.01, validator=_above_zero)
+    eps: float = attrs.field(default=1e-3, validator=_above_zero)
     exempt: tuple[str, ...] = ()
-
-    @factor.validator
-    @eps.validator
-    def _check(self, field: attrs.Attribute, value: float) -> None:
-        _above_zero(field.name, value)
 
     def __call__(self, params: Flat, grads: Flat, norm: Tensor) -> Flat:
         """New gradients; the exempt ones as they are."""
@@ -130,8 +121,3 @@ def unit_norm(x: Tensor) -> Tensor:
 
 def _named(names: Iterable[str], values: list[Tensor]) -> Flat:
     return dict(zip(names, values, strict=True))
-
-
-def _above_zero(name: str, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{name} {value} is not above 0; to clip nothing, give no clip")

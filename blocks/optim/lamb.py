@@ -53,7 +53,7 @@ class LAMB(Grouped):
         roots = scaled(torch._foreach_sqrt(squares), second.rsqrt())
         torch._foreach_add_(roots, self.eps)
         moves = scaled(torch._foreach_div(means, roots), 1 / first)
-        torch._foreach_add_(moves, scaled(part.params, part.weight_decay))
+        add_scaled_(moves, part.params, part.weight_decay)
         return moves
 
     def trusts(self, params: list[Tensor], moves: list[Tensor]) -> list[Tensor]:

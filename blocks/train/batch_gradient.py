@@ -14,9 +14,9 @@ from blocks.train.peers import Peers
 from blocks.train.precision import cast_inputs
 from blocks.train.report import mean, row_of, total
 from blocks.train.state import State
+from blocks.tree import Flat
 
 Batch = dict[str, Tensor]
-Flat = dict[str, Tensor]  # params or gradients by dotted name
 Metrics = dict[str, Tensor]
 Loss = Callable[[Any, Any, Batch, Tensor | None], tuple[Tensor, Any, Metrics]]
 
@@ -64,7 +64,10 @@ class BatchGradient:
             memory, grads = self.backward(copies, memory, parts[-1], key, scale, rows)
             whole = added(carried, copies.own(grads))
             return memory, whole, global_norm(whole), mean(rows, None, len(rows))
-        begin = lambda: self.peers.begin(copies.originals, carried, total(rows))  # noqa: E731
+
+        def begin() -> None:
+            self.peers.begin(copies.originals, carried, total(rows))
+
         memory, _ = self.backward(copies, memory, parts[-1], key, scale, rows, begin)
         whole, norm, sums = self.peers.finish()
         return memory, whole, norm, mean(rows, sums, len(rows) * world_size)

@@ -2,13 +2,9 @@
 
 from functools import lru_cache
 
-from torch import Tensor
-
 from blocks.optim.names import matching
 from blocks.optim.optimizer import Optimizer
-from blocks.tree import Tree, flatten
-
-Flat = dict[str, Tensor]
+from blocks.tree import Flat, Tree, flatten
 
 
 def trainable(flat: Flat, frozen: tuple[str, ...]) -> Flat:

@@ -7,10 +7,9 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.random import fold_in, normal
+from blocks.train.batch_gradient import Batch
 from blocks.train.gradient import value_and_grad
-
-Batch = dict[str, Tensor]
-Flat = dict[str, Tensor]
+from blocks.tree import Flat
 
 
 def check_gradients(

@@ -20,6 +20,7 @@ class Peers:
     sums: BucketedSum | None = None
     sending: bool = False
     kept: LeafCopies | None = None
+    fitting: tuple | None = None  # params and optimizer state, by names and axes, that were found to fit together
 
     @staticmethod
     def of(group: dist.ProcessGroup | None) -> "Peers":

@@ -11,15 +11,17 @@ from torch import Tensor
 from blocks import tree
 from blocks.optim.clip import Clip, ClipNorm
 from blocks.optim.ema import ema_update_
+from blocks.optim.names import names_and_ranks
 from blocks.optim.optimizer import Optimizer, Schedule
 from blocks.random import split
-from blocks.train.batch_gradient import Batch, BatchGradient, Flat, Metrics
+from blocks.train.batch_gradient import Batch, BatchGradient, Metrics
 from blocks.train.compiled import compiled
 from blocks.train.freeze import check_optimizer_state, trainable
 from blocks.train.loss_scale import LossScale, loss_scale_of
 from blocks.train.peers import Peers
 from blocks.train.precision import compute_dtype
 from blocks.train.state import State
+from blocks.tree import Flat
 
 
 def init_state(
@@ -125,9 +127,13 @@ class Step:
         agree("ema", state.ema, "ema_decay", self.ema_decay, "init_state(..., ema=True)", "ema_decay=0.9999")
         scale = ("precision", self.loss_scale, 'init_state(..., precision="float16")', 'precision="float16"')
         agree("loss_scale", state.loss_scale, *scale)
-        if self.gradient.peers.kept is None:
+        peers = self.gradient.peers
+        if peers.kept is None:
             params = trainable(tree.flatten(state.params), self.gradient.frozen)
-            check_optimizer_state(self.optimizer, state.optimizer, params)
+            pair = names_and_ranks(params), tuple(tree.flatten(state.optimizer))
+            if pair != peers.fitting:
+                check_optimizer_state(self.optimizer, state.optimizer, params)
+                peers.fitting = pair
 
     def broken(self, state: State, batch: Batch) -> list[str]:
         """Names of the params whose gradient was not finite, given a state that the step skipped and its batch."""
@@ -139,7 +145,7 @@ class Step:
         self, state: State, params: Flat, memory: Any, grads: Flat, norm: Tensor, metrics: Metrics
     ) -> tuple[State, Metrics]:
         """The update, or none of it where the loss or the gradient is not finite."""
-        skip = ~(norm + metrics["loss"].abs() < torch.inf)  # a NaN compares false
+        skip = not_finite(metrics["loss"], norm)
         if self.clip is not None:
             grads = self.clip(params, grads, norm)
         rates = self.optimizer.update_(params, grads, state.optimizer, skip=skip)
@@ -181,6 +187,11 @@ def agree(name: str, held: tree.Tree, knob: str, wanted: Any, how_state: str, ho
             f"the state has {has} {name}, and the step's {knob} {asks} ask for it; use {how_state} with "
             f"make_step(..., {how_step}), or neither"
         )
+
+
+def not_finite(loss: Tensor, norm: Tensor) -> Tensor:
+    """Whether an update must be skipped, for its loss or its gradient's norm: bool of their shape."""
+    return ~(norm + loss.abs() < torch.inf)  # a NaN compares false
 
 
 def choose(skip: Tensor, old: Any, new: Any) -> Any:

@@ -16,11 +16,12 @@ from blocks import tree
 from blocks.optim.clip import Clip
 from blocks.optim.optimizer import Optimizer
 from blocks.random import fold_in
-from blocks.train.batch_gradient import Batch, Flat, Metrics
+from blocks.train.batch_gradient import Batch, Metrics
 from blocks.train.gradient import LeafCopies
 from blocks.train.report import Row, row_of
 from blocks.train.state import State
-from blocks.train.step import init_state, one_clip
+from blocks.train.step import init_state, not_finite, one_clip
+from blocks.tree import Flat
 
 
 def init_sweep(objective: Any, optimizers: Sequence[Optimizer], keys: Sequence[Tensor]) -> State:
@@ -106,7 +107,7 @@ class SweepStep:
     def apply(self, state: State, memory: Any, grads: Flat, metrics: Metrics) -> tuple[State, Metrics]:
         """Every run's update, or none of it where its loss or gradient is not finite."""
         norm = norms(list(grads.values()))
-        skip = ~(norm + metrics["loss"].abs() < torch.inf)  # a NaN compares false
+        skip = not_finite(metrics["loss"], norm)
         runs = [runs_of(part, len(self.optimizers)) for part in (tree.flatten(state.params), grads, state.optimizer)]
         rates = [self.update(*run) for run in zip(self.optimizers, *runs, norm, skip, strict=True)]
         of_all = {name: torch.stack([row[name] for row in rates]) for name in rates[0] if all(name in r for r in rates)}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from blocks.data.augment.batched_color import blend
-from blocks.data.augment.batched_fixed_point import nearest_bytes, split
+from blocks.data.augment.batched_fixed_point import separable, split
 
 PASSES = 3  # box blurs that make a Gaussian
 UNIT = 1 << 24  # Pillow's fixed point
@@ -31,16 +31,9 @@ def blur(images: Tensor, sigmas: Tensor) -> Tensor:
 
     Gwosdek et al. 2011, "Theoretical foundations of Gaussian convolution by extended box filtering".
     """
-    count, height, width, _ = images.shape
     boxes = box_weights(sigmas).to(images.device, non_blocking=True)
-    across, down = (split(_band(boxes, size)) for size in (width, height))
-    lines = images.transpose(2, 3).reshape(count, height * 3, width).float()
-    for _ in range(PASSES):
-        lines = nearest_bytes([lines @ part.mT for part in across], UNIT)
-    lines = lines.view(count, height, 3 * width)
-    for _ in range(PASSES):
-        lines = nearest_bytes([part @ lines for part in down], UNIT)
-    return lines.view(count, height, 3, width).transpose(2, 3).to(torch.uint8)
+    across, down = (split(_band(boxes, size)) for size in (images.shape[2], images.shape[1]))
+    return separable(images, down, across, UNIT, PASSES)
 
 
 def box_weights(sigmas: Tensor) -> Tensor:

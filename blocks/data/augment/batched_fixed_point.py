@@ -5,9 +5,25 @@ bytes and their sums stay whole numbers below 2**24 (for some dozen weights a su
 be seen). Weights up to 2**23 pass TF32 unharmed, too.
 """
 
+import torch
 from torch import Tensor
 
 PART = 1 << 12
+
+
+def separable(images: Tensor, down: list[Tensor], across: list[Tensor], unit: int, passes: int = 1) -> Tensor:
+    """Rows weighted `passes` times, then columns likewise, bytes after each: uint8 [n, H, W, 3] -> [n, S, T, 3].
+
+    `down` [n, S, H] and `across` [n, T, W] come in `split`'s two parts; several passes leave the size as it is.
+    """
+    count, height, width, _ = images.shape
+    lines = images.transpose(2, 3).reshape(count, height * 3, width).float()
+    for _ in range(passes):
+        lines = nearest_bytes([lines @ part.mT for part in across], unit)
+    lines = lines.view(count, height, 3 * across[0].shape[1])
+    for _ in range(passes):
+        lines = nearest_bytes([part @ lines for part in down], unit)
+    return lines.unflatten(2, (3, across[0].shape[1])).transpose(2, 3).to(torch.uint8)
 
 
 def split(weights: Tensor) -> list[Tensor]:

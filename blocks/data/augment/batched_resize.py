@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from blocks.data.augment.batched_fixed_point import nearest_bytes, split
+from blocks.data.augment.batched_fixed_point import separable, split
 
 UNIT = 1 << 22  # Pillow's weights are whole multiples of 1 / UNIT
 PIXELS_AT_ONCE = 1 << 24  # bounds the memory: up to some 60 bytes for each
@@ -37,12 +37,7 @@ def crop_resize(images: Tensor, boxes: Tensor, size: int, interpolation: str, mi
 
 def _rows_first(images: Tensor, down: list[Tensor], across: list[Tensor]) -> Tensor:
     """Shorter rows, then fewer: [n, H, W, 3], weights [n, S, H] and [n, S, W] in two parts -> uint8 [n, S, S, 3]."""
-    count, height, width, _ = images.shape
-    size = down[0].shape[1]
-    lines = images.transpose(2, 3).reshape(count, height * 3, width).float()
-    lines = nearest_bytes([lines @ part.mT for part in across], UNIT).view(count, height, 3 * size)
-    pixels = nearest_bytes([part @ lines for part in down], UNIT).view(count, size, 3, size)
-    return pixels.transpose(2, 3).to(torch.uint8)
+    return separable(images, down, across, UNIT)
 
 
 def _columns_first(images: Tensor, down: list[Tensor], across: list[Tensor]) -> Tensor:
