@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "blocks"
-GROUND = {"tree", "random", "threefry", "block"}
+GROUND = {"tree", "random", "threefry", "block", "collective"}
 BELOW = {  # what a part may import besides the ground floor and itself
     "ops": set(),
     "layers": {"ops"},
     "trunks": {"layers"},
     "interop": {"layers", "trunks"},
-    "objectives": set(),  # any trunk: names none
+    "objectives": {"ops", "optim"},  # any trunk: names none
     "optim": set(),
     "data": set(),  # knows no model
     "train": {"optim"},  # any objective: names none
 }
-ORDER = ["threefry", "random", "tree", "block"]
+ORDER = ["threefry", "random", "tree", "block", "collective"]
 
 
 def imported(path):

@@ -1,0 +1,33 @@
+"""Running moments of the batch norms in heads: values in memory, for whoever evaluates a head without a batch."""
+
+from typing import Any
+
+from torch import Tensor
+
+from blocks import tree
+from blocks.block import Block
+from blocks.objectives.notes import Memory, noted
+from blocks.optim.ema import ema_update_
+from blocks.tree import Flat
+
+DECAY = 0.9  # 1 - the momentum of torch.nn.BatchNorm
+
+
+def running(**parts: Block | None) -> dict[str, Any]:
+    """{"moments": {part: its batch norms' moments at the start}} of the parts that have any, else {}."""
+    begun: dict[str, Any] = {name: getattr(block, "running", dict)() for name, block in parts.items()}
+    found = {name: moments for name, moments in begun.items() if moments}
+    return {"moments": found} if found else {}
+
+
+def note_moments(memory: Memory, **parts: Flat) -> Memory:
+    """The memory with a note of what each part's batch norms observed, [1, C] by dotted name."""
+    found = {f"moments.{part}.{name}": value for part, flat in parts.items() for name, value in flat.items()}
+    return noted(memory, **found)
+
+
+def settle_moments_(memory: Memory, notes: dict[str, Tensor], skip: Tensor | None) -> None:
+    """Move the running moments towards the mean of what was noted, in place; unless skip."""
+    flat = tree.flatten({"moments": memory.get("moments", {})})
+    if flat:
+        ema_update_(flat, {name: notes[name].float().mean(0) for name in flat}, DECAY, skip=skip)
