@@ -6,7 +6,9 @@ from blocks.interop.from_module import ModuleBlock, from_module
 from blocks.interop.module import to_module
 from blocks.interop.timm import from_timm, to_timm
 from blocks.layers.attention import Attention
+from blocks.layers.batch_norm import BatchNorm
 from blocks.layers.checkpointed import Checkpointed, checkpointed
+from blocks.layers.dino_head import DinoHead
 from blocks.layers.drop import Dropout, DropPath
 from blocks.layers.encoder import EncoderLayer
 from blocks.layers.gpsa import GPSA
@@ -16,9 +18,22 @@ from blocks.layers.mlp import Mlp
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
 from blocks.layers.pool import MeanPool, TokenPool
-from blocks.layers.position import PositionEmbedding
+from blocks.layers.position import PositionEmbedding, SinCosPosition
+from blocks.layers.published_heads import (
+    barlow_projector,
+    byol_predictor,
+    byol_projector,
+    dino_head,
+    moco_v2_head,
+    moco_v3_predictor,
+    moco_v3_projector,
+    simclr_head,
+    swav_head,
+    vicreg_expander,
+)
 from blocks.layers.scale import LayerScale
-from blocks.layers.token import ClassToken
+from blocks.layers.token import ClassToken, MaskToken
+from blocks.layers.weight_norm import Prototypes, WeightNormLinear
 from blocks.random import key
 from blocks.trunks.convit import ConViT, convit
 from blocks.trunks.convit_variants import (
@@ -30,6 +45,7 @@ from blocks.trunks.convit_variants import (
     convit_tiny_plus,
 )
 from blocks.trunks.distilled import DistilledModel, distilled
+from blocks.trunks.mae_decoder import MaeDecoder, mae_decoder
 from blocks.trunks.model import Model
 from blocks.trunks.vit import ViT, vit
 from blocks.trunks.vit_variants import (
@@ -49,10 +65,12 @@ from blocks.trunks.vit_variants import (
 __all__ = [
     "GPSA",
     "Attention",
+    "BatchNorm",
     "Block",
     "Checkpointed",
     "ClassToken",
     "ConViT",
+    "DinoHead",
     "DistilledModel",
     "DropPath",
     "Dropout",
@@ -61,6 +79,8 @@ __all__ = [
     "LayerScale",
     "Linear",
     "LinearHead",
+    "MaeDecoder",
+    "MaskToken",
     "MeanPool",
     "Mlp",
     "Model",
@@ -68,9 +88,15 @@ __all__ = [
     "PatchEmbed",
     "PositionEmbedding",
     "ProjectionMlp",
+    "Prototypes",
+    "SinCosPosition",
     "TanhMlpHead",
     "TokenPool",
     "ViT",
+    "WeightNormLinear",
+    "barlow_projector",
+    "byol_predictor",
+    "byol_projector",
     "checkpointed",
     "convit",
     "convit_base",
@@ -85,13 +111,21 @@ __all__ = [
     "deit_small_distilled",
     "deit_tiny",
     "deit_tiny_distilled",
+    "dino_head",
     "distilled",
     "from_module",
     "from_timm",
     "key",
     "load_weights",
+    "mae_decoder",
+    "moco_v2_head",
+    "moco_v3_predictor",
+    "moco_v3_projector",
+    "simclr_head",
+    "swav_head",
     "to_module",
     "to_timm",
+    "vicreg_expander",
     "vit",
     "vit_base",
     "vit_huge",

@@ -10,9 +10,16 @@ from torch import Tensor, nn
 import blocks
 from blocks import Block
 from blocks.interop.from_module import ModuleBlock
+from blocks.layers.batch_norm import BatchNorm
+from blocks.layers.dino_head import DinoHead
+from blocks.layers.position import SinCosPosition
+from blocks.layers.token import MaskToken
+from blocks.layers.weight_norm import Prototypes, WeightNormLinear
 from blocks.trunks.distilled import distilled
+from blocks.trunks.mae_decoder import mae_decoder
 
 GRID = (2, 3)
+KEEP = torch.tensor([0, 2, 3, 5, 6, 7, 8])  # places of tokens among masked ones
 
 
 @attrs.frozen(eq=False)
@@ -80,6 +87,8 @@ TABLE = {
     "PatchEmbed": Case(lambda: blocks.PatchEmbed(4, 3, 8), images, weight_and_bias("proj")),
     "PositionEmbedding": Case(lambda: blocks.PositionEmbedding((3, 3), 8, 1), tokens, ("",), options={"grid": GRID}),
     "ClassToken": Case(lambda: blocks.ClassToken(8), tokens, ("",)),
+    "SinCosPosition": Case(lambda: SinCosPosition((3, 3), 8, 1), tokens, options={"grid": GRID}),
+    "MaskToken": Case(lambda: MaskToken(8), tokens, ("",), options={"keep": KEEP.expand(3, 7), "num_tokens": 9}),
     "Attention": Case(lambda: blocks.Attention(8, 2, True, None, 0.5, 0.5), tokens, ATTENTION, random=True),
     "GPSA": Case(
         lambda: blocks.GPSA(8, 2, False, None, 0.5, 0.5), tokens, POSITIONAL, random=True, options={"grid": GRID}
@@ -105,6 +114,14 @@ TABLE = {
     "ProjectionMlp": Case(
         lambda: blocks.ProjectionMlp(8, 6, 4, depth=3), features, weight_and_bias("layers.0", "layers.1", "layers.2")
     ),
+    "BatchNorm": Case(lambda: BatchNorm(8), features, ("weight", "bias")),
+    "DinoHead": Case(
+        lambda: DinoHead(8, 4, hidden_features=6, bottleneck_features=5),
+        features,
+        (*weight_and_bias("layers.0", "layers.1", "layers.2"), "last_layer.weight_v"),
+    ),
+    "WeightNormLinear": Case(lambda: WeightNormLinear(8, 4, learn_norm=True), features, ("weight_v", "weight_g")),
+    "Prototypes": Case(lambda: Prototypes(8, 4), features, ("weight",)),
     "ViT": Case(lambda: blocks.vit(**TINY, **DROPS).trunk, images, (*VIT, *weight_and_bias("norm")), random=True),
     "ConViT": Case(lambda: blocks.convit(**TINY, **DROPS, local_up_to_layer=1).trunk, images, CONVIT, random=True),
     "Model": Case(
@@ -118,6 +135,15 @@ TABLE = {
         images,
         (*VIT, *weight_and_bias("norm"), "dist_token", *weight_and_bias("head", "head_dist")),
         random=True,
+    ),
+    "MaeDecoder": Case(
+        lambda: mae_decoder(blocks.vit(**TINY), embed_dim=8, depth=1, num_heads=2),
+        lambda: tokens()[:, :5].contiguous(),  # a matmul of strided rows folds otherwise with than without a gradient
+        (
+            *(*weight_and_bias("decoder_embed"), "mask_token", *layer_names(ATTENTION, "decoder_blocks.0.")),
+            *weight_and_bias("decoder_norm", "decoder_pred"),
+        ),
+        options={"grid": GRID, "keep": KEEP[:4].expand(3, 4)},
     ),
     "ModuleBlock": Case(lambda: ModuleBlock(tiny_module), features, weight_and_bias("0", "2")),
 }

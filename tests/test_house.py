@@ -15,6 +15,7 @@ BELOW = {  # what a part may import besides the ground floor and itself
     "objectives": {"ops", "optim"},  # any trunk: names none
     "optim": set(),
     "data": set(),  # knows no model
+    "probe": {"optim"},  # any trunk's features
     "train": {"optim"},  # any objective: names none
 }
 ORDER = ["threefry", "random", "tree", "block", "collective"]

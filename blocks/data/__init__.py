@@ -1,11 +1,24 @@
 """Data: webdataset shards in, batches on the device out. Imports no model code."""
 
-from blocks.data.augment import AutoAugment, ColorJitter, RandAugment, ThreeAugment, policy
+from blocks.data.augment import AutoAugment, ColorJitter, Distortion, RandAugment, ThreeAugment, policy
 from blocks.data.digits import digits
 from blocks.data.erasing import RandomErasing
 from blocks.data.eval_loader import EvalLoader
 from blocks.data.index import Index, open_shards
 from blocks.data.mixing import Mixing
+from blocks.data.multi_crop import MultiCrop
+from blocks.data.presets import (
+    barlow_views,
+    byol_views,
+    dino_views,
+    ibot_views,
+    mae_views,
+    moco_v2_views,
+    moco_v3_views,
+    simclr_views,
+    swav_views,
+    vicreg_views,
+)
 from blocks.data.splits import train_and_val
 from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import EvalTransform, TrainTransform
@@ -14,18 +27,30 @@ from blocks.data.writer import write_shards
 __all__ = [
     "AutoAugment",
     "ColorJitter",
+    "Distortion",
     "EvalLoader",
     "EvalTransform",
     "Index",
     "Mixing",
+    "MultiCrop",
     "RandAugment",
     "RandomErasing",
     "ThreeAugment",
     "TrainLoader",
     "TrainTransform",
+    "barlow_views",
+    "byol_views",
     "digits",
+    "dino_views",
+    "ibot_views",
+    "mae_views",
+    "moco_v2_views",
+    "moco_v3_views",
     "open_shards",
     "policy",
+    "simclr_views",
+    "swav_views",
     "train_and_val",
+    "vicreg_views",
     "write_shards",
 ]

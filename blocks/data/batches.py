@@ -15,8 +15,9 @@ from blocks.data.decode import UnreadableImage
 from blocks.data.index import Index
 from blocks.data.order import augment_keys, epoch_order, repeated_places
 from blocks.data.read import Reader
+from blocks.data.views import Pictures, named
 
-Transform = Callable[[list[Image.Image], Tensor | None], Tensor]
+Transform = Callable[[list[Image.Image], Tensor | None], Tensor | Pictures]
 MAX_UNREADABLE = 10  # in a row: then it is not the image that is damaged
 CHUNK_IMAGES, CHUNK_PIXELS = 64, 1 << 25  # pictures held at a time: one draw of keys for many, 100 MB at most
 
@@ -45,7 +46,9 @@ class TrainBatches:
         return Reader(self.index)
 
     def __getitem__(self, place: tuple[int, int, int]) -> dict[str, Any]:
-        """Images uint8 [b, H, W, 3], their keys [b, 2], labels [b], and the name and reason of each unreadable one."""
+        """Images uint8 [b, H, W, 3] (or crops), their keys [b, 2], labels [b], and the name and reason of each
+        unreadable one.
+        """
         epoch, start, stop = place
         order = _order(len(self.index), self.seed, epoch)
         if self.repeats == 1:
@@ -62,9 +65,10 @@ class TrainBatches:
         skipped: dict[str, str] = {}
         chosen: list[int] = []
         images = self._images(order, places, skipped, chosen)
-        batch = torch.cat([self.transform(chunk, keys[rows]) for rows, chunk in chunks(images)])
+        parts = [named(self.transform(chunk, keys[rows])) for rows, chunk in chunks(images)]
+        batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         labels = torch.from_numpy(self.index.label[chosen])
-        return {"images": batch, "keys": keys, "labels": labels, "skipped": skipped}
+        return {**batch, "keys": keys, "labels": labels, "skipped": skipped}
 
     def _images(
         self, order: np.ndarray, places: Sequence[int], skipped: dict, chosen: list[int]
@@ -105,7 +109,7 @@ class EvalBatches:
         skipped: dict[str, str] = {}
         chosen: list[int] = []
         images = self._images(range(*place), skipped, chosen)
-        parts = [self.transform(chunk, None) for _, chunk in chunks(images)]
+        parts = [named(self.transform(chunk, None))["images"] for _, chunk in chunks(images)]
         return {
             "images": torch.cat(parts) if parts else None,
             "labels": torch.from_numpy(self.index.label[chosen]),

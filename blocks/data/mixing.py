@@ -78,15 +78,14 @@ class Mixing:
         they may lie on the CPU, and should when the images do not. Partner of place i is i ^ 1, and for the last of
         an odd batch the one before: a share of the batch must be whole pairs. Raises ValueError for another C.
         """
-        height, width = images.shape[-2:]
-        mixture = self.draw(key, index, height, width).to(images.device)
-        partner = partners(len(images), images.device)
-        targets = self.targets(labels)
+        mixture, targets = self._mixture(images, key, index), self.targets(labels)
         weight = (1 - mixture.lam).to(targets.dtype)[:, None]
-        return (
-            torch.lerp(images, images[partner], mixture.partner_weight(height, width, images.dtype)),
-            torch.lerp(targets, targets[partner], weight),
-        )
+        partner = partners(len(images), images.device)
+        return _mixed(images, mixture), torch.lerp(targets, targets[partner], weight)
+
+    def pictures(self, images: Tensor, key: Tensor, index: Tensor) -> Tensor:
+        """The mixed images [B, 3, H, W] of a call alone: for views, whose labels nobody asks for."""
+        return _mixed(images, self._mixture(images, key, index))
 
     def targets(self, labels: Tensor) -> Tensor:
         """Smoothed probabilities of labels, int64 [B] or already [B, C]: float32 [B, C]."""
@@ -107,6 +106,9 @@ class Mixing:
         if self.correct_lam:
             lam = torch.where(cut, 1 - (box[:, 2] * box[:, 3]).double() / (height * width), lam)
         return Mixture(lam, box, cut)
+
+    def _mixture(self, images: Tensor, key: Tensor, index: Tensor) -> Mixture:
+        return self.draw(key, index, *images.shape[-2:]).to(images.device)
 
     def _keys(self, key: Tensor, index: Tensor) -> Tensor:
         if self.mode == "batch":
@@ -135,6 +137,13 @@ class Mixing:
         start = (place * size).long() - length // 2  # around a centre anywhere in the image
         first, last = start.clamp(min=0), (start + length).clamp(max=size)
         return first, last - first
+
+
+def _mixed(images: Tensor, mixture: Mixture) -> Tensor:
+    """Each image with its partner's share in it."""
+    partner = partners(len(images), images.device)
+    height, width = images.shape[-2:]
+    return torch.lerp(images, images[partner], mixture.partner_weight(height, width, images.dtype))
 
 
 def partners(batch_size: int, device: torch.device | str = "cpu") -> Tensor:

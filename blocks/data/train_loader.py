@@ -14,6 +14,7 @@ from blocks.data.erasing import RandomErasing
 from blocks.data.loader import Loader
 from blocks.data.mixing import Mixing
 from blocks.data.order import mix_key
+from blocks.data.views import Pictures, each_view, named, pictures_of
 from blocks.data.workers import data_loader, from_workers
 from blocks.random import fold_in
 
@@ -25,8 +26,8 @@ class Finishing(Protocol):
 
     home: str
 
-    def finish(self, images: Tensor, keys: Tensor) -> Tensor:
-        """uint8 [B, H, W, 3] on any device, keys [B, 2] on the CPU -> uint8 [B, img_size, img_size, 3]."""
+    def finish(self, images: Tensor, keys: Tensor) -> Tensor | Pictures:
+        """uint8 [B, H, W, 3] on any device, keys [B, 2] on the CPU -> uint8 [B, *img_size, 3], or crops of them."""
 
 
 @attrs.frozen
@@ -56,7 +57,8 @@ class TrainLoader(Loader):
     `repeats` each sample comes that many times in a batch, otherwise augmented, and an epoch shows as many times
     fewer samples. An unreadable image is replaced by the next of the epoch's order; ten in a row are an error.
     `batch_size` is that of all processes. A transform with home="device" finishes there; `erase` and `mix` follow the
-    normalisation. Raises ValueError for sizes that do not fit.
+    normalisation. Crops (of `MultiCrop`) are erased and mixed view by view, each view by draws of its own and always
+    with the same partner, and their labels stay. Raises ValueError for sizes that do not fit.
     """
 
     seed: int = 0
@@ -86,7 +88,8 @@ class TrainLoader(Loader):
         """Batches from a step on, without end, made ahead over the ends of epochs too.
 
         {"images": float32 [b, 3, H, W] on the device, "labels": int64 [b], or float32 [b, C] when mixed, "index":
-        int64 [b], the place in the global batch}. Leaving it (or `close`) stops its workers.
+        int64 [b], the place in the global batch}. Where the transform makes crops there are "crops.0", "crops.1" ...:
+        float32 [b, V, 3, H, W] in place of "images", and labels int64. Leaving it (or `close`) stops its workers.
         """
         stream = self._stream(start_step)
         self._streams.add(stream)
@@ -99,26 +102,47 @@ class TrainLoader(Loader):
         on_device = index.to(self.device)
         for step, batch in enumerate(from_workers(self._workers(places)), start_step):
             self.skipped.update(batch["skipped"])
-            images, labels = self._images(batch), batch["labels"].to(self.device, non_blocking=True)
+            pictures, labels = self._pictures(batch), batch["labels"].to(self.device, non_blocking=True)
             if self.mix is not None:
-                images, labels = self.mix(images, labels, mix_key(self.seed, step), index)
-            yield {"images": images, "labels": labels, "index": on_device.clone()}
+                pictures, labels = _mixed(self.mix, pictures, labels, mix_key(self.seed, step), index)
+            yield {**pictures, "labels": labels, "index": on_device.clone()}
 
     def _workers(self, places: Places) -> DataLoader:
         return data_loader(self._batches, places, self.num_workers, self.device)
 
-    def _images(self, batch: dict[str, Tensor]) -> Tensor:
-        """The worker's pictures as the model gets them, but for mixing: float32 [b, 3, H, W]. Draws are the host's."""
-        images, keys = batch["images"].to(self.device, non_blocking=True), batch["keys"]
+    def _pictures(self, batch: dict[str, Tensor]) -> Pictures:
+        """The worker's pictures as the model gets them, but for mixing: float32, channels first.
+
+        What is drawn is drawn by the host.
+        """
+        made, keys = pictures_of(batch), batch["keys"]
         if getattr(self.transform, "home", "workers") == "device":
-            images = cast(Finishing, self.transform).finish(images, keys)
-        images = self._normalize(images)
-        return images if self.erase is None else self.erase.erase_(images, fold_in(keys, ERASE))
+            images = made["images"].to(self.device, non_blocking=True)
+            made = named(cast(Finishing, self.transform).finish(images, keys))
+        pictures = {name: self._normalized(x) for name, x in made.items()}
+        if self.erase is not None:
+            for view, own in each_view(pictures, fold_in(keys, ERASE)):
+                self.erase.erase_(view, own)
+        return pictures
+
+    def _normalized(self, pictures: Tensor) -> Tensor:
+        """uint8 [b, H, W, 3] or [b, V, H, W, 3] -> float32 on the device, channels first."""
+        return self._normalize(pictures.flatten(0, -4)).unflatten(0, pictures.shape[:-3])
 
     def close(self) -> None:
         """Stop the workers of all streams."""
         for stream in list(self._streams):
             stream.close()
+
+
+def _mixed(mix: Mixing, pictures: Pictures, labels: Tensor, key: Tensor, index: Tensor) -> tuple[Pictures, Tensor]:
+    """Images with their targets, or every view by itself, in place, with the labels as they are."""
+    if "images" in pictures:
+        images, labels = mix(pictures["images"], labels, key, index)
+        return {"images": images}, labels
+    for view, own in each_view(pictures, key):
+        view.copy_(mix.pictures(view, own, index))
+    return pictures, labels
 
 
 def _check_sizes(samples: int, batch_size: int, world_size: int) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from blocks.data.augment.batched_ops import apply_plan
 from blocks.data.augment.batched_resize import crop_resize
-from blocks.data.augment.boxes import center_crop_box, flips, random_crop_boxes
-from blocks.data.augment.checks import crop_share, interval, one_of, pixels, share
-from blocks.data.augment.color_jitter import ColorJitter
+from blocks.data.augment.boxes import Size, center_crop_box, flips, random_crop_boxes, sides
+from blocks.data.augment.checks import crop_share, interval, one_of, picture_size, pixels, share
+from blocks.data.augment.color_jitter import ColorJitter, as_jitter
 from blocks.data.augment.ops import FILL
 from blocks.data.augment.parse import policy as parsed
 from blocks.data.augment.pillow import AFFINE_FILTERS, FILTERS, apply_all
@@ -21,18 +21,6 @@ from blocks.random import fold_in
 
 FLIP, POLICY, JITTER = 1, 2, 3  # what a sample's folded keys are for; the crop draws from the sample's own
 HOMES = ("workers", "device")
-
-
-def _jitter(value: float | tuple[float, ...] | ColorJitter | None) -> ColorJitter | None:
-    """One number is for brightness, contrast and saturation alike; a fourth of a tuple is the hue's."""
-    if value is None or isinstance(value, ColorJitter):
-        return value
-    values = value if isinstance(value, tuple | list) else (value,) * 3
-    if len(values) not in (3, 4):
-        raise ValueError(
-            f"color_jitter {value} is not one number, nor 3, nor 4 (brightness, contrast, saturation, hue)"
-        )
-    return ColorJitter(*values) if any(values) else None
 
 
 def _policy(value: Policy | str | None) -> Policy | None:
@@ -60,21 +48,22 @@ class Draws:
 
 @attrs.frozen
 class TrainTransform:
-    """Random resized crop, mirror, policy, colour jitter: pictures, keys -> uint8 [B, img_size, img_size, 3].
+    """Random resized crop, mirror, policy, colour jitter: pictures, keys -> uint8 [B, H, W, 3].
 
-    `home` says where: all of it by Pillow in the loader's `workers`; or only a canvas there (a square of `canvas`
-    pixels, by default `img_size`: the resized centre, so that the ends of a long picture are lost) and the rest batched
-    on the `device`, by `finish`. What is drawn is the same function of key and size in both. `fill` is what affine
-    operations bring in from outside.
+    `img_size` is H = W, or (H, W); the crop's aspect (width / height) is in `ratio`, whatever these are. `home` says
+    where: all of it by Pillow in the loader's `workers`; or only a canvas there and the rest on the `device`, batched,
+    by `finish`. A canvas is a square of `canvas` pixels (or else of the longer side of `img_size`): the resized centre,
+    so that the ends of a long picture are lost. What is drawn is the same function of key and size in both. `fill` is
+    what affine operations bring in from outside.
     """
 
-    img_size: int = attrs.field(validator=pixels)
+    img_size: Size = attrs.field(validator=picture_size)
     scale: tuple[float, float] = attrs.field(default=(0.08, 1.0), validator=interval(0, 1))
     ratio: tuple[float, float] = attrs.field(default=(3 / 4, 4 / 3), validator=interval(1e-3, 1e3))
     flip: float = attrs.field(default=0.5, validator=share)
     interpolation: str = attrs.field(default="bicubic", validator=one_of(FILTERS))
     policy: Policy | None = attrs.field(default=None, converter=_policy)  # or "rand-m9-mstd0.5-inc1"
-    color_jitter: ColorJitter | None = attrs.field(default=None, converter=_jitter)  # 0.3, (0.4, 0.4, 0.4, 0.1) ...
+    color_jitter: ColorJitter | None = attrs.field(default=None, converter=as_jitter)  # 0.3, (0.4, 0.4, 0.4, 0.1) ...
     home: str = attrs.field(default="workers", validator=one_of(HOMES))
     canvas: int | None = attrs.field(default=None, validator=attrs.validators.optional(pixels))
     fill: tuple[int, int, int] = FILL
@@ -89,7 +78,7 @@ class TrainTransform:
     def __call__(self, images: list[Image.Image], keys: Tensor) -> Tensor:
         """The batch, for home "device" the canvases; each row depends on its own picture and key alone."""
         if self.home == "device":
-            return torch.from_numpy(_canvases(images, self.canvas or self.img_size, self.interpolation))
+            return canvases(images, self.canvas or max(sides(self.img_size)), self.interpolation)
         widths, heights = torch.tensor([image.size for image in images]).unbind(1)
         rows = self.draw(keys, heights, widths).rows()
         pictures = [self._picture(image, *row) for image, row in zip(images, rows, strict=True)]
@@ -105,7 +94,10 @@ class TrainTransform:
         return Draws(boxes, mirrored, plan)
 
     def finish(self, images: Tensor, keys: Tensor) -> Tensor:
-        """Canvases uint8 [B, H, W, 3] on any device, keys [B, 2] on the CPU -> uint8 [B, img_size, img_size, 3]."""
+        """Canvases uint8 [B, H, W, 3] on any device, keys [B, 2] on the CPU -> uint8 [B, *img_size, 3].
+
+        With keys [V B, 2] V rounds of all the pictures, one after the other.
+        """
         heights, widths = (torch.full((len(keys),), side) for side in images.shape[1:3])
         draws = self.draw(keys, heights, widths)
         batch = crop_resize(images, draws.boxes, self.img_size, self.interpolation, draws.mirrored)
@@ -116,33 +108,37 @@ class TrainTransform:
     ) -> np.ndarray:
         top, left, height, width = box
         crop = image.crop((left, top, left + width, top + height))
-        crop = crop.resize((self.img_size, self.img_size), FILTERS[self.interpolation])
+        crop = crop.resize(sides(self.img_size)[::-1], FILTERS[self.interpolation])
         crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else crop
         return np.asarray(apply_all(crop, ops, args, self.interpolation, self.fill))
 
 
 @attrs.frozen
 class EvalTransform:
-    """Resize the short side to img_size / crop_pct, cut the centre: B pictures -> uint8 [B, img_size, img_size, 3]."""
+    """Resize to just cover img_size / crop_pct, cut the centre: B pictures -> uint8 [B, H, W, 3]; H = W, or (H, W)."""
 
-    img_size: int = attrs.field(validator=pixels)
+    img_size: Size = attrs.field(validator=picture_size)
     crop_pct: float = attrs.field(default=0.875, validator=crop_share)
     interpolation: str = attrs.field(default="bicubic", validator=one_of(FILTERS))
 
     def __call__(self, images: list[Image.Image], keys: Tensor | None = None) -> Tensor:
         """The batch; the keys are not used."""
         boxes = [center_crop_box(image.height, image.width, self.img_size, self.crop_pct) for image in images]
-        return torch.from_numpy(_resized(images, boxes, self.img_size, self.interpolation))
+        return _resized(images, boxes, self.img_size, self.interpolation)
 
 
-def _canvases(images: list[Image.Image], size: int, interpolation: str) -> np.ndarray:
-    """Squares as they are, others with their short side resized and the centre cut out (Pillow copies in no time)."""
+def canvases(images: list[Image.Image], size: int, interpolation: str) -> Tensor:
+    """Squares of one size: uint8 [B, size, size, 3].
+
+    Pictures that are one stay as they are; of others the short side is resized and the centre cut out.
+    """
     boxes = [center_crop_box(image.height, image.width, size, crop_pct=1.0) for image in images]
     return _resized(images, boxes, size, interpolation)
 
 
-def _resized(images: list[Image.Image], boxes: list, img_size: int, interpolation: str) -> np.ndarray:
-    batch = np.empty((len(images), img_size, img_size, 3), np.uint8)
+def _resized(images: list[Image.Image], boxes: list, img_size: Size, interpolation: str) -> Tensor:
+    height, width = sides(img_size)
+    batch = np.empty((len(images), height, width, 3), np.uint8)
     for row, image, box in zip(batch, images, boxes, strict=True):
-        row[:] = np.asarray(image.resize((img_size, img_size), FILTERS[interpolation], box))
-    return batch
+        row[:] = np.asarray(image.resize((width, height), FILTERS[interpolation], box))
+    return torch.from_numpy(batch)

@@ -18,7 +18,8 @@ from blocks.layers.position import PositionEmbedding
 from blocks.tree import Flat
 
 Head = Literal["keep", "new", "fit"]
-HEADS = ("head.", "head_dist.", "heads.", "pre_logits.")  # what the names of heads begin with
+# what the names of heads begin with, and of what pretraining keeps beside a trunk
+HEADS = ("head.", "head_dist.", "heads.", "pre_logits.", "predictor.", "prototypes.", "decoder", "mask_token")
 SHOWN = 8  # entries of each kind that an error or a report lists
 
 

@@ -21,7 +21,10 @@ def check_heads(embed_dim: int, num_heads: int) -> None:
 
 @attrs.frozen
 class Attention(Block):
-    """tokens [B, N, D] -> [B, N, D] (Vaswani et al. 2017, section 3.2). `grid` is what GPSA wants, and is not used."""
+    """tokens [B, N, D] -> [B, N, D] (Vaswani et al. 2017, section 3.2).
+
+    `grid` and `keep` say where the tokens are, which is what GPSA wants; they are not used.
+    """
 
     embed_dim: int
     num_heads: int
@@ -46,7 +49,13 @@ class Attention(Block):
         return self.attn_drop > 0 or self.proj_drop > 0
 
     def __call__(
-        self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None, key: Tensor | None = None
+        self,
+        params: Params,
+        x: Tensor,
+        *,
+        grid: tuple[int, int] | None = None,
+        keep: Tensor | None = None,
+        key: Tensor | None = None,
     ) -> Tensor:
         qkv = self.qkv(params["qkv"], x).view(*x.shape[:2], 3, self.num_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, h, N, d] each

@@ -20,6 +20,7 @@ class EncoderLayer(Block):
 
     `attn` and `mlp` say with `is_random` whether they drop anything; ls1 and ls2 scale the branches. `scales` [2, B] is
     this layer's part of `drop_path_scales` where the trunk drew them for all layers; else the layer draws its own.
+    `grid` and `keep` are the attention's.
     """
 
     norm1: Block
@@ -44,12 +45,13 @@ class EncoderLayer(Block):
         x: Tensor,
         *,
         grid: tuple[int, int] | None = None,
+        keep: Tensor | None = None,
         key: Tensor | None = None,
         scales: Tensor | None = None,
     ) -> Tensor:
         attn_key, mlp_key, scales = self._draws(key, scales, x)
         attn_scale, mlp_scale = (None, None) if scales is None else scales[..., None, None].unbind(0)  # [B, 1, 1]
-        y = self.attn(params["attn"], self.norm1(params["norm1"], x), grid=grid, key=attn_key)
+        y = self.attn(params["attn"], self.norm1(params["norm1"], x), grid=grid, keep=keep, key=attn_key)
         y = y if self.ls1 is None else self.ls1(params["ls1"], y)
         x = x + y if attn_scale is None else torch.addcmul(x, y, attn_scale)
         y = self.mlp(params["mlp"], self.norm2(params["norm2"], x), key=mlp_key)

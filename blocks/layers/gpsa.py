@@ -12,6 +12,9 @@ from blocks.layers.attention import check_heads
 from blocks.layers.drop import dropout, is_rate
 from blocks.layers.linear import Linear
 from blocks.ops.gpsa import gpsa, gpsa_dense, position_attention
+from blocks.ops.gpsa_among import gpsa_among, position_among
+
+Grid = tuple[int, int]
 
 
 @attrs.frozen
@@ -20,7 +23,9 @@ class GPSA(Block):
 
     With a `locality_strength` s, heads start as the taps of a convolution: v is the identity, and head h attends by
     position as softmax(-s |delta - target_h|^2). `None` starts them at random. The P tokens before the grid's (a class
-    token) see and are seen by content alone. Raises ValueError without a grid, or with fewer tokens than it has.
+    token) see and are seen by content alone. With `keep`, int64 [B, M], the tokens are [B, P + M, D], the patches at
+    these places of the grid, which attend to each other alone. Raises ValueError without a grid, or with fewer tokens
+    than places.
     """
 
     embed_dim: int
@@ -67,26 +72,43 @@ class GPSA(Block):
         return params
 
     def __call__(
-        self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None, key: Tensor | None = None
+        self,
+        params: Params,
+        x: Tensor,
+        *,
+        grid: Grid | None = None,
+        keep: Tensor | None = None,
+        key: Tensor | None = None,
     ) -> Tensor:
-        height, width = checked_grid(grid, x.shape[1])
-        prefix = x.shape[1] - height * width
+        grid = checked_grid(grid, keep, x.shape[1])
         q, k = self.qk(params["qk"], x).view(*x.shape[:2], 2, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         v = self.v(params["v"], x).view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # [B, h, N, d]
-        rows, cols = position_attention(params["pos_proj"]["weight"], params["pos_proj"]["bias"], (height, width))
-        gate = params["gating_param"].sigmoid()
-        dense = key is not None and self.attn_drop > 0
-        attend = partial(gpsa_dense, drop=self.attn_drop, key=key) if dense else gpsa
-        y = attend(q, k, v, rows, cols, gate, scale=self.qk_scale, num_prefix_tokens=prefix)
+        y = self._attend(params, q, k, v, grid, keep, key)
         y = self.proj(params["proj"], y.transpose(1, 2).flatten(2))  # [B, N, D]
         return dropout(y, self.proj_drop, key)
 
+    def _attend(
+        self, params: Params, q: Tensor, k: Tensor, v: Tensor, grid: Grid, keep: Tensor | None, key: Tensor | None
+    ) -> Tensor:
+        weight, bias = params["pos_proj"]["weight"], params["pos_proj"]["bias"]
+        gate = params["gating_param"].sigmoid()
+        if keep is not None:
+            position = position_among(weight, bias, keep, grid[1])
+            return gpsa_among(q, k, v, position, gate, scale=self.qk_scale, drop=self.attn_drop, key=key)
+        rows, cols = position_attention(weight, bias, grid)
+        dense = key is not None and self.attn_drop > 0
+        attend = partial(gpsa_dense, drop=self.attn_drop, key=key) if dense else gpsa
+        prefix = v.shape[2] - grid[0] * grid[1]
+        return attend(q, k, v, rows, cols, gate, scale=self.qk_scale, num_prefix_tokens=prefix)
 
-def checked_grid(grid: tuple[int, int] | None, num_tokens: int) -> tuple[int, int]:
-    """The grid. Raises ValueError where there is none, or one of more patches than tokens."""
-    if grid is None or num_tokens < grid[0] * grid[1]:
+
+def checked_grid(grid: Grid | None, keep: Tensor | None, num_tokens: int) -> Grid:
+    """The grid. Raises ValueError where there is none, or more patches, all of it or those kept, than tokens."""
+    if grid is None or num_tokens < (grid[0] * grid[1] if keep is None else keep.shape[1]):
+        kept = "" if keep is None else f", of which {keep.shape[1]} patches are kept"
         raise ValueError(
-            f"{num_tokens} tokens and grid {grid}: GPSA attends by place; give grid=(height, width) of the patch tokens"
+            f"{num_tokens} tokens and grid {grid}{kept}: GPSA attends by place; give grid=(height, width) of the patch "
+            "tokens"
         )
     return grid
 

@@ -8,6 +8,7 @@ from blocks import tree
 from blocks.block import Block
 from blocks.objectives.notes import Memory, noted
 from blocks.optim.ema import ema_update_
+from blocks.optim.skipping import zero_where
 from blocks.tree import Flat
 
 DECAY = 0.9  # 1 - the momentum of torch.nn.BatchNorm
@@ -30,4 +31,5 @@ def settle_moments_(memory: Memory, notes: dict[str, Tensor], skip: Tensor | Non
     """Move the running moments towards the mean of what was noted, in place; unless skip."""
     flat = tree.flatten({"moments": memory.get("moments", {})})
     if flat:
-        ema_update_(flat, {name: notes[name].float().mean(0) for name in flat}, DECAY, skip=skip)
+        found = zero_where(skip, [notes[name].float().mean(0) for name in flat])  # what is skipped may be not finite
+        ema_update_(flat, dict(zip(flat, found, strict=True)), DECAY, skip=skip)

@@ -11,7 +11,7 @@ from blocks.objectives.moments import running, settle_moments_
 from blocks.objectives.notes import Memory, taken
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)  # not frozen: torch.compile cannot follow how a frozen one is built
 class Outcome:
     """What an objective found: `features` [b, D], without gradient, are the first crop's, for whoever watches."""
 

@@ -85,13 +85,17 @@ def gpsa_dense(
 ) -> Tensor:
     """`gpsa` as the paper writes it, its reference: attention [B, h, N, N] materialised, renormalised, dropped out."""
     _check_grid(v, rows, cols, num_prefix_tokens)
-    pad = (num_prefix_tokens, 0, num_prefix_tokens, 0)
-    position = F.pad(torch.einsum("hyY,hxX->hyxYX", rows, cols).flatten(3).flatten(1, 2), pad)
-    patch = torch.arange(v.shape[2], device=v.device) >= num_prefix_tokens
-    gate = (gate[:, None] * patch)[:, :, None].to(v.dtype)  # [h, N, 1]
-    weights = (1 - gate) * attention_weights(q, k, scale) + gate * position.to(v.dtype)
-    weights = weights / weights.sum(-1, keepdim=True)
-    return drop_weights(weights, drop, key) @ v
+    position = torch.einsum("hyY,hxX->hyxYX", rows, cols).flatten(3).flatten(1, 2)  # [h, N, N]
+    return drop_weights(mixed_weights(attention_weights(q, k, scale), position, gate), drop, key) @ v
+
+
+def mixed_weights(content: Tensor, position: Tensor, gate: Tensor) -> Tensor:
+    """Equation 8: content [B, h, P + N, P + N], position [.., h, N, N], gate [h] -> [B, h, P + N, P + N]."""
+    prefix = content.shape[-1] - position.shape[-1]
+    patch = torch.arange(content.shape[-1], device=content.device) >= prefix
+    gate = (gate[:, None] * patch)[:, :, None].to(content.dtype)  # [h, P + N, 1]
+    weights = (1 - gate) * content + gate * F.pad(position, (prefix, 0, prefix, 0)).to(content.dtype)
+    return weights / weights.sum(-1, keepdim=True)
 
 
 def _check_grid(v: Tensor, rows: Tensor, cols: Tensor, num_prefix_tokens: int) -> None:

@@ -63,10 +63,14 @@ def adamw(
     weight_decay: float | Schedule = 0.05,
     no_decay: tuple[str, ...] | None = None,
     lr_scales: Mapping[str, float] | None = None,
+    *,
+    wake: Mapping[str, int] | None = None,
 ) -> AdamW:
     """AdamW with a schedule or a constant rate.
 
     `no_decay`: name patterns of params that do not decay, each of which must match; None chooses by role, see `names`.
     `lr_scales`: {name pattern: factor on the rate}, each of which must match, at most one a name; see `scales`.
+    `wake`: {name pattern: updates n}: these sleep through the first n updates: no moment, no decay, no step; then they
+    begin as in their first, at the schedule's rate. SwAV's prototypes and DINO's last layer are frozen so at first.
     """
-    return AdamW(schedule, weight_decay, no_decay, lr_scales, betas, eps)
+    return AdamW(schedule, weight_decay, no_decay, lr_scales, wake, betas, eps)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import TypeVar
 
 import attrs
 import torch
@@ -11,19 +12,25 @@ from blocks import tree
 from blocks.optim.names import matching, names_and_ranks, no_decay_names
 from blocks.optim.optimizer import Optimizer
 from blocks.optim.schedule import Schedule, constant
+from blocks.optim.waking import Wakes, as_wakes, asleep, number_of
 from blocks.tree import Tree
 
+Value = TypeVar("Value")
 Scales = tuple[tuple[str, float], ...]  # (name pattern, factor on the rate)
 
 
 @attrs.frozen
 class Group:
-    """The places, in the params' order, of leaves with one rate and one decay; `apart` from the rest if so asked."""
+    """The places, in the params' order, of leaves with one rate and one decay; `apart` from the rest if so asked.
+
+    They sleep through the first `wake` updates.
+    """
 
     places: tuple[int, ...]
     lr_scale: float
     decays: bool
     apart: bool
+    wake: int
 
 
 @attrs.frozen(eq=False)
@@ -80,6 +87,7 @@ class Grouped(Optimizer):
     weight_decay: float | Schedule = attrs.field(validator=is_decay)
     no_decay: tuple[str, ...] | None = attrs.field(converter=as_patterns)
     lr_scales: Scales = attrs.field(converter=as_scales)
+    wake: Wakes = attrs.field(converter=as_wakes)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -105,12 +113,14 @@ class Grouped(Optimizer):
     def update_(self, params: Tree, grads: Tree, state: Tree, *, skip: Tensor | None = None) -> dict[str, Tensor]:
         """One update in place; returns {"lr": float64 []}, the rate of this update, and "weight_decay" if scheduled.
 
-        "lr" is the rate before the factors of `lr_scales`.
+        "lr" is the rate before the factors of `lr_scales`. Leaves that `wake` later take no part until then, and
+        count their updates from there.
         """
         count = state["count"]
         lr, decay = self.schedule(count), self.decay_at(count)
         rate = lr if lr.device.type == "cpu" else lr.float()  # what each device's kernels want
-        self.step_(self.parts(params, grads, state, rate, decay), count + 1, skip)
+        for wake, parts in by_wake(self.parts(params, grads, state, rate, decay)).items():
+            self.step_(iter(parts), number_of(count, wake), asleep(skip, count, wake))
         count.add_(1 if skip is None else ~skip)
         return {"lr": lr, "weight_decay": decay} if isinstance(decay, Tensor) else {"lr": lr}
 
@@ -120,7 +130,7 @@ class Grouped(Optimizer):
 
     def groups(self, flat: dict[str, Tensor]) -> tuple[Group, ...]:
         """The groups of these leaves."""
-        return groups_of(*names_and_ranks(flat), self.no_decay, self.lr_scales)
+        return groups_of(*names_and_ranks(flat), self.no_decay, self.lr_scales, self.wake)
 
     def decay_at(self, count: Tensor) -> float | Tensor:
         """The weight decay of this update, a tensor when it is scheduled."""
@@ -147,7 +157,16 @@ class Grouped(Optimizer):
         """What is done to the leaves of a group."""
         number = f" {self.weight_decay:g}" if isinstance(self.weight_decay, (int, float)) else " by schedule"
         decay = f"weight decay{number}" if group.decays else "no weight decay"
-        return decay if group.lr_scale == 1 else f"{decay}, rate x {group.lr_scale:g}"
+        rate = "" if group.lr_scale == 1 else f", rate x {group.lr_scale:g}"
+        return decay + rate + (f", asleep for {group.wake} updates" if group.wake else "")
+
+
+def by_wake(parts: Iterator[Part]) -> dict[int, list[Part]]:
+    """The parts that wake at the same update."""
+    found: dict[int, list[Part]] = {}
+    for part in parts:
+        found.setdefault(part.group.wake, []).append(part)
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -156,25 +175,28 @@ def groups_of(
     ranks: tuple[int, ...],
     no_decay: tuple[str, ...] | None,
     lr_scales: Scales,
+    wake: Wakes,
     apart: frozenset[str] = frozenset(),
 ) -> tuple[Group, ...]:
     """The groups of leaves with these names and numbers of axes, those that decay first; the `apart` by themselves."""
-    exempt, scales = no_decay_names(names, ranks, no_decay), scales_of(names, lr_scales)
-    places: dict[tuple[bool, float, bool], list[int]] = {}
+    exempt = no_decay_names(names, ranks, no_decay)
+    scales, wakes = by_name(names, lr_scales, "lr_scales"), by_name(names, wake, "wake")
+    places: dict[tuple[bool, float, bool, int], list[int]] = {}
     for place, name in enumerate(names):
-        places.setdefault((name in exempt, scales.get(name, 1.0), name in apart), []).append(place)
-    return tuple(Group(tuple(p), scale, not free, away) for (free, scale, away), p in sorted(places.items()))
+        kind = name in exempt, scales.get(name, 1.0), name in apart, wakes.get(name, 0)
+        places.setdefault(kind, []).append(place)
+    return tuple(Group(tuple(p), scale, not free, away, at) for (free, scale, away, at), p in sorted(places.items()))
 
 
-def scales_of(names: tuple[str, ...], lr_scales: Scales) -> dict[str, float]:
-    """Factors by name. Raises ValueError for a pattern without match, and for a name that two patterns match."""
-    found: dict[str, tuple[str, float]] = {}
+def by_name(names: tuple[str, ...], pairs: tuple[tuple[str, Value], ...], knob: str) -> dict[str, Value]:
+    """Values by name. Raises ValueError for a pattern without match, and for a name that two patterns match."""
+    found: dict[str, tuple[str, Value]] = {}
     known = frozenset(names)
-    for pattern, factor in lr_scales:
+    for pattern, value in pairs:
         for name in (pattern,) if pattern in known else matching(names, (pattern,)):
             if name in found:
                 raise ValueError(
-                    f"{name} matches two of lr_scales, {found[name][0]!r} and {pattern!r}; at most one may match a name"
+                    f"{name} matches two of {knob}, {found[name][0]!r} and {pattern!r}; at most one may match a name"
                 )
-            found[name] = pattern, factor
-    return {name: factor for name, (_, factor) in found.items()}
+            found[name] = pattern, value
+    return {name: value for name, (_, value) in found.items()}

@@ -72,6 +72,10 @@ def lamb(
     max_trust: float | None = None,
     no_decay: tuple[str, ...] | None = None,
     lr_scales: Mapping[str, float] | None = None,
+    wake: Mapping[str, int] | None = None,
 ) -> LAMB:
-    """LAMB with a schedule or a constant rate; see `adamw` for `no_decay`, here also without trust, and `lr_scales`."""
-    return LAMB(schedule, weight_decay, no_decay, lr_scales, betas, eps, max_trust)
+    """LAMB with a schedule or a constant rate.
+
+    See `adamw` for `no_decay`, here also without trust, `lr_scales` and `wake`.
+    """
+    return LAMB(schedule, weight_decay, no_decay, lr_scales, wake, betas, eps, max_trust)

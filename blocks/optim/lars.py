@@ -60,6 +60,10 @@ def lars(
     eps: float = 1e-8,
     no_decay: tuple[str, ...] | None = None,
     lr_scales: Mapping[str, float] | None = None,
+    wake: Mapping[str, int] | None = None,
 ) -> LARS:
-    """LARS with a schedule or a constant rate; see `adamw` for `no_decay`, here also without trust, and `lr_scales`."""
-    return LARS(schedule, weight_decay, no_decay, lr_scales, momentum, nesterov, trust, eps)
+    """LARS with a schedule or a constant rate.
+
+    See `adamw` for `no_decay`, here also without trust, `lr_scales` and `wake`.
+    """
+    return LARS(schedule, weight_decay, no_decay, lr_scales, wake, momentum, nesterov, trust, eps)

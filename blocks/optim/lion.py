@@ -41,9 +41,10 @@ def lion(
     *,
     no_decay: tuple[str, ...] | None = None,
     lr_scales: Mapping[str, float] | None = None,
+    wake: Mapping[str, int] | None = None,
 ) -> Lion:
     """Lion with a schedule or a constant rate, 3 to 10 times below AdamW's, and a decay as much above (section 5).
 
-    See `adamw` for `no_decay` and `lr_scales`.
+    See `adamw` for `no_decay`, `lr_scales` and `wake`.
     """
-    return Lion(schedule, weight_decay, no_decay, lr_scales, betas)
+    return Lion(schedule, weight_decay, no_decay, lr_scales, wake, betas)

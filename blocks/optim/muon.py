@@ -57,7 +57,7 @@ class Muon(Grouped):
 
     def groups(self, flat: dict[str, Tensor]) -> tuple[Group, ...]:
         """The groups of these leaves, the matrices' apart."""
-        return groups_of(*names_and_ranks(flat), self.no_decay, self.lr_scales, self.hidden(flat))
+        return groups_of(*names_and_ranks(flat), self.no_decay, self.lr_scales, self.wake, self.hidden(flat))
 
     def step_(self, parts: Iterator[Part], number: Tensor, skip: Tensor | None) -> None:
         """See `orthogonal_` and AdamW's `fused_`."""
@@ -134,13 +134,14 @@ def muon(
     eps: float = 1e-8,
     no_decay: tuple[str, ...] | None = None,
     lr_scales: Mapping[str, float] | None = None,
+    wake: Mapping[str, int] | None = None,
 ) -> Muon:
     """Muon with a schedule or a constant rate; AdamW, with `betas` and `eps`, takes what is no hidden matrix.
 
     `adjust` "match_rms_adamw" makes steps as large as AdamW's, so that one rate does for both; "original" wants a
     larger one, and `lr_scales` that lower the rest. `matrices`: their name patterns; None chooses by role, see
-    `hidden_names`. See `adamw` for `no_decay` and `lr_scales`.
+    `hidden_names`. See `adamw` for `no_decay`, `lr_scales` and `wake`.
     """
     return Muon(
-        schedule, weight_decay, no_decay, lr_scales, momentum, nesterov, iterations, adjust, matrices, betas, eps
+        schedule, weight_decay, no_decay, lr_scales, wake, momentum, nesterov, iterations, adjust, matrices, betas, eps
     )

@@ -73,10 +73,11 @@ def sgd(
     nesterov: bool = False,
     no_decay: tuple[str, ...] | None = None,
     lr_scales: Mapping[str, float] | None = None,
+    wake: Mapping[str, int] | None = None,
 ) -> SGD:
-    """Gradient descent with a schedule or a constant rate; see `adamw` for `no_decay` and `lr_scales`."""
+    """Gradient descent with a schedule or a constant rate; see `adamw` for `no_decay`, `lr_scales` and `wake`."""
     if nesterov and (not momentum or dampening):
         raise ValueError(f"nesterov wants momentum and no dampening, not momentum {momentum}, dampening {dampening}")
     if dampening and not momentum:
         raise ValueError(f"dampening {dampening} does nothing without momentum; set momentum, or dampening 0")
-    return SGD(schedule, weight_decay, no_decay, lr_scales, momentum, dampening, nesterov)
+    return SGD(schedule, weight_decay, no_decay, lr_scales, wake, momentum, dampening, nesterov)

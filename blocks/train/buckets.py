@@ -20,6 +20,7 @@ class Bucket:
     places: tuple[int, ...]
     flat: Tensor  # what is sent: the gradients, then the riders
     grads: Tensor  # its part that holds gradients
+    share: Tensor  # the part of those whose norm is this process's to take
     views: tuple[Tensor, ...]
 
 
@@ -41,15 +42,15 @@ def layout(params: list[Tensor], first: int = FIRST_BUCKET, rest: int = BUCKET) 
     return buckets
 
 
-def allocate(params: list[Tensor], places: Iterable[int], riders: int = 0) -> Bucket:
-    """A bucket with storage for these leaves, and for some more numbers."""
+def allocate(params: list[Tensor], places: Iterable[int], riders: int, rank: int, world_size: int) -> Bucket:
+    """A bucket with storage for these leaves, and for some more numbers; process r has the r-th share of the norm."""
     places = tuple(places)
     chosen = [params[i] for i in places]
     sizes = [t.numel() for t in chosen]
     flat = torch.empty(sum(sizes) + riders, dtype=chosen[0].dtype, device=chosen[0].device)
     grads = flat[: sum(sizes)]
     views = tuple(part.view(t.shape) for part, t in zip(grads.split(sizes), chosen, strict=True))
-    return Bucket(places, flat, grads, views)
+    return Bucket(places, flat, grads, grads.tensor_split(world_size)[rank], views)
 
 
 class BucketedSum:
@@ -59,13 +60,21 @@ class BucketedSum:
     it and all before it are full, hence in the same order on all processes. A leaf without a gradient adds zero.
     The storage is kept from step to step, and what `finish` returned is valid until the next backward pass.
     A few more numbers may ride in the first bucket, so that they need no exchange of their own.
+    Each process takes the norm of its share of the sums only, (rank, world_size).
     """
 
-    def __init__(self, params: list[Tensor], group: dist.ProcessGroup | None = None, riders: int = 0, **sizes: int):
-        self.group, self.riders = group, riders
+    def __init__(
+        self,
+        params: list[Tensor],
+        group: dist.ProcessGroup | None = None,
+        riders: int = 0,
+        share: tuple[int, int] = (0, 1),
+        **sizes: int,
+    ):
+        self.group, self.riders, self.share = group, riders, share
         self.kinds = [(t.shape, t.dtype, t.device) for t in params]
         places = layout(params, **sizes)
-        self.buckets = [allocate(params, chosen, 0 if i else riders) for i, chosen in enumerate(places)]
+        self.buckets = [allocate(params, chosen, 0 if i else riders, *share) for i, chosen in enumerate(places)]
         self.home = {place: i for i, bucket in enumerate(self.buckets) for place in bucket.places}
         self.views = {p: v for bucket in self.buckets for p, v in zip(bucket.places, bucket.views, strict=True)}
         self.begin()
@@ -122,6 +131,16 @@ class BucketedSum:
         norms = []
         for bucket, work in zip(self.buckets, self.sent, strict=True):
             work.wait()
-            norms.append(vector_norm(bucket.grads))  # while the next bucket travels
+            norms.append(vector_norm(bucket.share))  # while the next bucket travels
         norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0].dtype) for n in norms]))
-        return [self.views[place] for place in range(len(self.kinds))], norm
+        return [self.views[place] for place in range(len(self.kinds))], self.over_shares(norm)
+
+    def over_shares(self, norm: Tensor) -> Tensor:
+        """The norm [] of all processes' shares, given that of this one's: the same bits on all."""
+        rank, world_size = self.share
+        if world_size == 1:
+            return norm
+        norms = norm.new_zeros(world_size)
+        norms[rank] = norm
+        dist.all_reduce(norms, group=self.group)
+        return torch.linalg.vector_norm(norms)

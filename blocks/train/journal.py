@@ -28,6 +28,7 @@ class Journal:
     log_every: int
     max_skipped: int
     blame: Callable[[], list[str]] = list  # after a skip: the params whose gradient is not finite
+    alarms: Mapping[str, float] = attrs.field(factory=dict)  # metrics' lowest healthy means over an epoch
     skipped: int = 0  # updates in a row that were skipped
     told: set[str] = attrs.field(factory=set)  # names of unreadable images
     _latest: Record = attrs.field(factory=dict)  # the last logged step's numbers
@@ -63,6 +64,7 @@ class Journal:
         self._write(record)
         self.history.append(record)
         self.screen.epoch(record)
+        self._alarm(record)
         self.totals = Totals()
         self._clock = time.monotonic()
 
@@ -99,6 +101,17 @@ class Journal:
                 f"stopped at step {step}: {what}, {self.skipped} skipped updates in a row. A lower learning rate, a "
                 "longer warm-up or clip_norm may help. The checkpoints are from before and whole"
             )
+
+    def _alarm(self, record: Record) -> None:
+        """Say loudly which of the epoch's means are too low to be healthy."""
+        for name, least in self.alarms.items():
+            mean = record.get(f"train_{name}")
+            if mean is not None and not mean >= least:
+                self.screen.say(
+                    f"ALARM: in epoch {record['epoch']} {name} was {mean:.3g} on average, and healthy is {least:g} or "
+                    "more: what should tell images apart is the same for all, the run collapses. It rarely recovers: "
+                    "stop it, and try a lower learning rate, a longer warm-up, or a teacher that moves more slowly"
+                )
 
     def _write(self, record: Record) -> None:
         if self.log:

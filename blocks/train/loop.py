@@ -66,8 +66,10 @@ def run(
     """Train for `epochs` over `train_data.batches(start_step)`; checkpoints and metrics go to `out`.
 
     It starts from `params`, by default fresh ones. From clip to compile, the knobs are `make_step`'s.
-    `evaluate(params)` is called after every epoch for the params and their average; by default it is the accuracy of
-    `objective.model` on `val_data`. `settings`, JSON-able, are kept in the checkpoint and compared on resume.
+    `evaluate(params)` is called after every epoch for the params, their average, and what an objective that has
+    `evaluated(memory)` names there, e.g. a teacher; by default it is the accuracy of `objective.model` on `val_data`.
+    Where the objective has `alarms`, metrics' lowest healthy values, an epoch that stays below is told. `settings`,
+    JSON-able, are kept in the checkpoint and compared on resume.
     SIGTERM and Ctrl-C end the run between two steps, with a checkpoint.
     Raises ValueError for settings that cannot be and for checkpoints of another run, FloatingPointError after
     `max_skipped` skipped updates in a row.
@@ -111,6 +113,7 @@ def run(
         history = agree([r for r in log.records if r["kind"] == "epoch"] if log else None, world_size)
         journal = Journal(screen, log, history, totals, train_data.batch_size, steps, log_every, max_skipped)
         journal.blame = lambda: train_step.broken(state, batch)
+        journal.alarms = getattr(objective, "alarms", {})
         screen.begin(step)
 
         # the loop
@@ -121,7 +124,7 @@ def run(
         batches = stack.enter_context(closing(train_data.batches(start_step=step)))
         while True:
             if step and step % steps == 0 and not stop and not journal.knows_epoch(step):
-                journal.epoch(step, *_evaluate(evaluate, state))
+                journal.epoch(step, *_evaluate(evaluate, _subjects(objective, state)))
                 journal.unreadable(gather_unreadable((train_data, val_data), world_size))
             if step >= last or stop:
                 break
@@ -157,8 +160,8 @@ def _accuracy(objective: Any, val_data: Any, processes: Processes, precision: st
     """The evaluation of an objective with a model that classifies; None without data."""
     if val_data is None:
         return None
-    if not hasattr(objective, "model"):
-        raise ValueError(f"{type(objective).__name__} has no `model` to evaluate on val_data; give evaluate=...")
+    if not hasattr(objective, "model") or hasattr(objective, "outcome"):
+        raise ValueError(f"{type(objective).__name__} has no `model` that classifies val_data; give evaluate=...")
     return lambda params: accuracy(objective.model, params, val_data, processes, precision=precision)
 
 
@@ -178,13 +181,17 @@ def _begin(
     return state, Totals(**found["totals"])
 
 
-def _evaluate(evaluate: Evaluation | None, state: State) -> tuple[dict[str, float], float]:
-    """({"val_top1", ..., "ema_top1", ...}, seconds) of the params and of their average, where there is one."""
-    began, found = time.monotonic(), {}
-    if evaluate:
-        found = {f"val_{name}": value for name, value in evaluate(state.params).items()}
-        if tree.flatten(state.ema):
-            found |= {f"ema_{name}": value for name, value in evaluate(state.ema).items()}
+def _subjects(objective: Any, state: State) -> dict[str, tree.Tree]:
+    """What is evaluated, by name: the params, their average where there is one, what the objective names in memory."""
+    subjects = {"val": state.params} | ({"ema": state.ema} if tree.leaves(state.ema) else {})
+    return subjects | (objective.evaluated(state.memory) if hasattr(objective, "evaluated") else {})
+
+
+def _evaluate(evaluate: Evaluation | None, subjects: Mapping[str, tree.Tree]) -> tuple[dict[str, float], float]:
+    """({"val_top1", ..., "ema_top1", ...}, seconds) of all subjects."""
+    began = time.monotonic()
+    scores = {subject: evaluate(params) for subject, params in subjects.items()} if evaluate else {}
+    found = {f"{subject}_{name}": value for subject, row in scores.items() for name, value in row.items()}
     return found, time.monotonic() - began
 
 

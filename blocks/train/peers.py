@@ -9,6 +9,8 @@ from blocks.train.buckets import BucketedSum
 from blocks.train.gradient import LeafCopies
 from blocks.tree import Tree
 
+WHOLE_NORM = 1 << 21  # numbers: below it, on a CPU, the norm of all takes less than to share it and exchange
+
 
 @attrs.define(eq=False)
 class Peers:
@@ -46,9 +48,13 @@ class Peers:
     def begin(self, params: list[Tensor], carried: list[Tensor] | None, ride: Tensor) -> None:
         """From now on gradients are summed over the processes, on top of `carried`; the numbers `ride` [M] too."""
         if self.sums is None or not self.sums.fits(params, len(ride)):
-            self.sums = BucketedSum(params, self.group, len(ride))
+            self.sums = BucketedSum(params, self.group, len(ride), self.share(sum(p.numel() for p in params)))
         self.sums.begin(carried, ride)
         self.sending = True
+
+    def share(self, size: int) -> tuple[int, int]:
+        """(rank, world_size) of this process's share of the norm of so many numbers; (0, 1) is the whole."""
+        return (0, 1) if size < WHOLE_NORM else (self.rank, self.world_size)
 
     def watch(self, place: int, grad: Tensor) -> Tensor:
         """A final gradient, or, after `begin`, where its sum will stand."""

@@ -18,6 +18,8 @@ COLUMNS = (
     ("train_top1", "train top-1", "{:.2%}"),
     ("val_top1", "val top-1", "{:.2%}"),
     ("ema_top1", "EMA top-1", "{:.2%}"),
+    ("train_probe_top1", "probe top-1", "{:.2%}"),
+    ("train_feature_std", "spread", "{:.2f}"),
     ("lr", "lr", "{:.3g}"),
     ("images_per_second", "images/s", "{:,.0f}"),
     ("seconds", "s", "{:.1f}"),
@@ -64,6 +66,7 @@ class Screen:
         """One line for a finished epoch."""
         self._told = time.monotonic()
         named = {name: f"{title} {form}" for name, title, form in COLUMNS}
+        named |= {name: f"{title} {{:.2%}}" for name, title in _neighbours(record)}
         self.say(f"epoch {record['epoch']:>3}  " + _join(record, named))
 
     def table(self, rows: dict[str, str]) -> None:
@@ -86,7 +89,8 @@ class Screen:
 def summary(history: list[Record], *, parameters: int, checkpoint: str) -> dict[str, str]:
     """Rows for the table at the end from the epochs' records."""
     rows: dict[str, str] = {}
-    for name, title in (("val_top1", "val top-1"), ("ema_top1", "EMA top-1")):
+    tops = [("val_top1", "val top-1"), ("ema_top1", "EMA top-1")]
+    for name, title in tops + (_neighbours(history[-1]) if history else []):
         scored = [r for r in history if r.get(name) is not None]
         if scored:
             best = max(scored, key=lambda r: r[name])
@@ -99,6 +103,11 @@ def summary(history: list[Record], *, parameters: int, checkpoint: str) -> dict[
     rows["training time"] = _duration(seconds) + (f" ({images / seconds:,.0f} images/s)" if seconds else "")
     rows["checkpoint"] = checkpoint
     return rows
+
+
+def _neighbours(record: Record) -> list[tuple[str, str]]:
+    """(name, title) of the k-NN accuracies in a record, whosever and for whatever k: val_knn20, teacher_knn20 ..."""
+    return [(name, name.replace("_knn", " k-NN ")) for name in record if "_knn" in name]
 
 
 def _join(record: Record, forms: dict[str, str]) -> str:

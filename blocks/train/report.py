@@ -1,6 +1,7 @@
 """Loss and metrics of a step: means over micro-batches and processes."""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 Row = dict[str, Tensor]
@@ -23,3 +24,13 @@ def mean(rows: list[Row], sums: Tensor | None, count: int) -> Row:
         return rows[0]
     values = (total(rows) if sums is None else sums) / count
     return {name: value.to(rows[0][name].dtype) for name, value in zip(rows[0], values.unbind(), strict=True)}
+
+
+def averaged(row: Row, world_size: int, group: dist.ProcessGroup | None) -> Row:
+    """The means over the processes of a group, in one exchange; each in its own type."""
+    if world_size == 1 or not row:
+        return row
+    sums = torch.stack([value.double() for value in row.values()])
+    dist.all_reduce(sums, group=group)
+    means = (sums / world_size).unbind()
+    return {name: value.to(row[name].dtype) for name, value in zip(row, means, strict=True)}

@@ -1,6 +1,6 @@
 """The training step, a pure function: `step(state, batch) -> (state, metrics)`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -20,8 +20,11 @@ from blocks.train.freeze import check_optimizer_state, trainable
 from blocks.train.loss_scale import LossScale, loss_scale_of
 from blocks.train.peers import Peers
 from blocks.train.precision import compute_dtype
+from blocks.train.report import averaged
 from blocks.train.state import State
 from blocks.tree import Flat
+
+Settle = Callable[[tree.Tree, Any, Tensor], tuple[Any, Metrics]]  # (params, memory, skip) -> (memory, metrics)
 
 
 def init_state(
@@ -37,13 +40,16 @@ def init_state(
 ) -> State:
     """The state before the first step, on the key's device; with ema, an average of the params is kept.
 
-    `params` take the place of the objective's fresh ones. `frozen`, `precision` and `loss_scale` are `make_step`'s.
+    `params` take the place of the objective's fresh ones, and the memory is what it `remember`s of them, if it does.
+    `frozen`, `precision` and `loss_scale` are `make_step`'s.
     Raises ValueError for params with other names or shapes, and for patterns that match nothing.
     """
     init_key, run_key = split(key).unbind()
     fresh, memory = objective.init(init_key)
-    params = fresh if params is None else copied(params, fresh)
-    params = tree.map(torch.Tensor.contiguous, params)
+    if params is not None:
+        fresh = copied(params, fresh)
+        memory = objective.remember(fresh) if hasattr(objective, "remember") else memory
+    params = tree.map(torch.Tensor.contiguous, fresh)
     moments = optimizer.init(trainable(tree.flatten(params), tuple(frozen)))
     average = tree.clone(params) if ema else {}
     scaler = loss_scale_of(precision, loss_scale)
@@ -76,9 +82,11 @@ def make_step(
 
     The batch is this process's share; it is worked off in `accumulate` equal parts. Where the loss or the gradient's
     norm is not finite, on any process, params, optimizer, ema and memory stay as they are and `skipped` counts up; in
-    float16 a gradient that is not finite lowers the loss scale instead, as long as it can. `clip_norm=1.0` is short for
-    `clip=ClipNorm(1.0)`. A schedule of `ema_decay` is one of the state's step. Params that a name pattern of `frozen`
-    matches get no gradient and stay, see `trainable_names`. `compile` fuses forward and backward, see `compiled`.
+    float16 a gradient that is not finite lowers the loss scale instead, as long as it can. An objective that has
+    `settle_(params, memory, skip)` changes its memory there, once a step, after the update. `clip_norm=1.0` is short
+    for `clip=ClipNorm(1.0)`. A schedule of `ema_decay` is one of the state's step. Params that a name pattern of
+    `frozen` matches get no gradient and stay, see `trainable_names`. `compile` fuses forward and backward, see
+    `compiled`.
     Metrics, 0-dim tensors, means over all processes of the group: loss, lr, grad_norm, skipped, and the objective's.
     """
     if accumulate < 1:
@@ -89,7 +97,8 @@ def make_step(
     loss = compiled(objective.loss) if compile else objective.loss
     gradient = BatchGradient(loss, draws, accumulate, dtype, tuple(frozen), donate, Peers.of(group))
     scaler = loss_scale_of(precision, loss_scale)
-    return Step(gradient, optimizer, one_clip(clip, clip_norm), ema_decay, scaler, donate)
+    settle = getattr(objective, "settle_", None)
+    return Step(gradient, optimizer, one_clip(clip, clip_norm), ema_decay, scaler, donate, settle)
 
 
 def one_clip(clip: Clip | None, clip_norm: float | None) -> Clip | None:
@@ -113,6 +122,7 @@ class Step:
     ema_decay: float | Schedule | None
     loss_scale: LossScale | None
     donate: bool
+    settle: Settle | None
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """One update: (state, this process's share of the batch) -> (state, metrics)."""
@@ -150,17 +160,25 @@ class Step:
             grads = self.clip(params, grads, norm)
         rates = self.optimizer.update_(params, grads, state.optimizer, skip=skip)
         rates |= self.average(state, params, skip)
+        memory, found = self.settled(state, memory, skip)
         scale, counted = self.rescale(state.loss_scale, skip, metrics["loss"])
         skipped = (state.skipped + 1) * counted
         new = attrs.evolve(
             state,
-            memory=choose(skip, state.memory, memory),
+            memory=memory,
             step=state.step + 1,
             skipped=skipped,
             loss_scale=scale,
         )
         used = {"loss_scale": state.loss_scale["scale"]} if state.loss_scale else {}
-        return new, {**metrics, **rates, **used, "grad_norm": norm, "skipped": skipped}
+        return new, {**metrics, **found, **rates, **used, "grad_norm": norm, "skipped": skipped}
+
+    def settled(self, state: State, memory: Any, skip: Tensor) -> tuple[Any, Metrics]:
+        """(the memory after the update, or the old one if it is skipped, the metrics of its settling)."""
+        if self.settle is None:
+            return choose(skip, state.memory, memory), {}
+        memory, found = self.settle(state.params, memory, skip)
+        return memory, averaged(found, self.gradient.peers.world_size, self.gradient.peers.group)
 
     def average(self, state: State, params: Flat, skip: Tensor) -> Metrics:
         """Move the average of the params, where one is kept, towards them; {"ema_decay": []} if that is scheduled."""

@@ -27,8 +27,14 @@ from blocks.tree import Flat
 def init_sweep(objective: Any, optimizers: Sequence[Optimizer], keys: Sequence[Tensor]) -> State:
     """The runs' first states, stacked; run k's is `init_state(objective, optimizers[k], keys[k])`.
 
-    Raises ValueError for optimizers of several kinds, and unless there is a key [2] for each.
+    Raises ValueError for optimizers of several kinds, unless there is a key [2] for each, and for an objective that
+    settles its memory after an update.
     """
+    if hasattr(objective, "settle_"):
+        raise ValueError(
+            f"{type(objective).__name__} changes its memory after each update, and a sweep has no place for that; "
+            "run it once for every optimizer"
+        )
     if not optimizers or len(optimizers) != len(keys):
         raise ValueError(f"{len(optimizers)} optimizers and {len(keys)} seeds; a sweep wants one of each for every run")
     kinds = list(dict.fromkeys(type(optimizer).__name__ for optimizer in optimizers))

@@ -8,6 +8,7 @@ from blocks.layers.heads import LinearHead
 from blocks.layers.mlp import Mlp
 from blocks.layers.norm import LayerNorm
 from blocks.layers.pool import MeanPool, TokenPool
+from blocks.layers.position import PositionEmbedding, SinCosPosition
 from blocks.layers.scale import LayerScale
 from blocks.trunks.model import Model, Trunk
 
@@ -18,6 +19,15 @@ def image_grid(img_size: int | tuple[int, int], patch_size: int) -> tuple[int, i
     if patch_size < 1 or height < patch_size or width < patch_size or height % patch_size or width % patch_size:
         raise ValueError(f"img_size {height} x {width} is not tiled by patch_size {patch_size}; use multiples of it")
     return height // patch_size, width // patch_size
+
+
+def positions(
+    kind: str, grid: tuple[int, int], embed_dim: int, num_prefix_tokens: int = 0
+) -> PositionEmbedding | SinCosPosition:
+    """The position embedding of that kind. Raises ValueError for an unknown one."""
+    if kind not in ("learn", "sincos"):
+        raise ValueError(f'pos_embed {kind!r} is not known; use "learn" or "sincos", or use_pos_embed=False for none')
+    return (PositionEmbedding if kind == "learn" else SinCosPosition)(grid, embed_dim, num_prefix_tokens)
 
 
 def encoder_layer(

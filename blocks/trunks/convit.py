@@ -10,12 +10,11 @@ from blocks.layers.encoder import layer_draws
 from blocks.layers.gpsa import GPSA
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
-from blocks.layers.position import PositionEmbedding
 from blocks.layers.token import ClassToken
 from blocks.random import per_sample
-from blocks.trunks.assemble import assemble, encoder_layer, image_grid
+from blocks.trunks.assemble import assemble, encoder_layer, image_grid, positions
 from blocks.trunks.model import Model
-from blocks.trunks.parts import Parts
+from blocks.trunks.parts import Parts, among
 
 
 @attrs.frozen
@@ -28,16 +27,21 @@ class ConViT(Parts, Block):
 
     cls_layer: int = attrs.field(kw_only=True)
 
-    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
-        grid = self.patch_embed.grid(x)
-        key = per_sample(key, x.shape[0]) if key is not None and self.is_random else None
-        x = self.patch_embed(params["patch_embed"], x)
-        if self.pos_embed is not None:
-            x = self.pos_embed(params["pos_embed"], x, grid=grid)
+    def encode(
+        self,
+        params: Params,
+        patches: Tensor,
+        *,
+        grid: tuple[int, int],
+        key: Tensor | None = None,
+        keep: Tensor | None = None,
+    ) -> Tensor:
+        key = per_sample(key, patches.shape[0]) if key is not None and self.is_random else None
+        x = among(self.place(params, patches, grid), keep)
         x = self.pos_drop({}, x, key=key)
         for i, draws in enumerate(layer_draws(self.blocks, key, x)):
             x = self.join(params, x) if i == self.cls_layer else x
-            x = self.blocks[i](params["blocks"][str(i)], x, grid=grid, **draws)
+            x = self.blocks[i](params["blocks"][str(i)], x, grid=grid, keep=keep, **draws)
         x = self.join(params, x) if self.cls_layer == len(self.blocks) else x
         return x if self.norm is None else self.norm(params["norm"], x)
 
@@ -58,6 +62,7 @@ def convit(
     init_values: float | None = None,
     class_token: bool = True,
     use_pos_embed: bool = True,
+    pos_embed: str = "learn",
     local_up_to_layer: int = 10,
     class_token_in_local_layers: bool = False,
     locality_strength: float = 1.0,
@@ -86,7 +91,7 @@ def convit(
     trunk = ConViT(
         PatchEmbed(patch_size, in_chans, embed_dim),
         ClassToken(embed_dim) if class_token else None,
-        PositionEmbedding(image_grid(img_size, patch_size), embed_dim) if use_pos_embed else None,
+        positions(pos_embed, image_grid(img_size, patch_size), embed_dim) if use_pos_embed else None,
         Dropout(pos_drop_rate),
         tuple(
             encoder_layer(attention(i), mlp_ratio, drop_path_rate * i / max(depth - 1, 1), init_values)

@@ -37,7 +37,11 @@ class DistilledModel(Block):
 
     def features(self, params: Params, images: Tensor, *, key: Tensor | None = None) -> Tensor:
         """images [B, C, H, W] -> the mean of the two tokens [B, D]."""
-        return self._tokens(params, images, key).mean(1)
+        return self.pooled(params, self.trunk(params, images, key=key))
+
+    def pooled(self, params: Params, tokens: Tensor) -> Tensor:
+        """The trunk's tokens [B, P + N, D] -> [B, D]."""
+        return tokens[:, :2].clone().mean(1)  # a view would keep all tokens for the backward pass
 
     def logits(self, params: Params, images: Tensor, *, key: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """images [B, C, H, W] -> the class head's and the distillation head's logits, [B, classes] each."""

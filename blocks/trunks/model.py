@@ -28,8 +28,25 @@ class Trunk(Protocol):
     def init(self, key: Tensor) -> Params:
         """Fresh params."""
 
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Patches along height and width."""
+
+    def embed(self, params: Params, images: Tensor) -> Tensor:
+        """images -> patches [B, N, D], row by row, without positions."""
+
+    def encode(
+        self,
+        params: Params,
+        patches: Tensor,
+        *,
+        grid: tuple[int, int],
+        key: Tensor | None = None,
+        keep: Tensor | None = None,
+    ) -> Tensor:
+        """patches [B, N, D] -> tokens [B, P + N, D]; of those at places `keep`, int64 [B, M], alone: [B, P + M, D]."""
+
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
-        """Tokens."""
+        """Tokens: `encode` of all that `embed` gives."""
 
 
 @attrs.frozen
@@ -55,7 +72,11 @@ class Model(Block):
 
     def features(self, params: Params, images: Tensor, *, key: Tensor | None = None) -> Tensor:
         """images [B, C, H, W] -> pooled features [B, D]."""
-        return self.pool(params, self.trunk(params, images, key=key))
+        return self.pooled(params, self.trunk(params, images, key=key))
+
+    def pooled(self, params: Params, tokens: Tensor) -> Tensor:
+        """The trunk's tokens [B, P + N, D] -> [B, D]."""
+        return self.pool(params, tokens)
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         x = self.features(params, x, key=key)

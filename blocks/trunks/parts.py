@@ -1,6 +1,7 @@
 """What trunks of encoder layers are made of."""
 
 import attrs
+import torch
 from torch import Tensor
 
 from blocks.block import Params
@@ -8,7 +9,7 @@ from blocks.layers.drop import Dropout
 from blocks.layers.encoder import EncoderLayer
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
-from blocks.layers.position import PositionEmbedding
+from blocks.layers.position import PositionEmbedding, SinCosPosition
 from blocks.layers.token import ClassToken
 
 
@@ -18,7 +19,7 @@ class Parts:
 
     patch_embed: PatchEmbed
     cls_token: ClassToken | None
-    pos_embed: PositionEmbedding | None
+    pos_embed: PositionEmbedding | SinCosPosition | None
     pos_drop: Dropout
     blocks: tuple[EncoderLayer, ...]
     norm: LayerNorm | None
@@ -36,8 +37,48 @@ class Parts:
     def is_random(self) -> bool:
         return self.pos_drop.is_random or any(layer.is_random for layer in self.blocks)
 
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Patches along height and width. Raises ValueError for images that patches do not tile."""
+        return self.patch_embed.grid(images)
+
+    def embed(self, params: Params, images: Tensor) -> Tensor:
+        """images [B, C, H, W] -> patches [B, N, D], row by row, without positions."""
+        return self.patch_embed(params["patch_embed"], images)
+
+    def encode(
+        self,
+        params: Params,
+        patches: Tensor,
+        *,
+        grid: tuple[int, int],
+        key: Tensor | None = None,
+        keep: Tensor | None = None,
+    ) -> Tensor:
+        """patches [B, N, D] of a grid -> tokens [B, P + N, D]; of those at the places `keep` alone: [B, P + M, D].
+
+        keep is int64 [B, M]. Kept patches have their own places' positions; the others are not there for any token.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how it encodes patches")
+
+    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        grid = self.grid(x)
+        return self.encode(params, self.embed(params, x), grid=grid, key=key)
+
     def join(self, params: Params, x: Tensor) -> Tensor:
         """tokens [B, N, D] -> [B, P + N, D]: the class token, the distillation token, then the others."""
         if self.dist_token is not None:
             x = self.dist_token(params["dist_token"], x)
         return x if self.cls_token is None else self.cls_token(params["cls_token"], x)
+
+    def place(self, params: Params, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """tokens with the positions of a grid, where there are any."""
+        return x if self.pos_embed is None else self.pos_embed(params.get("pos_embed", {}), x, grid=grid)
+
+
+def among(x: Tensor, keep: Tensor | None, num_prefix_tokens: int = 0) -> Tensor:
+    """tokens [B, P + N, D] -> the prefix tokens and those of the places `keep` [B, M]: [B, P + M, D]; all for None."""
+    if keep is None:
+        return x
+    prefix = torch.arange(num_prefix_tokens, device=keep.device).expand(keep.shape[0], -1)
+    places = torch.cat((prefix, keep + num_prefix_tokens), 1)
+    return x.gather(1, places[..., None].expand(-1, -1, x.shape[-1]))

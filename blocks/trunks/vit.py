@@ -9,12 +9,11 @@ from blocks.layers.drop import Dropout
 from blocks.layers.encoder import layer_draws
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
-from blocks.layers.position import PositionEmbedding
 from blocks.layers.token import ClassToken
 from blocks.random import per_sample
-from blocks.trunks.assemble import assemble, encoder_layer, image_grid
+from blocks.trunks.assemble import assemble, encoder_layer, image_grid, positions
 from blocks.trunks.model import Model
-from blocks.trunks.parts import Parts
+from blocks.trunks.parts import Parts, among
 
 
 @attrs.frozen
@@ -24,16 +23,21 @@ class ViT(Parts, Block):
     Any image that patches tile will do: only the position embedding is resized to its grid.
     """
 
-    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
-        grid = self.patch_embed.grid(x)
-        key = per_sample(key, x.shape[0]) if key is not None and self.is_random else None
-        x = self.patch_embed(params["patch_embed"], x)
-        x = self.join(params, x)
-        if self.pos_embed is not None:
-            x = self.pos_embed(params["pos_embed"], x, grid=grid)
+    def encode(
+        self,
+        params: Params,
+        patches: Tensor,
+        *,
+        grid: tuple[int, int],
+        key: Tensor | None = None,
+        keep: Tensor | None = None,
+    ) -> Tensor:
+        key = per_sample(key, patches.shape[0]) if key is not None and self.is_random else None
+        x = self.place(params, self.join(params, patches), grid)
+        x = among(x, keep, self.num_prefix_tokens)
         x = self.pos_drop({}, x, key=key)
         for i, draws in enumerate(layer_draws(self.blocks, key, x)):
-            x = self.blocks[i](params["blocks"][str(i)], x, grid=grid, **draws)
+            x = self.blocks[i](params["blocks"][str(i)], x, grid=grid, keep=keep, **draws)
         return x if self.norm is None else self.norm(params["norm"], x)
 
 
@@ -53,6 +57,7 @@ def vit(
     init_values: float | None = None,
     class_token: bool = True,
     use_pos_embed: bool = True,
+    pos_embed: str = "learn",
     drop_rate: float = 0.0,
     pos_drop_rate: float = 0.0,
     proj_drop_rate: float = 0.0,
@@ -63,14 +68,15 @@ def vit(
     """A ViT and its head: images [B, C, H, W] -> logits [B, num_classes], or features [B, D] for num_classes=0.
 
     Knobs bear timm's names and meanings: `global_pool` "token" or "avg" (mean over patches, then the final norm);
-    `drop_rate` acts before the head, `pos_drop_rate` on the embedded tokens, `proj_drop_rate` in attention and MLP (the
-    one dropout rate of the ViT paper and VISSL is the last two set alike); drop path grows linearly to its rate in the
-    last layer. `head`, any block of features, replaces the linear one. Raises ValueError for what does not fit.
+    `pos_embed` "learn", or "sincos" without params (MoCo v3, MAE); `drop_rate` acts before the head, `pos_drop_rate` on
+    the embedded tokens, `proj_drop_rate` in attention and MLP (the one dropout rate of the ViT paper and VISSL is the
+    last two set alike); drop path grows linearly to its rate in the last layer. `head`, any block of features, replaces
+    the linear one. Raises ValueError for what does not fit.
     """
     trunk = ViT(
         PatchEmbed(patch_size, in_chans, embed_dim),
         ClassToken(embed_dim, std=1e-6) if class_token else None,  # timm's
-        PositionEmbedding(image_grid(img_size, patch_size), embed_dim, int(class_token)) if use_pos_embed else None,
+        positions(pos_embed, image_grid(img_size, patch_size), embed_dim, int(class_token)) if use_pos_embed else None,
         Dropout(pos_drop_rate),
         tuple(
             encoder_layer(

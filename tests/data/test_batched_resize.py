@@ -60,6 +60,21 @@ def test_every_byte_is_that_of_one_call_to_pillow(interpolation, shape, size):
     assert torch.equal(crop_resize(images, boxes, size, interpolation, mirrored), wanted)
 
 
+@in_one_call
+@pytest.mark.parametrize("size", [(32, 12), (12, 32), (7, 60)])  # of the crops: (height, width)
+@pytest.mark.parametrize("interpolation", SMOOTH)
+def test_every_byte_of_an_oblong_is_that_of_one_call_to_pillow(interpolation, size):
+    images, boxes, mirrored = problem(24, 40, 50)
+    wanted = by_pillow(images, boxes, size, interpolation, mirrored, lambda w, h, size: [size[::-1]])
+    assert torch.equal(crop_resize(images, boxes, size, interpolation, mirrored), wanted)
+
+
+def test_more_boxes_than_pictures_go_round():
+    images, boxes, mirrored = problem(6, 20, 30)
+    thrice = crop_resize(images[:2], boxes, 8, "bicubic", mirrored)
+    assert torch.equal(thrice, crop_resize(images[:2].repeat(3, 1, 1, 1), boxes, 8, "bicubic", mirrored))
+
+
 def test_nearest_takes_pillows_pixel():
     """Odd sides over an even size: no place lies on the edge between two pixels, where Pillow's running sum decides."""
     images, boxes, mirrored = problem(24, 41, 51)

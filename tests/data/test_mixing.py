@@ -170,6 +170,15 @@ def test_an_image_that_is_not_mixed_is_left_as_it_is():
     assert torch.equal(targets, torch.eye(CLASSES)[labels])
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_images_may_be_had_without_their_targets(mode):
+    images, labels, index = batch(6)
+    mixing = Mixing(CLASSES, mode=mode)
+    for step in range(3):
+        alone = mixing.pictures(images, key(step), index)
+        assert torch.equal(alone, mixing(images, labels, key(step), index)[0])
+
+
 def test_labels_may_be_probabilities():
     mixing = Mixing(CLASSES, label_smoothing=0.1)
     images, labels, index = batch(6)

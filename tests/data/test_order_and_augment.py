@@ -106,6 +106,21 @@ def test_evaluation_pixels_are_those_of_resize_and_centre_crop(size, crop_pct):
     assert (difference > 0).float().mean() < 0.02
 
 
+@pytest.mark.parametrize("crop_pct", [0.875, 1.0])
+@pytest.mark.parametrize("size", [(50, 70), (70, 51), (32, 24), (24, 32), (90, 31), (3, 200)])
+def test_evaluation_in_an_oblong_cuts_the_centre_of_the_smallest_that_covers_it(size, crop_pct):
+    """As timm resizes for sizes that are no squares, but for its rounding of the longer side."""
+    image, img_size = picture(0, *size), (32, 24)
+    goal = [int(side / crop_pct) for side in img_size]
+    factor = max(wanted / side for wanted, side in zip(goal, size, strict=True))
+    covering = [max(wanted, int(side * factor + 1e-9)) for wanted, side in zip(goal, size, strict=True)]
+    whole = v2.functional.resize(image, covering, v2.InterpolationMode.BICUBIC)
+    wanted = as_tensors([v2.functional.center_crop(whole, [32, 24])])
+    difference = (EvalTransform(img_size, crop_pct)([image]).int() - wanted.int()).abs()
+    assert difference.max() <= 2
+    assert (difference > 0).float().mean() < 0.02
+
+
 def test_a_very_long_picture_is_evaluated_without_making_all_of_it():
     """Its short side at 224 would be 224 x 13 million pixels."""
     assert EvalTransform(224)([picture(0, 1, 60_000)]).shape == (1, 224, 224, 3)

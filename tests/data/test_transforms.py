@@ -125,6 +125,32 @@ def test_crops_and_flips_are_the_same_in_both_homes(interpolation):
     assert torch.equal(*in_both_homes(TrainTransform(16, interpolation=interpolation)))
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("size", [(16, 10), (10, 30)])
+def test_oblong_crops_are_the_same_in_both_homes(interpolation, size):
+    assert torch.equal(*in_both_homes(TrainTransform(size, interpolation=interpolation)))
+
+
+def test_an_oblong_is_the_same_box_at_another_size():
+    """Height first, as torchvision's; the box has the aspect of a square's."""
+    transform = TrainTransform((16, 10), flip=0.0)
+    boxes = TrainTransform(16).draw(keys(12), *torch.tensor(SIZES).unbind(1)).boxes.tolist()
+    bicubic = functional.InterpolationMode.BICUBIC
+    made = [functional.resized_crop(image, *box, [16, 10], bicubic) for image, box in zip(IMAGES, boxes, strict=True)]
+    assert torch.equal(transform(IMAGES, keys(12)), stacked([np.asarray(image) for image in made]))
+
+
+def test_the_canvas_of_an_oblong_is_a_square_of_its_longer_side():
+    assert TrainTransform((16, 10), home="device")(IMAGES, keys(12)).shape == (12, 16, 16, 3)
+
+
+def test_many_rounds_of_the_same_canvases_are_finished_at_once():
+    transform = TrainTransform(16, home="device", policy=RandAugment())
+    canvases = transform(IMAGES, keys(12))
+    rounds = transform.finish(canvases, keys(36)).chunk(3)
+    assert all(torch.equal(r, transform.finish(canvases, k)) for r, k in zip(rounds, keys(36).chunk(3), strict=True))
+
+
 @pytest.mark.parametrize(
     "transform",
     [TrainTransform(16, policy=RandAugment(num_ops=3)), TrainTransform(16, policy=policy("v0")), DEIT3],
@@ -149,6 +175,8 @@ def test_workers_get_their_transform_by_pickle():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (lambda: TrainTransform((8, 0)), r"img_size \(8, 0\) is not a number of pixels, nor two"),
+        (lambda: TrainTransform((8, 8, 3)), r"img_size \(8, 8, 3\)"),
         (lambda: TrainTransform(8, home="gpu"), "'gpu' is not known; use one of workers, device"),
         (lambda: TrainTransform(8, canvas=16), "canvas 16 has no use with home 'workers'"),
         (lambda: TrainTransform(8, home="device", canvas=0), "canvas 0"),

@@ -64,7 +64,7 @@ class Noting(Block):
     notes: list
     is_random: bool = True
 
-    def __call__(self, params, x, *, grid=None, key=None):
+    def __call__(self, params, x, *, grid=None, keep=None, key=None):
         self.notes.append(key)
         return torch.zeros_like(x)
 

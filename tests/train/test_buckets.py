@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from blocks.train.buckets import BucketedSum, layout
+from blocks.train.buckets import BucketedSum, allocate, layout
 from blocks.train.gradient import LeafCopies
+from blocks.train.peers import WHOLE_NORM, Peers
 
 
 def leaves(*sizes, dtype=torch.float32):
@@ -104,6 +105,18 @@ def test_what_was_carried_is_added_once_also_for_leaves_without_a_gradient(wire)
     sums.begin([torch.full((3,), 10.0), torch.full((3,), 20.0)])
     sums.watch(1, torch.ones(3))
     assert [view.tolist() for view in sums.finish()[0]] == [[20.0] * 3, [42.0] * 3]
+
+
+def test_a_large_norm_is_shared_and_a_small_one_is_not():
+    peers = Peers(1, 2, None)
+    assert peers.share(WHOLE_NORM) == (1, 2)
+    assert peers.share(WHOLE_NORM - 1) == (0, 1)
+
+
+def test_shares_leave_no_number_out_and_take_none_twice():
+    buckets = [allocate(leaves(4, 3), (1, 0), 2, rank, 3) for rank in range(3)]
+    assert [bucket.share.numel() for bucket in buckets] == [3, 2, 2]
+    assert [bucket.share.storage_offset() for bucket in buckets] == [0, 3, 5]
 
 
 def test_gradients_in_bfloat16_are_summed_in_float32(wire):

@@ -89,6 +89,16 @@ def test_sums_are_right_where_a_leaf_is_used_on_one_process_only(two):
             assert torch.equal(value, torch.full((3,), 2.0 * (int(name) + 1) * times))
 
 
+def test_shares_of_the_norm_make_the_norm_of_the_sums(two):
+    expected = 11 * (3 * sum(i * i for i in range(1, 6))) ** 0.5
+    for results in two:
+        assert abs(results["shared norm"][""] / expected - 1) < 1e-14
+
+
+def test_every_process_sees_a_nan_in_any_share_of_the_norm(two):
+    assert all(norm.isnan() for results in two for norm in results["broken norms"].values())
+
+
 def test_a_dict_of_tensors_is_summed_in_place_of_each_name(two):
     for results in two:
         assert results["sum"]["a"].tolist() == [1.0, 2.0]

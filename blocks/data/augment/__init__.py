@@ -3,6 +3,7 @@
 from blocks.data.augment.auto_augment import AutoAugment
 from blocks.data.augment.boxes import center_crop_box, flips, random_crop_boxes
 from blocks.data.augment.color_jitter import ColorJitter
+from blocks.data.augment.distortion import Distortion
 from blocks.data.augment.ops import FILL, Op
 from blocks.data.augment.parse import policy
 from blocks.data.augment.plan import Plan, Policy
@@ -13,6 +14,7 @@ __all__ = [
     "FILL",
     "AutoAugment",
     "ColorJitter",
+    "Distortion",
     "Op",
     "Plan",
     "Policy",

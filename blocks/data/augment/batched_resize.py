@@ -7,36 +7,39 @@ import torch
 from torch import Tensor
 
 from blocks.data.augment.batched_fixed_point import separable, split
+from blocks.data.augment.boxes import Size, sides
 
 UNIT = 1 << 22  # Pillow's weights are whole multiples of 1 / UNIT
 PIXELS_AT_ONCE = 1 << 24  # bounds the memory: up to some 60 bytes for each
 
 
-def crop_resize(images: Tensor, boxes: Tensor, size: int, interpolation: str, mirrored: Tensor) -> Tensor:
-    """Every sample's box at one size: uint8 [B, H, W, 3], boxes int64 [B, 4], bool [B] -> uint8 [B, size, size, 3].
+def crop_resize(images: Tensor, boxes: Tensor, size: Size, interpolation: str, mirrored: Tensor) -> Tensor:
+    """Every sample's box at one size (S, T): uint8 [B, H, W, 3], boxes int64 [B, 4], bool [B] -> uint8 [B, S, T, 3].
 
     Boxes of (top, left, height, width) and `mirrored` lie on the CPU, the images anywhere. Pillow's crop and resize:
     the filter sees the box alone, widens where it shrinks, and runs along one axis after the other with bytes between.
-    Raises ValueError for an unknown interpolation.
+    With [V B] boxes the pictures come V times, round after round. Raises ValueError for an unknown interpolation.
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r} is not known; use one of {', '.join(INTERPOLATIONS)}")
-    _, height, width, _ = images.shape
+    (_, height, width, _), (rows_out, columns_out) = images.shape, sides(size)
     some, device = max(1, PIXELS_AT_ONCE // (height * width)), images.device
-    filters = _filters(boxes.to(device, non_blocking=True), mirrored, size, max(height, width) / size, interpolation)
-    tall = boxes[:, 2] - size > 2 * (boxes[:, 3] - size).clamp(min=0)
-    resized = images.new_empty(len(images), size, size, 3)
+    most = max(height / rows_out, width / columns_out)
+    filters = _filters(boxes.to(device, non_blocking=True), mirrored, (rows_out, columns_out), most, interpolation)
+    tall = boxes[:, 2] - rows_out > 2 * (boxes[:, 3] - columns_out).clamp(min=0)
+    resized = images.new_empty(len(boxes), rows_out, columns_out, 3)
     for passes, chosen in ((_rows_first, ~tall), (_columns_first, tall)):  # the rule of Pillow 13
         for rows in chosen.nonzero()[:, 0].split(some):
             rows = rows.to(device, non_blocking=True)
             taps, *parts = (x.index_select(1, rows) for x in filters)
-            down, across = ([_dense(taps[i], x[i], side) for x in parts] for i, side in enumerate((height, width)))
-            resized.index_copy_(0, rows, passes(images.index_select(0, rows), down, across))
+            axes = zip(taps, zip(*parts, strict=True), (rows_out, columns_out), (height, width), strict=True)
+            down, across = ([_dense(t[:, :out], x[:, :out], side) for x in xs] for t, xs, out, side in axes)
+            resized.index_copy_(0, rows, passes(images.index_select(0, rows % len(images)), down, across))
     return resized
 
 
 def _rows_first(images: Tensor, down: list[Tensor], across: list[Tensor]) -> Tensor:
-    """Shorter rows, then fewer: [n, H, W, 3], weights [n, S, H] and [n, S, W] in two parts -> uint8 [n, S, S, 3]."""
+    """Shorter rows, then fewer: [n, H, W, 3], weights [n, S, H] and [n, T, W] in two parts -> uint8 [n, S, T, 3]."""
     return separable(images, down, across, UNIT)
 
 
@@ -51,17 +54,19 @@ def _dense(taps: Tensor, weights: Tensor, pixels: int) -> Tensor:
 
 
 def _filters(
-    boxes: Tensor, mirrored: Tensor, size: int, most: float, interpolation: str
+    boxes: Tensor, mirrored: Tensor, size: tuple[int, int], most: float, interpolation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The pixels that make each new one, down and across: taps int64, high and low weights float32 [2, B, size, taps].
+    """The pixels that make each new one, down and across: taps int64, high and low weights float32 [2, B, S, taps].
 
-    `most` bounds how far any box is shrunk, so that the number of taps does not depend on the boxes.
+    S is the longer side; what the shorter has beyond its end means nothing. `most` bounds how far any box is shrunk,
+    so that the number of taps does not depend on the boxes.
     """
     start, length = boxes.T[:, :, None].split(2)  # [2, B, 1]
-    places = torch.arange(size, device=boxes.device)
+    places = torch.arange(max(size), device=boxes.device)
     mirrored = torch.stack((torch.zeros_like(mirrored), mirrored)).to(boxes.device, non_blocking=True)
-    places = torch.where(mirrored[..., None], places.flip(0), places)
-    scale = length.double() / torch.full_like(length, size)  # CUDA multiplies by a number's reciprocal
+    places = torch.where(mirrored[..., None], size[1] - 1 - places, places)
+    side = torch.stack([torch.full_like(length[0], pixels) for pixels in size])
+    scale = length.double() / side  # CUDA multiplies by a plain number's reciprocal
     taps, weights = _taps((places + 0.5) * scale, scale.clamp(min=1), length, max(most, 1), interpolation)
     return taps + start[..., None], *split((weights * UNIT).round())
 

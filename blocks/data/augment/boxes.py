@@ -8,6 +8,12 @@ from torch import Tensor
 from blocks.random import uniform
 
 TRIES = 10  # torchvision's RandomResizedCrop
+Size = int | tuple[int, int]  # of a square's side, or (height, width)
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """(height, width)."""
+    return size if isinstance(size, tuple) else (size, size)
 
 
 def random_crop_boxes(
@@ -36,17 +42,21 @@ def flips(keys: Tensor, p: float) -> Tensor:
     return uniform(keys) < p
 
 
-def center_crop_box(height: int, width: int, img_size: int, crop_pct: float) -> tuple[float, float, float, float]:
-    """What is left of an image after its short side is resized to img_size / crop_pct and the centre is cut out.
+def center_crop_box(height: int, width: int, img_size: Size, crop_pct: float) -> tuple[float, float, float, float]:
+    """What is left of an image after it is resized to just cover img_size / crop_pct and the centre is cut out.
 
     (left, top, right, bottom) in the pixels of the stored image: resizing this box alone gives the pixels of resize +
-    centre crop, without making the rest. Sizes are rounded as in timm and torchvision.
+    centre crop, without making the rest. Sizes are rounded as in timm and torchvision; for a square it is the short
+    side that is resized.
     """
-    short = math.floor(img_size / crop_pct)
-    new_height, new_width = (max(short, int(short * side / min(height, width))) for side in (height, width))
-    top, left = round((new_height - img_size) / 2), round((new_width - img_size) / 2)
+    (rows, columns), (tall, wide) = sides(img_size), (math.floor(side / crop_pct) for side in sides(img_size))
+    if tall * width >= wide * height:  # the height decides
+        new_height, new_width = tall, max(wide, int(tall * width / height))
+    else:
+        new_height, new_width = max(tall, int(wide * height / width)), wide
+    top, left = round((new_height - rows) / 2), round((new_width - columns) / 2)
     y, x = height / new_height, width / new_width
-    return left * x, top * y, (left + img_size) * x, (top + img_size) * y
+    return left * x, top * y, (left + columns) * x, (top + rows) * y
 
 
 def _central_boxes(heights: Tensor, widths: Tensor, ratio: tuple[float, float]) -> Tensor:

@@ -40,3 +40,10 @@ def one_of(names: Iterable[str]):
 def pixels(_, attribute, value) -> None:
     if value < 1:
         raise ValueError(f"{attribute.name} {value} is not a number of pixels")
+
+
+def picture_size(_, attribute, value) -> None:
+    """A number of pixels, or (height, width)."""
+    sides = value if isinstance(value, tuple) else (value, value)
+    if len(sides) != 2 or min(sides) < 1:
+        raise ValueError(f"{attribute.name} {value} is not a number of pixels, nor two: (height, width)")

@@ -48,3 +48,15 @@ class ColorJitter:
         active += [(Op.HUE, *self.hue)] if self.hue != (0, 0) else []
         ops, low, high = torch.tensor(active, dtype=torch.float64).reshape(-1, 3).unbind(1)
         return ops.long(), low, high
+
+
+def as_jitter(value: float | tuple[float, ...] | ColorJitter | None) -> ColorJitter | None:
+    """One number is for brightness, contrast and saturation alike; a fourth of a tuple is the hue's."""
+    if value is None or isinstance(value, ColorJitter):
+        return value
+    values = value if isinstance(value, tuple | list) else (value,) * 3
+    if len(values) not in (3, 4):
+        raise ValueError(
+            f"color_jitter {value} is not one number, nor 3, nor 4 (brightness, contrast, saturation, hue)"
+        )
+    return ColorJitter(*values) if any(values) else None

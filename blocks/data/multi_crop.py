@@ -1,0 +1,69 @@
+"""Several random views of every picture."""
+
+from collections.abc import Callable
+
+import attrs
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blocks.data.augment.boxes import sides
+from blocks.data.augment.checks import one_of, pixels
+from blocks.data.transforms import HOMES, TrainTransform, canvases
+from blocks.data.views import Pictures, view_keys
+
+
+@attrs.frozen
+class MultiCrop:
+    """Views of one size together: pictures, keys -> {"crops.0": uint8 [B, V, H, W, 3], "crops.1": ...}.
+
+    The sizes come in the order of their first view. View v draws from the sample's key folded with v, independently
+    of all others. `home` and `canvas` are those of `TrainTransform`, once for all views: at home "device" the workers
+    make one canvas of each picture (by default as large as the largest view), and `finish` makes the views. Raises
+    ValueError without views, and for views with a home or a canvas of their own.
+    """
+
+    views: tuple[TrainTransform, ...] = attrs.field(converter=tuple)
+    home: str = attrs.field(default="workers", validator=one_of(HOMES))
+    canvas: int | None = attrs.field(default=None, validator=attrs.validators.optional(pixels))
+
+    def __attrs_post_init__(self) -> None:
+        if not self.views:
+            raise ValueError("views () are none; give one transform for each view")
+        homes = [view.home for view in self.views]
+        if set(homes) != {"workers"}:
+            raise ValueError(
+                f"homes {homes} of the views are not theirs to choose; use MultiCrop(views, home='device')"
+            )
+        if self.canvas is not None and self.home != "device":
+            raise ValueError(f"canvas {self.canvas} has no use with home {self.home!r}; it is for home='device'")
+
+    def __call__(self, images: list[Image.Image], keys: Tensor) -> Pictures | Tensor:
+        """The views, for home "device" the canvases uint8 [B, canvas, canvas, 3]; keys [B, 2] on the CPU."""
+        if self.home == "device":
+            size = self.canvas or max(max(sides(view.img_size)) for view in self.views)
+            return canvases(images, size, self.views[0].interpolation)
+        return self._crops(keys, lambda view, own: view(images * (len(own) // len(images)), own))
+
+    def finish(self, images: Tensor, keys: Tensor) -> Pictures:
+        """The views of canvases: uint8 [B, H, W, 3] on any device, keys [B, 2] on the CPU."""
+        return self._crops(keys, lambda view, own: view.finish(images, own))
+
+    def _crops(self, keys: Tensor, make: Callable[[TrainTransform, Tensor], Tensor]) -> Pictures:
+        """Views by size. Equal ones are made in one call, from keys [V B, 2]: most of a draw's time is the call's."""
+        groups: dict[tuple[int, int], dict[int, Tensor]] = {sides(view.img_size): {} for view in self.views}
+        for places in self._alike():
+            view = self.views[places[0]]
+            made = make(view, torch.cat([view_keys(keys, place) for place in places]))
+            parts = made.unflatten(0, (len(places), len(keys))).unbind(0)
+            groups[sides(view.img_size)].update(zip(places, parts, strict=True))
+        ordered = ([parts[place] for place in sorted(parts)] for parts in groups.values())
+        return {f"crops.{i}": torch.stack(views, 1) for i, views in enumerate(ordered)}
+
+    def _alike(self) -> list[list[int]]:
+        """The places of equal views, together."""
+        alike: list[list[int]] = []
+        for place, view in enumerate(self.views):
+            found = next((places for places in alike if self.views[places[0]] == view), None)
+            alike.append([place]) if found is None else found.append(place)
+        return alike

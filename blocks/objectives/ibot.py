@@ -1,0 +1,198 @@
+"""iBOT (Zhou et al. 2022): DINO, and for masked patches of the large crops what the teacher says of them unmasked."""
+
+from typing import NamedTuple, Protocol, cast
+
+import attrs
+import torch
+from torch import Tensor
+
+from blocks import random, tree
+from blocks.block import Params
+from blocks.objectives.collapse import feature_std
+from blocks.objectives.crops import Batch, crops_of, embed
+from blocks.objectives.dino import (
+    DINO,
+    at,
+    is_temperature_or_schedule,
+    new_centre,
+    num_logits,
+    scheduled,
+    settle_centre_,
+    sharpened,
+    teaching,
+)
+from blocks.objectives.masking import BlockMasks
+from blocks.objectives.notes import Memory, noted
+from blocks.objectives.patches import PatchModel
+from blocks.objectives.self_supervised import Outcome
+from blocks.objectives.supervised import at_least_float32
+from blocks.ops.cross_view import cross_view, soft_cross_entropy
+from blocks.optim.schedule import Schedule
+from blocks.random import fold_in, split
+
+
+class SplitHead(Protocol):
+    """A head [..., D] -> [..., K] in two moves, the second linear: `blocks.layers.dino_head.DinoHead`."""
+
+    def init(self, key: Tensor) -> Params:
+        """Fresh params."""
+
+    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        """Both."""
+
+    def bottleneck(self, params: Params, x: Tensor) -> Tensor:
+        """[..., D] -> [..., E]."""
+
+    def logits(self, params: Params, z: Tensor) -> Tensor:
+        """[..., E] -> [..., K], without bias."""
+
+
+def is_split(_: object, attribute: attrs.Attribute, head: object) -> None:
+    """attrs validator of a head in two moves, or none."""
+    if head is not None and not (hasattr(head, "bottleneck") and hasattr(head, "logits")):
+        raise ValueError(f"{attribute.name} {head} has no bottleneck and logits of its own; use a DinoHead")
+
+
+@attrs.frozen(eq=False)
+class IBOT(DINO):
+    """DINO's loss of class tokens plus `patch_weight` times that of masked patches (section 3.2, equations 2 and 3).
+
+    The student's crops of the first size are masked, the teacher's are not. Patches have a centre and a temperature of
+    their own (published: linear(.04, .07) over 30 epochs), and the model's head, a `DinoHead`, or with `patch_head` one
+    of their own. The mask token's params lie at "mask_token", that head's at "patch_head". The outcome's features are
+    of the first crop as the student sees it. Further metrics: cls_loss, patch_loss.
+    """
+
+    patch_head: SplitHead | None = attrs.field(default=None, validator=is_split)
+    patch_temp: float | Schedule = attrs.field(default=0.04, validator=is_temperature_or_schedule)
+    patch_weight: float = 1.0
+    masks: BlockMasks = attrs.field(factory=BlockMasks)
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        is_split(self, attrs.fields(type(self)).model, self.model.head)
+
+    @property
+    def draws(self) -> bool:
+        return True
+
+    @property
+    def _model(self) -> PatchModel:
+        return cast(PatchModel, self.model)
+
+    @property
+    def _head(self) -> SplitHead:
+        return cast(SplitHead, self.model.head)
+
+    @property
+    def _patches(self) -> tuple[SplitHead, str]:
+        """The patches' head, and the name of its params."""
+        return (self._head, "head") if self.patch_head is None else (self.patch_head, "patch_head")
+
+    def fresh(self, key: Tensor) -> Params:
+        """The model's params, "mask_token" [1, 1, D] of zeros, and "patch_head" where there is one."""
+        width = self._model.trunk.embed_dim
+        params = super().fresh(key) | {"mask_token": torch.zeros(1, 1, width, device=key.device)}
+        own = {} if self.patch_head is None else {"patch_head": self.patch_head.init(fold_in(key, 3))}
+        return params | own
+
+    def remember(self, params: Params) -> Memory:
+        """DINO's, and "patch_centre" [K], of zeros."""
+        centre = new_centre(num_logits(self._patches[0]), tree.leaves(params)[0])
+        return {**super().remember(params), "patch_centre": centre}
+
+    def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
+        """The loss of V >= 2 crops, of which the A of crops.0 are masked, and the teacher's; notes its mean logits."""
+        groups = crops_of(batch)
+        mask_keys, drop_keys = draws_of(key, batch["index"])
+        masked = self._masked(groups[0], mask_keys)
+        places, chosen = masked_first(masked, self.masks.most(masked.shape[1]))
+        features, patches = self._student(params, groups, masked, drop_keys)
+        taught = self._teacher(memory["teacher"], groups[0], places)
+        z = self._head(params["head"], features)
+        temperature = at(self.teacher_temp, memory["step"])
+        codes = sharpened(taught.logits, memory["centre"], temperature)
+        cls_loss = cross_view(z, codes, self.student_temp)
+        patch_loss = self._patch_loss(params, memory, tokens_at(patches, places), taught.patch_logits, chosen)
+        metrics = teaching(cls_loss, codes) | {"feature_std": feature_std(z[0])} | scheduled(teacher_temp=temperature)
+        metrics |= {"cls_loss": cls_loss.detach(), "patch_loss": patch_loss.detach()}
+        memory = noted(memory, centre=taught.logits.flatten(0, 1).mean(0, keepdim=True), patch_centre=taught.patch_mean)
+        return Outcome(cls_loss + self.patch_weight * patch_loss, memory, metrics, features[0].detach())
+
+    def carry_(
+        self, params: Params, memory: Memory, notes: dict[str, Tensor], skip: Tensor | None
+    ) -> dict[str, Tensor]:
+        """DINO's, and moves the patches' centre."""
+        settle_centre_(memory["patch_centre"], notes["patch_centre"], self.centre_momentum, skip)
+        return super().carry_(params, memory, notes, skip)
+
+    def _masked(self, crops: Tensor, keys: Tensor) -> Tensor:
+        """Masks of crops [b, V, 3, H, W]: bool [V b, N]."""
+        own = torch.cat([fold_in(keys, v) for v in range(crops.shape[1])])
+        return self.masks.draw(own, self._model.trunk.grid(crops[:, 0]))
+
+    def _student(
+        self, params: Params, groups: list[Tensor], masked: Tensor, keys: tuple[Tensor | None, Tensor | None]
+    ) -> tuple[Tensor, Tensor]:
+        """(features [V, b, D] of all crops, those of the first size masked; their patches' tokens [A b, N, D])."""
+        features, patches = self._encode(params, groups[0], keys[0], masked)
+        if len(groups) > 1:
+            features = torch.cat((features, embed(self.model, params, groups[1:], keys[1])))
+        return features, patches
+
+    @torch.no_grad()
+    def _teacher(self, teacher: Params, crops: Tensor, places: Tensor) -> "Taught":
+        head, name = self._patches
+        params = tree.cast(teacher, crops.dtype)
+        features, patches = self._encode(params, crops, None)
+        logits = at_least_float32(self._head(params["head"], features))
+        z = head.bottleneck(params[name], patches)  # [A b, N, E]
+        patch_logits = at_least_float32(head.logits(params[name], tokens_at(z, places)))
+        mean = at_least_float32(z).mean((0, 1))[None]  # the last layer is linear: its mean is the mean's
+        return Taught(logits, patch_logits, head.logits(tree.cast(teacher[name], mean.dtype), mean))
+
+    def _encode(
+        self, params: Params, crops: Tensor, keys: Tensor | None, masked: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """crops [b, V, 3, H, W], the mask token where masked [V b, N] -> (features [V, b, D], patches [V b, N, D])."""
+        model, views = self._model, crops.shape[1]
+        images = crops.transpose(0, 1).flatten(0, 1)
+        patches = model.trunk.embed(params, images)
+        if masked is not None:
+            patches = torch.where(masked[..., None], params["mask_token"], patches)
+        own = None if keys is None else torch.cat([fold_in(keys, v) for v in range(views)])
+        tokens = model.trunk.encode(params, patches, grid=model.trunk.grid(images), key=own)
+        return model.pooled(params, tokens).unflatten(0, (views, -1)), tokens[:, model.trunk.num_prefix_tokens :]
+
+    def _patch_loss(self, params: Params, memory: Memory, tokens: Tensor, taught: Tensor, chosen: Tensor) -> Tensor:
+        """Equation 2: masked patches' tokens [A b, M, D], the teacher's logits [A b, M, K], which count -> []."""
+        head, name = self._patches
+        guesses = head.logits(params[name], head.bottleneck(params[name], tokens)).flatten(0, 1)
+        codes = sharpened(taught, memory["patch_centre"], at(self.patch_temp, memory["step"])).flatten(0, 1)
+        losses = soft_cross_entropy(guesses[None], codes[None], ((0,),), self.student_temp)  # [1, A b M]
+        return ((losses.view_as(chosen) * chosen).sum(1) / chosen.sum(1).clamp(min=1)).mean()
+
+
+class Taught(NamedTuple):  # an attrs object cannot be made in a compiled region
+    """What the teacher says: logits [A, b, K] of crops, [A b, M, K] of patches, [1, K'] the mean of all patches'."""
+
+    logits: Tensor
+    patch_logits: Tensor
+    patch_mean: Tensor
+
+
+def draws_of(key: Tensor | None, index: Tensor) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
+    """The samples' keys of masks, (of what large crops drop, what small ones do); without a key nothing is dropped."""
+    masks, large, small = split(fold_in(random.key(0, index.device) if key is None else key, index), 3).unbind(1)
+    return masks, (None, None) if key is None else (large, small)
+
+
+def masked_first(masked: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """masks bool [B, N] -> (places of the masked patches, then of others, [B, most]; which are masked [B, most])."""
+    places = (~masked).long().argsort(dim=1, stable=True)[:, :most]
+    return places, masked.gather(1, places)
+
+
+def tokens_at(tokens: Tensor, places: Tensor) -> Tensor:
+    """tokens [B, N, D], int64 [B, M] -> [B, M, D]."""
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))

@@ -1,0 +1,61 @@
+"""MoCo v3: contrast predictions with a slow teacher's keys of the same batch, symmetrically (Chen, Xie & He 2021)."""
+
+import attrs
+from attrs.validators import gt
+from torch import Tensor
+
+from blocks.block import Params
+from blocks.collective import gather
+from blocks.objectives.byol import BYOL, is_momentum
+from blocks.objectives.collapse import feature_std
+from blocks.objectives.crops import Batch, crops_of, embed, project
+from blocks.objectives.moco import unit
+from blocks.objectives.moments import note_moments
+from blocks.objectives.notes import Memory
+from blocks.objectives.self_supervised import Outcome
+from blocks.ops.queue_nce import log_sum_exp
+from blocks.optim.schedule import Schedule
+from blocks.random import fold_in
+
+
+@attrs.frozen(eq=False)
+class MoCoV3(BYOL):
+    """2 T (InfoNCE(q1, k2) + InfoNCE(q2, k1)), algorithm 1: q = predictor(student), k = teacher, no queue.
+
+    Params, teacher and the views it sees are BYOL's; a query's negatives are the keys of the same view of all other
+    images, of all processes, without gradient. More than two views count by the mean over pairs. `momentum` grows from
+    .99 to 1 by a cosine in section 4.1 of the paper: give a schedule. ViT's patch projection stays frozen, positions
+    are fixed sines (section 5).
+    """
+
+    momentum: float | Schedule = attrs.field(default=0.99, validator=is_momentum)
+    temperature: float = attrs.field(default=0.2, validator=gt(0))
+
+    def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
+        """Metrics: feature_std of the student's embeddings."""
+        groups = crops_of(batch)
+        keys = None if key is None else fold_in(key, batch["index"])
+        features = embed(self.model, params, groups, keys)
+        z, of_head = project(self.model.head, params.get("head"), features, separately=True)
+        q, of_predictor = project(self.predictor, params["predictor"], z, separately=True)
+        loss = info_nce(unit(q), unit(self.targets(memory["teacher"], groups[0])), self.temperature)
+        memory = note_moments(memory, head=of_head, predictor=of_predictor)
+        return Outcome(loss, memory, {"feature_std": feature_std(z)}, features[0].detach())
+
+
+def info_nce(q: Tensor, k: Tensor, temperature: float) -> Tensor:
+    """4 T times the mean over samples and pairs (view v, key a != v) of -log softmax(q_v K_a^T / T) at the own key: [].
+
+    q [V, b, E] and k [A, b, E] have length 1; K_a [B, E] are all processes' keys of view a. Raises ValueError without
+    a pair.
+    """
+    if len(q) < 2:
+        raise ValueError(f"the batch has {len(q)} view of an image, and MoCo v3 compares two or more; see MultiCrop")
+    losses = [cross_entropy(q[[v for v in range(len(q)) if v != a]], own, temperature) for a, own in enumerate(k)]
+    return 4 * temperature * sum(losses, start=q.new_zeros(())) / len(losses)
+
+
+def cross_entropy(q: Tensor, k: Tensor, temperature: float) -> Tensor:
+    """The mean over queries [V, b, E] of the cross-entropy of picking the own one of all processes' keys [b, E]: []."""
+    denominators = log_sum_exp(q.flatten(0, 1), gather(k), temperature)
+    return denominators.mean() - (q * k).sum(-1).mean() / temperature

@@ -1,0 +1,75 @@
+"""Sinkhorn and Knopp's iteration: soft codes that share all prototypes evenly (Caron et al. 2020, SwAV, section 3.1).
+
+Codes are diag(r) exp(scores / epsilon) diag(c). An iteration gives all prototypes, then all samples equal shares, and
+changes nothing but the vectors r and c: it is two products of a matrix and a vector. Before the exponential, each
+prototype's scores lose their largest, then each sample's: after it, every column and every row of the matrix has a 1.
+So scores can be of any range, and the first c is that of the original matrix, to the last digit that counts. Scores of
+known bounds that the exponential can bear are spared the search.
+"""
+
+import torch
+from torch import Tensor
+
+from blocks.collective import maximum, total
+
+TINY = 1e-30  # smaller shares are as good as none; its inverse is a float32, also times a batch
+WIDE = 60.0  # exp(-WIDE) times a share is well above TINY
+
+
+@torch.no_grad()
+def sinkhorn(
+    scores: Tensor,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    counted: Tensor | None = None,
+    bound: float | None = None,
+) -> Tensor:
+    """Codes [..., B, K], rows that sum to 1, of scores [..., B, K] of samples against prototypes, on all processes.
+
+    In float32 at least. Leading axes are problems of their own. Samples that are not `counted` (bool [B], by default
+    all are) get a code, but no share of the prototypes; processes may have different B. Give a `bound` where no score
+    can be above it, nor below -bound: that is faster. Raises ValueError for fewer than 1 iteration.
+    """
+    if iterations < 1:
+        raise ValueError(f"{iterations} iterations make no codes; use 1 or more (3 in SwAV)")
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    codes = torch.empty_like(scores, memory_format=torch.contiguous_format)
+    for problem, out in zip(scores.reshape(-1, *scores.shape[-2:]), codes.view(-1, *scores.shape[-2:]), strict=True):
+        rows = _stable(problem, 1 / epsilon, counted, bound, out)
+        _balance(out, rows, iterations, counted)
+    return codes
+
+
+@torch.no_grad()
+def sinkhorn_reference(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
+    """`sinkhorn` in logarithms all through, in one process."""
+    logs = scores / epsilon
+    for _ in range(iterations):
+        logs = (logs - logs.logsumexp(-2, keepdim=True)).log_softmax(-1)
+    return logs.exp()
+
+
+def _balance(matrix: Tensor, rows: Tensor, iterations: int, counted: Tensor | None) -> None:
+    """Make codes of a matrix [B, K], in place; rows [B] is the first r."""
+    for _ in range(iterations):
+        columns = total(rows @ matrix).clamp_min_(TINY).reciprocal_()
+        columns = columns / columns.max()  # or their scale would drift by K / B an iteration
+        shares = (matrix @ columns).clamp_min_(TINY).reciprocal_()
+        rows = shares if counted is None else shares * counted
+    matrix.mul_(columns).mul_(shares.unsqueeze(-1))
+
+
+def _stable(scores: Tensor, inverse: float, counted: Tensor | None, bound: float | None, out: Tensor) -> Tensor:
+    """r [B], where r out is exp(scores inverse) but for a factor a column, and out [B, K] is written: numbers up to 1.
+
+    Samples that are not counted have an r of 0.
+    """
+    if bound is not None and 2 * bound * inverse <= WIDE:
+        torch.add(scores.new_full((), -bound * inverse), scores, alpha=inverse, out=out).exp_()
+        return scores.new_ones(len(scores)) if counted is None else counted.to(scores.dtype)
+    own = scores if counted is None else scores.masked_fill(~counted.unsqueeze(-1), -torch.inf)
+    top = maximum(own.amax(0))
+    low = torch.add(top * -inverse, scores, alpha=inverse, out=out).amax(-1, keepdim=True)
+    out.sub_(low).exp_()
+    rows = low.squeeze(-1).clamp_(max=0).exp_()  # only samples that are not counted are above 0
+    return rows if counted is None else rows * counted

@@ -1,0 +1,36 @@
+"""Features in a file that numpy reads: for other tools, and for probing again without the trunk."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blocks.probe.features import Features
+
+COLUMNS = ("features", "labels", "index")
+
+
+def save_features(path: str | Path, found: Features, names: Sequence[str] | None = None) -> None:
+    """Write an .npz with features [n, D], labels [n], index [n] and, if given, the samples' names [n].
+
+    Half precisions become float32. Call it on one process, with what `gathered` gives.
+    """
+    if names is not None and len(names) != len(found):
+        raise ValueError(f"{len(names)} names for {len(found)} features; give one each, or none")
+    wide = found.values.to(torch.promote_types(found.values.dtype, torch.float32))
+    columns = zip(COLUMNS, (wide, found.labels, found.index), strict=True)
+    arrays: dict[str, Any] = {name: column.cpu().numpy() for name, column in columns}
+    if names is not None:
+        arrays["names"] = np.asarray(names, dtype=str)
+    with open(path, "wb") as file:  # np.savez would add its own ending to a bare name
+        np.savez(file, **arrays)
+
+
+def load_features(path: str | Path) -> Features:
+    """What `save_features` wrote, on the CPU. Raises ValueError for a file with other arrays."""
+    with np.load(path, allow_pickle=False) as file:
+        if not set(COLUMNS) <= set(file.files):
+            raise ValueError(f"{path} holds {sorted(file.files)}, not {', '.join(COLUMNS)}")
+        return Features(*(torch.from_numpy(file[name]) for name in COLUMNS))

@@ -1,0 +1,107 @@
+r"""SimCLR: a view of an image is told from all other images of the batch. Chen et al. 2020, "A simple framework for
+contrastive learning of visual representations": temperature, head and views. Rates for transformers: VISSL's
+simclr/vit_b16.
+
+    torchrun recipes/pretrain_simclr.py
+        a small ConViT on scikit-learn's handwritten digits
+
+    torchrun --nproc-per-node 8 recipes/pretrain_simclr.py --trunk vit_base \
+        --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'
+        ImageNet-1k: not published with these rates; MoCo v3's paper has 73.9 % (ViT-B) for its own; not run here
+"""
+
+from functools import partial
+from typing import Literal
+
+import attrs
+
+import blocks
+from blocks.data import EvalLoader, EvalTransform, TrainLoader, train_and_val
+from blocks.data.multi_crop import MultiCrop
+from blocks.data.presets import simclr_views
+from blocks.data.subset import balanced_share
+from blocks.layers.published_heads import simclr_head
+from blocks.objectives.monitored import Monitored
+from blocks.objectives.simclr import SimCLR
+from blocks.optim.adamw import adamw
+from blocks.optim.schedule import scaled_lr, warmup_cosine
+from blocks.probe.knn_monitor import KnnMonitor
+from blocks.train.cli import cli
+from blocks.train.distributed import connect
+from blocks.train.loop import run
+
+MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
+SIZES = [f"{family}_{size}" for family in ("vit", "deit", "convit") for size in ("tiny", "small", "base")]
+TRUNKS = {
+    "vit_micro": partial(blocks.vit, **MICRO), "convit_micro": partial(blocks.convit, **MICRO, local_up_to_layer=3),
+    **{name: getattr(blocks, name) for name in SIZES},
+}  # fmt: skip
+
+
+@attrs.frozen
+class Recipe:
+    """The published values; DIGITS replaces some when no other data is named."""
+
+    data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
+    val: str = ""  # validation shards, named likewise
+    trunk: Literal[tuple(TRUNKS)] = "convit_small"
+    img_size: int = 224  # pixels
+    patch_size: int = 16  # pixels
+    drop_path: float = 0.0  # rate of the last layer, linear over depth
+    hidden: int = 2048  # width of the head's hidden layer
+    dim: int = 128  # of the embeddings
+    temperature: float = 0.1
+    epochs: int = 300
+    batch_size: int = 2048  # global: over all processes
+    accumulate: int = 1  # micro-batches per step
+    lr: float = 3e-3  # per 4096 images
+    warmup_epochs: float = 30.0  # linear, from a quarter
+    weight_decay: float = 0.3
+    clip_norm: float = 1.0  # 0: off
+    strength: float = 1.0  # of the colours' jitter
+    scale: tuple[float, float] = (0.08, 1.0)  # area of the random crops
+    flip: float = 0.5  # probability
+    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, pixels
+    augment: Literal["workers", "device"] = "device"  # where the views are made
+    knn_share: float = 0.1  # of the training images that vote after each epoch
+    precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
+    compile: bool = False  # the step, by torch.compile
+    workers: int = 8  # per process
+    seed: int = 0
+    out: str = "runs/pretrain_simclr"  # checkpoints and metrics; a run found here goes on
+
+
+DIGITS = dict(
+    trunk="convit_micro", img_size=16, patch_size=4, hidden=256, dim=64, epochs=20, batch_size=128, lr=48e-3,
+    warmup_epochs=2.0, weight_decay=0.05, scale=(0.4, 1.0), sigma=(0.1, 0.5), flip=0.0, knn_share=1.0,
+    precision="float32", workers=1,
+)  # fmt: skip
+
+
+def main(r: Recipe) -> None:
+    with connect(data_workers=r.workers) as processes:
+        train_shards, val_shards = train_and_val(r.data, r.val)
+        where = dict(num_classes=train_shards.num_classes, num_workers=r.workers)
+        where |= dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
+        crops = MultiCrop(simclr_views(r.img_size, r.strength, r.scale, flip=r.flip, sigma=r.sigma), home=r.augment)
+        train_data = TrainLoader(train_shards, batch_size=r.batch_size, seed=r.seed, transform=crops, **where)
+        seen = dict(batch_size=256, transform=EvalTransform(r.img_size), **where)
+        knn_data = EvalLoader(balanced_share(train_shards, r.knn_share), **seen), EvalLoader(val_shards, **seen)
+        steps = train_data.steps_per_epoch
+
+        body = TRUNKS[r.trunk](num_classes=0, img_size=r.img_size, patch_size=r.patch_size, drop_path_rate=r.drop_path)
+        model = attrs.evolve(body, head=simclr_head(body.trunk.embed_dim, r.hidden, r.dim))
+        simclr = SimCLR(model, temperature=r.temperature)
+
+        peak = scaled_lr(r.lr, r.batch_size, per=4096)
+        schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, start=peak / 4)
+        run(
+            Monitored(simclr, train_shards.num_classes), adamw(schedule, weight_decay=r.weight_decay), train_data,
+            evaluate=KnnMonitor(model, *knn_data, processes), epochs=r.epochs, out=r.out, processes=processes,
+            seed=r.seed, clip_norm=r.clip_norm or None, accumulate=r.accumulate, precision=r.precision,
+            compile=r.compile, settings=attrs.asdict(r),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(cli(Recipe, presets={"data": {"digits": DIGITS}}))

@@ -1,0 +1,120 @@
+r"""SwAV: crops of an image predict to which prototypes the others are assigned. Caron et al. 2020, "Unsupervised
+learning of visual features by contrasting cluster assignments": crops, prototypes and queue, as for batches of 256.
+Rates for transformers: VISSL's swav/deit_b_2nodes and convit_s_2nodes, which mix views too: --mix.
+
+    torchrun recipes/pretrain_swav.py
+        a small ConViT on scikit-learn's handwritten digits
+
+    torchrun --nproc-per-node 8 recipes/pretrain_swav.py --trunk convit_small \
+        --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'
+        ImageNet-1k: not published with these rates; MoCo v3's paper has 67.1 % (ViT-S) for its own; not run here
+"""
+
+from functools import partial
+from typing import Literal
+
+import attrs
+
+import blocks
+from blocks.data import EvalLoader, EvalTransform, TrainLoader, train_and_val
+from blocks.data.mixing import Mixing
+from blocks.data.multi_crop import MultiCrop
+from blocks.data.presets import swav_views
+from blocks.data.subset import balanced_share
+from blocks.layers.published_heads import swav_head
+from blocks.layers.weight_norm import Prototypes
+from blocks.objectives.monitored import Monitored
+from blocks.objectives.swav import SwAV
+from blocks.optim.adamw import adamw
+from blocks.optim.schedule import scaled_lr, warmup_cosine
+from blocks.probe.knn_monitor import KnnMonitor
+from blocks.train.cli import cli
+from blocks.train.distributed import connect
+from blocks.train.loop import run
+
+MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
+SIZES = [f"{family}_{size}" for family in ("vit", "deit", "convit") for size in ("tiny", "small", "base")]
+TRUNKS = {
+    "vit_micro": partial(blocks.vit, **MICRO), "convit_micro": partial(blocks.convit, **MICRO, local_up_to_layer=3),
+    **{name: getattr(blocks, name) for name in SIZES},
+}  # fmt: skip
+
+
+@attrs.frozen
+class Recipe:
+    """The published values; DIGITS replaces some when no other data is named."""
+
+    data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
+    val: str = ""  # validation shards, named likewise
+    trunk: Literal[tuple(TRUNKS)] = "convit_small"
+    img_size: int = 224  # pixels
+    patch_size: int = 16  # pixels
+    drop_path: float = 0.1  # rate of the last layer, linear over depth
+    hidden: int = 2048  # width of the head's hidden layer
+    dim: int = 128  # of the embeddings
+    prototypes: tuple[int, ...] = (3000,)  # of each head
+    freeze_epochs: float = 1.0  # in which the prototypes sleep
+    queue: int = 3840  # embeddings that take part in the assignment; 0: none
+    queue_from: float = 15.0  # from which on they do
+    epsilon: float = 0.05  # of the assignment: less is harder
+    epochs: int = 300
+    batch_size: int = 256  # global: over all processes
+    accumulate: int = 1  # micro-batches per step
+    lr: float = 5e-4  # per 512 images
+    warmup_epochs: float = 15.0  # linear, from a half
+    weight_decay: float = 0.05
+    local_size: int = 96  # pixels of the small crops
+    num_local: int = 6  # small crops of an image, beside two large ones
+    scale: tuple[float, float] = (0.14, 1.0)  # area of the large crops
+    local_scale: tuple[float, float] = (0.05, 0.14)  # of the small ones
+    flip: float = 0.5  # probability
+    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, pixels
+    mix: bool = False  # MixUp and CutMix of alpha 1, view by view
+    augment: Literal["workers", "device"] = "device"  # where the views are made
+    knn_share: float = 0.1  # of the training images that vote after each epoch
+    precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
+    compile: bool = False  # the step, by torch.compile
+    workers: int = 8  # per process
+    seed: int = 0
+    out: str = "runs/pretrain_swav"  # checkpoints and metrics; a run found here goes on
+
+
+DIGITS = dict(
+    trunk="convit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, dim=64, prototypes=(32,),
+    freeze_epochs=10.0, queue=0, epsilon=0.03, epochs=40, batch_size=128, lr=6e-3, warmup_epochs=2.0, local_size=8,
+    num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6), sigma=(0.1, 0.5), flip=0.0, knn_share=1.0,
+    precision="float32", workers=1,
+)  # fmt: skip
+
+
+def main(r: Recipe) -> None:
+    with connect(data_workers=r.workers) as processes:
+        train_shards, val_shards = train_and_val(r.data, r.val)
+        where = dict(num_classes=train_shards.num_classes, num_workers=r.workers)
+        where |= dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
+        knobs = dict(scale=r.scale, local_scale=r.local_scale, flip=r.flip, sigma=r.sigma)
+        crops = MultiCrop(swav_views(r.img_size, r.local_size, r.num_local, **knobs), home=r.augment)
+        mix = Mixing(train_shards.num_classes, 1.0, 1.0) if r.mix else None
+        train_data = TrainLoader(train_shards, batch_size=r.batch_size, seed=r.seed, transform=crops, mix=mix, **where)
+        seen = dict(batch_size=256, transform=EvalTransform(r.img_size), **where)
+        knn_data = EvalLoader(balanced_share(train_shards, r.knn_share), **seen), EvalLoader(val_shards, **seen)
+        steps = train_data.steps_per_epoch
+
+        body = TRUNKS[r.trunk](num_classes=0, img_size=r.img_size, patch_size=r.patch_size, drop_path_rate=r.drop_path)
+        model = attrs.evolve(body, head=swav_head(body.trunk.embed_dim, r.hidden, r.dim))
+        prototypes = tuple(Prototypes(r.dim, count) for count in r.prototypes)
+        swav = SwAV(model, prototypes, epsilon=r.epsilon, queue_length=r.queue, queue_start=round(r.queue_from * steps))
+
+        peak = scaled_lr(r.lr, r.batch_size, per=512)
+        schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, start=peak / 2, end=peak / 500)
+        wake = {"prototypes.*": round(r.freeze_epochs * steps)}
+        run(
+            Monitored(swav, train_shards.num_classes), adamw(schedule, weight_decay=r.weight_decay, wake=wake),
+            train_data, evaluate=KnnMonitor(model, *knn_data, processes), epochs=r.epochs, out=r.out,
+            processes=processes, seed=r.seed, accumulate=r.accumulate, precision=r.precision, compile=r.compile,
+            settings=attrs.asdict(r),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(cli(Recipe, presets={"data": {"digits": DIGITS}}))

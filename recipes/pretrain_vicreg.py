@@ -1,0 +1,106 @@
+r"""VICReg: two views' embeddings alike, their dimensions spread and uncorrelated. Bardes, Ponce and LeCun 2022,
+"VICReg: variance-invariance-covariance regularization": expander, loss and views, for a ResNet. Rates for transformers:
+those of Chen, Xie and He 2021 (MoCo v3).
+
+    torchrun recipes/pretrain_vicreg.py
+        a small ConViT on scikit-learn's handwritten digits
+
+    torchrun --nproc-per-node 8 recipes/pretrain_vicreg.py --trunk vit_small \
+        --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'
+        ImageNet-1k: no result with these trunks is published; not run here
+"""
+
+from functools import partial
+from typing import Literal
+
+import attrs
+
+import blocks
+from blocks.data import EvalLoader, EvalTransform, TrainLoader, train_and_val
+from blocks.data.multi_crop import MultiCrop
+from blocks.data.presets import vicreg_views
+from blocks.data.subset import balanced_share
+from blocks.layers.published_heads import vicreg_expander
+from blocks.objectives.monitored import Monitored
+from blocks.objectives.vicreg import VICReg
+from blocks.optim.adamw import adamw
+from blocks.optim.schedule import scaled_lr, warmup_cosine
+from blocks.probe.knn_monitor import KnnMonitor
+from blocks.train.cli import cli
+from blocks.train.distributed import connect
+from blocks.train.loop import run
+
+MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
+SIZES = [f"{family}_{size}" for family in ("vit", "deit", "convit") for size in ("tiny", "small", "base")]
+TRUNKS = {
+    "vit_micro": partial(blocks.vit, **MICRO), "convit_micro": partial(blocks.convit, **MICRO, local_up_to_layer=3),
+    **{name: getattr(blocks, name) for name in SIZES},
+}  # fmt: skip
+
+
+@attrs.frozen
+class Recipe:
+    """The published values; DIGITS replaces some when no other data is named."""
+
+    data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
+    val: str = ""  # validation shards, named likewise
+    trunk: Literal[tuple(TRUNKS)] = "vit_small"
+    img_size: int = 224  # pixels
+    patch_size: int = 16  # pixels
+    drop_path: float = 0.0  # rate of the last layer, linear over depth
+    dim: int = 8192  # width of all three layers of the expander
+    invariance: float = 25.0  # weights of the three terms
+    variance: float = 25.0
+    covariance: float = 1.0
+    epochs: int = 300
+    batch_size: int = 2048  # global: over all processes
+    accumulate: int = 1  # micro-batches per step
+    lr: float = 1.5e-4  # per 256 images
+    warmup_epochs: float = 40.0  # linear, from 0
+    weight_decay: float = 0.1
+    clip_norm: float = 0.0  # 0: off
+    scale: tuple[float, float] = (0.08, 1.0)  # area of the random crops
+    flip: float = 0.5  # probability
+    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, pixels
+    augment: Literal["workers", "device"] = "device"  # where the views are made
+    knn_share: float = 0.1  # of the training images that vote after each epoch
+    precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
+    compile: bool = False  # the step, by torch.compile
+    workers: int = 8  # per process
+    seed: int = 0
+    out: str = "runs/pretrain_vicreg"  # checkpoints and metrics; a run found here goes on
+
+
+DIGITS = dict(
+    trunk="convit_micro", img_size=16, patch_size=4, dim=256, epochs=20, batch_size=128, lr=3e-3, warmup_epochs=2.0,
+    weight_decay=0.05, scale=(0.4, 1.0), sigma=(0.1, 0.5), flip=0.0, knn_share=1.0, precision="float32", workers=1,
+)  # fmt: skip
+
+
+def main(r: Recipe) -> None:
+    with connect(data_workers=r.workers) as processes:
+        train_shards, val_shards = train_and_val(r.data, r.val)
+        where = dict(num_classes=train_shards.num_classes, num_workers=r.workers)
+        where |= dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
+        crops = MultiCrop(vicreg_views(r.img_size, r.scale, flip=r.flip, sigma=r.sigma), home=r.augment)
+        train_data = TrainLoader(train_shards, batch_size=r.batch_size, seed=r.seed, transform=crops, **where)
+        seen = dict(batch_size=256, transform=EvalTransform(r.img_size), **where)
+        knn_data = EvalLoader(balanced_share(train_shards, r.knn_share), **seen), EvalLoader(val_shards, **seen)
+        steps = train_data.steps_per_epoch
+
+        body = TRUNKS[r.trunk](num_classes=0, img_size=r.img_size, patch_size=r.patch_size, drop_path_rate=r.drop_path)
+        model = attrs.evolve(body, head=vicreg_expander(body.trunk.embed_dim, r.dim))
+        vicreg = VICReg(model, r.invariance, r.variance, r.covariance)
+
+        peak = scaled_lr(r.lr, r.batch_size, per=256)
+        schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps)
+        run(
+            Monitored(vicreg, train_shards.num_classes), adamw(schedule, weight_decay=r.weight_decay), train_data,
+            evaluate=KnnMonitor(model, *knn_data, processes), epochs=r.epochs, out=r.out, processes=processes,
+            seed=r.seed, clip_norm=r.clip_norm or None, accumulate=r.accumulate, precision=r.precision,
+            compile=r.compile, settings=attrs.asdict(r),
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(cli(Recipe, presets={"data": {"digits": DIGITS}}))

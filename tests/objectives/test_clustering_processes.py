@@ -1,0 +1,47 @@
+"""Two processes equal one for SwAV and DINO: real gloo processes, started once."""
+
+import socket
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from blocks import tree
+from tests.objectives import clustering_cases as cases
+from tests.objectives import clustering_processes as processes
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """[results of process 0, of process 1]."""
+    out = tmp_path_factory.mktemp("two")
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    multiprocessing.spawn(processes.work, (2, port, str(out)), nprocs=2)
+    return [torch.load(out / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", cases.CASES)
+def test_two_processes_find_the_losses_gradients_and_memory_of_one(two, name):
+    """Three steps in float64: queue, centre, teacher and batch norm's moments are in the memory."""
+    one = tree.flatten(cases.run(name, processes.part))
+    for found in two:
+        assert found[name].keys() == one.keys()
+        for leaf, expected in one.items():
+            torch.testing.assert_close(
+                found[name][leaf], expected, atol=1e-10, rtol=1e-10, msg=lambda s, n=leaf: f"{n}: {s}"
+            )
+
+
+@pytest.mark.parametrize("name", cases.CASES)
+def test_both_processes_hold_the_same_bits_of_memory_and_params(two, name):
+    for leaf, value in two[0][name].items():
+        if leaf.startswith(("memory", "params")):
+            assert torch.equal(value, two[1][name][leaf]), leaf
+
+
+def test_codes_are_even_over_processes_with_different_shares(two):
+    whole = processes.uneven_codes(slice(0, 9))
+    found = torch.cat([results["codes"][""] for results in two], 1)
+    torch.testing.assert_close(found, whole, rtol=1e-10, atol=1e-14)
