@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from lightly.loss.swav_loss import SwaVLoss
 from lightly.loss.swav_loss import sinkhorn as their_sinkhorn
-from measure import hardware, interleaved, ratio  # bench/measure.py: a script's own folder is on its path
+from measure import hardware, interleaved, peak_bytes, ratio  # bench/measure.py: a script's own folder is on its path
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -69,25 +69,6 @@ def agree(contestants: dict[str, Callable]) -> None:
     if isinstance(ours, tuple):
         theirs = theirs[0].squeeze(), torch.stack(theirs[1:])
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-8)
-
-
-def peak_bytes(function: Callable[[], object], device: str) -> int:
-    """The most bytes that a call has allocated at once."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        return torch.cuda.max_memory_allocated() - before
-    cpu = torch.profiler.ProfilerActivity.CPU
-    with torch.profiler.profile(activities=[cpu], profile_memory=True) as profile:
-        function()
-    found = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    live = most = 0
-    for event in sorted(found, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        most = max(most, live)
-    return most
 
 
 def measure(name: str, contestants: dict[str, Callable], args: argparse.Namespace) -> dict:

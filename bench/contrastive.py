@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from lightly.loss import NTXentLoss
-from measure import hardware, interleaved, ratio  # bench/measure.py: a script's own folder is on its path
+from measure import hardware, interleaved, peak_bytes, ratio  # bench/measure.py: a script's own folder is on its path
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -71,25 +71,6 @@ def agree(contestants: Contestants) -> None:
     """Both do the same work."""
     for ours, theirs in zip(*(contestants[kind]() for kind in ("ours", "lightly")), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6 * float(theirs.detach().abs().max()))
-
-
-def peak_bytes(function: Callable[[], object], device: str) -> int:
-    """The most bytes that a call has allocated at once."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        return torch.cuda.max_memory_allocated() - before
-    cpu = torch.profiler.ProfilerActivity.CPU
-    with torch.profiler.profile(activities=[cpu], profile_memory=True) as profile:
-        function()
-    found = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    live = most = 0
-    for event in sorted(found, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        most = max(most, live)
-    return most
 
 
 def measure(name: str, contestants: Contestants, args: argparse.Namespace) -> dict:

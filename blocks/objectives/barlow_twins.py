@@ -14,9 +14,8 @@ from blocks.objectives.crops import Batch, crops_of, embed, project
 from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
-from blocks.objectives.supervised import at_least_float32
+from blocks.objectives.supervised import at_least_float32, sample_keys
 from blocks.optim.knobs import is_positive, not_negative
-from blocks.random import fold_in
 
 
 @attrs.frozen(eq=False)
@@ -33,7 +32,7 @@ class BarlowTwins(SelfSupervised):
 
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """Metrics: feature_std; agreement, the mean C_ii; redundancy, the root mean square C_ij of the rest."""
-        keys = None if key is None else fold_in(key, batch["index"])
+        keys = sample_keys(key, batch)
         features = embed(self.model, params, crops_of(batch), keys)
         z, moments = project(self.model.head, params.get("head"), features, separately=True)
         views = [standardised(at_least_float32(view)) for view in z]

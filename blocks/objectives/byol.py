@@ -14,18 +14,12 @@ from blocks.objectives.crops import Batch, crops_of, embed, project
 from blocks.objectives.moments import note_moments, running
 from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
-from blocks.objectives.supervised import at_least_float32
-from blocks.optim.ema import ema_update_
+from blocks.objectives.supervised import at_least_float32, sample_keys
+from blocks.objectives.teacher import follow_, is_momentum
 from blocks.optim.schedule import Schedule
 from blocks.random import fold_in
 
 PREDICTOR = 3  # its place after the model's parts, whose keys are 0 to 2
-
-
-def is_momentum(_: object, field: attrs.Attribute, value: float | Schedule) -> None:
-    """Validates a teacher's momentum, a number or a schedule."""
-    if isinstance(value, (int, float)) and not 0 <= value <= 1:
-        raise ValueError(f"{field.name} {value} is not in [0, 1]: what the teacher keeps of itself in a step")
 
 
 @attrs.frozen(eq=False)
@@ -59,13 +53,17 @@ class BYOL(SelfSupervised):
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """Metrics: feature_std of the student's embeddings."""
         groups = crops_of(batch)
-        keys = None if key is None else fold_in(key, batch["index"])
+        keys = sample_keys(key, batch)
         features = embed(self.model, params, groups, keys)
         z, of_head = project(self.model.head, params.get("head"), features, separately=True)
         predictions, of_predictor = project(self.predictor, params["predictor"], z, separately=True)
-        loss = distance(predictions, self.targets(memory["teacher"], groups[0]))
+        loss = self.compared(predictions, self.targets(memory["teacher"], groups[0]))
         memory = note_moments(memory, head=of_head, predictor=of_predictor)
         return Outcome(loss, memory, {"feature_std": feature_std(z)}, features[0].detach())
+
+    def compared(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """The loss of predictions [V, b, E] of the student's views and targets [A, b, E] of the teacher's."""
+        return distance(predictions, targets)
 
     @torch.no_grad()
     def targets(self, teacher: Params, crops: Tensor) -> Tensor:
@@ -78,10 +76,7 @@ class BYOL(SelfSupervised):
         self, params: Params, memory: Memory, notes: dict[str, Tensor], skip: Tensor | None
     ) -> dict[str, Tensor]:
         """Move the teacher; {"teacher_momentum"} where that is scheduled."""
-        momentum = self.momentum(memory["step"]) if callable(self.momentum) else self.momentum
-        student = {name: params[name] for name in memory["teacher"]}
-        ema_update_(memory["teacher"], student, momentum, skip=skip)
-        return {"teacher_momentum": momentum} if isinstance(momentum, Tensor) else {}
+        return follow_(memory, params, self.momentum, skip)
 
 
 def distance(predictions: Tensor, targets: Tensor) -> Tensor:

@@ -45,10 +45,15 @@ def embed(model: Model, params: Params, groups: list[Tensor], keys: Tensor | Non
     for crops in groups:
         views = crops.shape[1]
         images = crops.transpose(0, 1).flatten(0, 1)  # [V b, 3, H, W]
-        own = None if keys is None else torch.cat([fold_in(keys, first + v) for v in range(views)])
+        own = None if keys is None else view_keys(keys, views, first)
         found.append(model.features(params, images, key=own).unflatten(0, (views, -1)))
         first += views
     return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def view_keys(keys: Tensor, views: int, first: int = 0) -> Tensor:
+    """Keys of the samples' views number first to first + views - 1, view by view: [b, 2] -> [V b, 2]."""
+    return torch.cat([fold_in(keys, first + v) for v in range(views)])
 
 
 def project(

@@ -9,18 +9,17 @@ from torch import Tensor
 from blocks import tree
 from blocks.block import Params
 from blocks.collective import average
-from blocks.objectives.byol import is_momentum
 from blocks.objectives.collapse import ALARMS, code_entropy, feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, project
 from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory, noted
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
-from blocks.objectives.supervised import at_least_float32
+from blocks.objectives.supervised import at_least_float32, sample_keys
+from blocks.objectives.teacher import at, follow_, is_momentum, scheduled
 from blocks.ops.cross_view import cross_view
 from blocks.optim.ema import ema_update_
 from blocks.optim.schedule import Schedule
 from blocks.optim.skipping import zero_where
-from blocks.random import fold_in
 
 
 def is_temperature(_: object, attribute: attrs.Attribute, value: float) -> None:
@@ -67,7 +66,7 @@ class DINO(SelfSupervised):
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """The loss of V >= 2 crops, of which the A of crops.0 are the teacher's; notes the mean of its logits."""
         groups = crops_of(batch)
-        keys = None if key is None else fold_in(key, batch["index"])
+        keys = sample_keys(key, batch)
         features = embed(self.model, params, groups, keys)
         z, moments = project(self.model.head, params["head"], features)
         logits = self.teach(memory["teacher"], groups[0])
@@ -89,10 +88,8 @@ class DINO(SelfSupervised):
         self, params: Params, memory: Memory, notes: dict[str, Tensor], skip: Tensor | None
     ) -> dict[str, Tensor]:
         """Moves the teacher towards the params, the centre towards the batch's mean."""
-        momentum = at(self.momentum, memory["step"])
-        ema_update_(memory["teacher"], params, momentum, skip=skip)
         settle_centre_(memory["centre"], notes["centre"], self.centre_momentum, skip)
-        return scheduled(teacher_momentum=momentum)
+        return follow_(memory, params, self.momentum, skip)
 
 
 def num_logits(head: object) -> int:
@@ -124,13 +121,3 @@ def teaching(loss: Tensor, codes: Tensor) -> dict[str, Tensor]:
     entropy = torch.special.entr(codes).sum(-1).mean()
     most = torch.log(torch.full_like(entropy, max(codes.shape[-1], 2)))
     return {"kl": loss.detach() - entropy, "teacher_entropy": entropy / most, "code_entropy": code_entropy(codes)}
-
-
-def at(value: float | Schedule, step: Tensor) -> float | Tensor:
-    """The value at a step: a number, or what the schedule says."""
-    return value(step) if callable(value) else value
-
-
-def scheduled(**values: float | Tensor) -> dict[str, Tensor]:
-    """Those values that are tensors, as metrics."""
-    return {name: value for name, value in values.items() if isinstance(value, Tensor)}

@@ -9,14 +9,12 @@ from torch import Tensor
 from blocks import random, tree
 from blocks.block import Params
 from blocks.objectives.collapse import feature_std
-from blocks.objectives.crops import Batch, crops_of, embed
+from blocks.objectives.crops import Batch, crops_of, embed, view_keys
 from blocks.objectives.dino import (
     DINO,
-    at,
     is_temperature_or_schedule,
     new_centre,
     num_logits,
-    scheduled,
     settle_centre_,
     sharpened,
     teaching,
@@ -26,6 +24,7 @@ from blocks.objectives.notes import Memory, noted
 from blocks.objectives.patches import PatchModel
 from blocks.objectives.self_supervised import Outcome
 from blocks.objectives.supervised import at_least_float32
+from blocks.objectives.teacher import at, scheduled
 from blocks.ops.cross_view import cross_view, soft_cross_entropy
 from blocks.optim.schedule import Schedule
 from blocks.random import fold_in, split
@@ -128,7 +127,7 @@ class IBOT(DINO):
 
     def _masked(self, crops: Tensor, keys: Tensor) -> Tensor:
         """Masks of crops [b, V, 3, H, W]: bool [V b, N]."""
-        own = torch.cat([fold_in(keys, v) for v in range(crops.shape[1])])
+        own = view_keys(keys, crops.shape[1])
         return self.masks.draw(own, self._model.trunk.grid(crops[:, 0]))
 
     def _student(
@@ -160,7 +159,7 @@ class IBOT(DINO):
         patches = model.trunk.embed(params, images)
         if masked is not None:
             patches = torch.where(masked[..., None], params["mask_token"], patches)
-        own = None if keys is None else torch.cat([fold_in(keys, v) for v in range(views)])
+        own = None if keys is None else view_keys(keys, views)
         tokens = model.trunk.encode(params, patches, grid=model.trunk.grid(images), key=own)
         return model.pooled(params, tokens).unflatten(0, (views, -1)), tokens[:, model.trunk.num_prefix_tokens :]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from blocks import random
 from blocks.block import Params
 from blocks.objectives.collapse import ALARMS, feature_std
-from blocks.objectives.crops import Batch, crops_of
+from blocks.objectives.crops import Batch, crops_of, view_keys
 from blocks.objectives.masking import masked_places, random_keep
 from blocks.objectives.notes import Memory
 from blocks.objectives.patches import PatchDecoder, PatchModel, patchify
@@ -57,7 +57,7 @@ class MAE(SelfSupervised):
         found, views = [], 0
         keys = random.fold_in(random.key(0, batch["index"].device) if key is None else key, batch["index"])
         for crops in crops_of(batch):
-            own = torch.cat([random.fold_in(keys, views + v) for v in range(crops.shape[1])])
+            own = view_keys(keys, crops.shape[1], views)
             found.append(self._errors(params, crops.transpose(0, 1).flatten(0, 1), own, drops=key is not None))
             views += crops.shape[1]
         loss = torch.cat([errors for errors, _ in found]).mean()

@@ -11,16 +11,15 @@ from torch import Tensor
 from blocks import tree
 from blocks.block import Params
 from blocks.collective import gather, world
-from blocks.objectives.byol import is_momentum
 from blocks.objectives.collapse import ALARMS, feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, project
 from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory, noted
 from blocks.objectives.queue import enqueue_, new_queue
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
-from blocks.objectives.supervised import at_least_float32
+from blocks.objectives.supervised import at_least_float32, sample_keys
+from blocks.objectives.teacher import follow_, is_momentum
 from blocks.ops.queue_nce import queue_nce
-from blocks.optim.ema import ema_update_
 from blocks.optim.schedule import Schedule
 from blocks.random import bits, fold_in
 
@@ -72,7 +71,7 @@ class MoCo(SelfSupervised):
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """Metrics: feature_std of the queries, and the mean cosine of query and key, "positive"."""
         queries, images = queries_and_keys(crops_of(batch))
-        keys = fold_in(key, batch["index"]) if key is not None and self.model.is_random else None
+        keys = sample_keys(key, batch) if self.model.is_random else None
         features = embed(self.model, params, queries, keys)
         z, moments = project(self.model.head, params.get("head"), features, separately=True)
         q, k = unit(z), self.keys(memory["teacher"], images, key)
@@ -95,10 +94,8 @@ class MoCo(SelfSupervised):
         self, params: Params, memory: Memory, notes: dict[str, Tensor], skip: Tensor | None
     ) -> dict[str, Tensor]:
         """Move the teacher and enqueue the keys; {"teacher_momentum"} where that is scheduled."""
-        momentum = self.momentum(memory["step"]) if callable(self.momentum) else self.momentum
-        ema_update_(memory["teacher"], params, momentum, skip=skip)
         enqueue_(memory["queue"], gather(notes["keys"]), skip)
-        return {"teacher_momentum": momentum} if isinstance(momentum, Tensor) else {}
+        return follow_(memory, params, self.momentum, skip)
 
 
 def queries_and_keys(groups: list[Tensor]) -> tuple[list[Tensor], Tensor]:

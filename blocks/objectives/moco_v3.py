@@ -4,18 +4,12 @@ import attrs
 from attrs.validators import gt
 from torch import Tensor
 
-from blocks.block import Params
 from blocks.collective import gather
-from blocks.objectives.byol import BYOL, is_momentum
-from blocks.objectives.collapse import feature_std
-from blocks.objectives.crops import Batch, crops_of, embed, project
+from blocks.objectives.byol import BYOL
 from blocks.objectives.moco import unit
-from blocks.objectives.moments import note_moments
-from blocks.objectives.notes import Memory
-from blocks.objectives.self_supervised import Outcome
+from blocks.objectives.teacher import is_momentum
 from blocks.ops.queue_nce import log_sum_exp
 from blocks.optim.schedule import Schedule
-from blocks.random import fold_in
 
 
 @attrs.frozen(eq=False)
@@ -31,16 +25,9 @@ class MoCoV3(BYOL):
     momentum: float | Schedule = attrs.field(default=0.99, validator=is_momentum)
     temperature: float = attrs.field(default=0.2, validator=gt(0))
 
-    def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
-        """Metrics: feature_std of the student's embeddings."""
-        groups = crops_of(batch)
-        keys = None if key is None else fold_in(key, batch["index"])
-        features = embed(self.model, params, groups, keys)
-        z, of_head = project(self.model.head, params.get("head"), features, separately=True)
-        q, of_predictor = project(self.predictor, params["predictor"], z, separately=True)
-        loss = info_nce(unit(q), unit(self.targets(memory["teacher"], groups[0])), self.temperature)
-        memory = note_moments(memory, head=of_head, predictor=of_predictor)
-        return Outcome(loss, memory, {"feature_std": feature_std(z)}, features[0].detach())
+    def compared(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """The loss of predictions [V, b, E] of the student's views and keys [A, b, E] of the teacher's."""
+        return info_nce(unit(predictions), unit(targets), self.temperature)
 
 
 def info_nce(q: Tensor, k: Tensor, temperature: float) -> Tensor:

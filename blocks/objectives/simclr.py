@@ -14,8 +14,8 @@ from blocks.objectives.moco import unit
 from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
+from blocks.objectives.supervised import sample_keys
 from blocks.ops.nt_xent import nt_xent
-from blocks.random import fold_in
 
 
 @attrs.frozen(eq=False)
@@ -32,7 +32,7 @@ class SimCLR(SelfSupervised):
 
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """Metrics: feature_std of the embeddings. Raises ValueError for one view, or one image in all processes."""
-        keys = None if key is None else fold_in(key, batch["index"])
+        keys = sample_keys(key, batch)
         features = embed(self.model, params, crops_of(batch), keys)
         check_pairs(*features.shape[:2])
         z, moments = project(self.model.head, params.get("head"), features)

@@ -58,8 +58,10 @@ def sample_keys(key: Tensor | None, batch: Batch) -> Tensor | None:
     """A key for each sample, from its place in the global batch: [2] -> [B, 2]; None stays None."""
     if key is None:
         return None
-    images = batch["images"]
-    return fold_in(key, batch["index"] if "index" in batch else torch.arange(len(images), device=images.device))
+    if "index" in batch:
+        return fold_in(key, batch["index"])
+    first = next(iter(batch.values()))
+    return fold_in(key, torch.arange(len(first), device=first.device))
 
 
 def top1(logits: Tensor, labels: Tensor) -> Tensor:

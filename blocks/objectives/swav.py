@@ -18,6 +18,7 @@ from blocks.objectives.notes import Memory, noted
 from blocks.objectives.prototypes import hardened, is_full, new_queue, normalise_, own_share, usage, with_length_1
 from blocks.objectives.queue import enqueue_
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
+from blocks.objectives.supervised import sample_keys
 from blocks.ops.cross_view import cross_view
 from blocks.ops.sinkhorn import sinkhorn
 from blocks.random import fold_in
@@ -76,7 +77,7 @@ class SwAV(SelfSupervised):
 
         Metrics: feature_std of the embeddings, and `usage` of the prototypes; 1 is the best of each.
         """
-        keys = None if key is None else fold_in(key, batch["index"])
+        keys = sample_keys(key, batch)
         features = embed(self.model, params, crops_of(batch), keys)
         z, moments = project(self.model.head, params.get("head"), features)
         z = unit(z)

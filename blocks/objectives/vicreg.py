@@ -15,9 +15,8 @@ from blocks.objectives.crops import Batch, crops_of, embed, project
 from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
-from blocks.objectives.supervised import at_least_float32
+from blocks.objectives.supervised import at_least_float32, sample_keys
 from blocks.optim.knobs import not_negative
-from blocks.random import fold_in
 
 EPS = 1e-4  # under the root of the variance: equation 2's
 
@@ -38,7 +37,7 @@ class VICReg(SelfSupervised):
 
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """Metrics: feature_std, and the three terms before their weights."""
-        keys = None if key is None else fold_in(key, batch["index"])
+        keys = sample_keys(key, batch)
         features = embed(self.model, params, crops_of(batch), keys)
         z, moments = project(self.model.head, params.get("head"), features, separately=True)
         views = at_least_float32(z)
