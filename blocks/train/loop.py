@@ -114,6 +114,8 @@ def run(
         journal = Journal(screen, log, history, totals, train_data.batch_size, steps, log_every, max_skipped)
         journal.blame = lambda: train_step.broken(state, batch)
         journal.alarms = getattr(objective, "alarms", {})
+        if journal.knows_epoch(step):  # it ended with the checkpoint: another begins
+            journal.totals = Totals()
         screen.begin(step)
 
         # the loop

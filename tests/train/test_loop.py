@@ -91,6 +91,19 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_state(tmp_path, capsys
     assert steps == list(range(1, 13))
 
 
+def test_a_run_that_broke_after_an_epoch_it_had_told_counts_the_next_one_alone(tmp_path, straight):
+    def breaking(step, images):
+        if step == 6:
+            raise OSError("the disk is gone")
+        return images
+
+    with pytest.raises(OSError, match="disk"):
+        train(tmp_path, train_data=TrainData(poison=breaking), val_data=ValData())
+    assert checkpoint.latest(tmp_path).name == "step-00000006.pt"
+    resumed = train(tmp_path, val_data=ValData())
+    assert numbers(resumed.history) == numbers(straight.history)
+
+
 def test_an_interrupted_run_with_frozen_params_a_clip_and_a_scheduled_average_goes_on_to_the_same_state(tmp_path):
     start = Classifier().init(random.key(40))
     knobs = {"frozen": ["*.weight"], "clip": ClipValue(0.01), "clip_norm": None, "ema_decay": linear(0.5, 0.9, 12)}
