@@ -12,6 +12,7 @@ import torch.distributed as dist
 from blocks.train import checkpoint
 from blocks.train.distributed import Processes
 from blocks.train.evaluate import evaluate
+from tests.train.pretraining import Views, pretrain
 from tests.train.tiny import Classifier, TrainData, ValData, train
 
 LIMIT_S = 120
@@ -28,6 +29,7 @@ def start(target, *args):
 
 def _begin(target, *args):
     sys.modules["torch.utils.tensorboard"] = None  # it takes seconds to import and has its own test
+    torch.set_num_threads(1)  # as the tests' own process has: another number sums in another order
     target(*args)
 
 
@@ -51,6 +53,12 @@ def killed_in_mid_epoch(folder):
     """Killed between steps 5 and 6, with a checkpoint after step 4."""
     data = TrainData(poison=lambda step, images: kill_self() if step == 5 else images)
     train(folder, train_data=data, val_data=ValData(), checkpoint_every_steps=2)
+
+
+def killed_while_pretraining(folder, name):
+    """Killed between steps 5 and 6 of an objective with a memory, with a checkpoint after step 4."""
+    data = Views(poison=lambda step, images: kill_self() if step == 5 else images)
+    pretrain(folder, name, train_data=data, checkpoint_every_steps=2)
 
 
 def killed_before_the_rename(folder):

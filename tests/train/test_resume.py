@@ -9,6 +9,7 @@ from blocks import tree
 from blocks.train import checkpoint
 from blocks.train.metrics_log import read
 from tests.train import programs
+from tests.train.pretraining import OBJECTIVES, pretrain
 from tests.train.tiny import ValData, numbers, train
 
 
@@ -54,6 +55,26 @@ def test_a_killed_run_goes_on_to_the_state_of_the_uninterrupted_one(killed, stra
     records = read(folder / "metrics.jsonl")
     assert [r["step"] for r in records if r["kind"] == "step"] == list(range(1, 13))
     assert [r["epoch"] for r in records if r["kind"] == "epoch"] == [1, 2, 3, 4]
+
+
+@pytest.fixture(scope="module")
+def killed_pretraining(tmp_path_factory):
+    """{objective: folder} of pretraining runs that were killed."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in OBJECTIVES}
+    runs = [programs.start(programs.killed_while_pretraining, folder, name) for name, folder in folders.items()]
+    assert programs.wait(*runs) == [-9] * len(runs)
+    return folders
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_killed_pretraining_goes_on_with_queue_teacher_centre_and_probe(killed_pretraining, name, tmp_path):
+    assert checkpoint.latest(killed_pretraining[name]).name == "step-00000004.pt"
+    found = tree.flatten(pretrain(killed_pretraining[name], name).state)
+    wanted = tree.flatten(pretrain(tmp_path, name).state)
+    assert found.keys() == wanted.keys()
+    assert [n for n in wanted if not torch.equal(found[n], wanted[n])] == []
+    kinds = {"moco": "teacher queue moments probe", "swav": "queue moments probe", "dino": "teacher centre probe"}
+    assert all(any(n.startswith(f"memory.{kind}") for n in wanted) for kind in kinds[name].split())
 
 
 @pytest.fixture(scope="module")
