@@ -68,7 +68,7 @@ class Recipe:
     local_scale: tuple[float, float] = (0.05, 0.4)  # of the small ones
     flip: float = 0.5  # probability
     sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, pixels
-    augment: Literal["workers", "device"] = "device"  # where the views are made
+    augment: Literal["auto", "workers", "device"] = "auto"  # where views are made: "auto" on a GPU if there is one
     knn_share: float = 0.1  # of the training images that vote after each epoch
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool = False  # the step, by torch.compile
@@ -81,7 +81,7 @@ DIGITS = dict(
     trunk="vit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, bottleneck=64, logits=256, momentum=0.9,
     teacher_temp=(0.04, 0.04), temp_epochs=1, epochs=30, batch_size=64, lr=2e-3, warmup_epochs=2.0, local_size=8,
     num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6), sigma=(0.1, 0.5), flip=0.0, knn_share=1.0,
-    precision="float32", workers=1,
+    augment="device", precision="float32", workers=1,
 )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def main(r: Recipe) -> None:
         where = dict(num_classes=train_shards.num_classes, num_workers=r.workers)
         where |= dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
         knobs = dict(scale=r.scale, local_scale=r.local_scale, flip=r.flip, sigma=r.sigma)
-        crops = MultiCrop(dino_views(r.img_size, r.local_size, r.num_local, **knobs), home=r.augment)
+        crops = MultiCrop(dino_views(r.img_size, r.local_size, r.num_local, **knobs), home=processes.home(r.augment))
         train_data = TrainLoader(train_shards, batch_size=r.batch_size, seed=r.seed, transform=crops, **where)
         seen = dict(batch_size=256, transform=EvalTransform(r.img_size), **where)
         knn_data = EvalLoader(balanced_share(train_shards, r.knn_share), **seen), EvalLoader(val_shards, **seen)

@@ -61,7 +61,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.95)
     scale: tuple[float, float] = (0.2, 1.0)  # area of the random crop
     flip: float = 0.5  # probability
-    augment: Literal["workers", "device"] = "device"  # where the views are made
+    augment: Literal["auto", "workers", "device"] = "auto"  # where views are made: "auto" on a GPU if there is one
     knn_share: float = 0.1  # of the training images that vote after each epoch
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool = False  # the step, by torch.compile
@@ -73,7 +73,7 @@ class Recipe:
 DIGITS = dict(
     trunk="convit_micro", img_size=16, patch_size=4, global_pool="avg", mask_ratio=0.6, norm_pix=False, decoder_dim=64,
     decoder_depth=2, decoder_heads=4, epochs=40, batch_size=128, lr=4e-3, warmup_epochs=2.0, scale=(0.5, 1.0),
-    flip=0.0, knn_share=1.0, precision="float32", workers=1,
+    flip=0.0, knn_share=1.0, augment="device", precision="float32", workers=1,
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def main(r: Recipe) -> None:
         train_shards, val_shards = train_and_val(r.data, r.val)
         where = dict(num_classes=train_shards.num_classes, num_workers=r.workers)
         where |= dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
-        crops = MultiCrop(mae_views(r.img_size, r.scale, flip=r.flip), home=r.augment)
+        crops = MultiCrop(mae_views(r.img_size, r.scale, flip=r.flip), home=processes.home(r.augment))
         train_data = TrainLoader(train_shards, batch_size=r.batch_size, seed=r.seed, transform=crops, **where)
         seen = dict(batch_size=256, transform=EvalTransform(r.img_size), **where)
         knn_data = EvalLoader(balanced_share(train_shards, r.knn_share), **seen), EvalLoader(val_shards, **seen)

@@ -70,7 +70,7 @@ class Recipe:
     flip: float = 0.5  # probability
     sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, pixels
     mix: bool = False  # MixUp and CutMix of alpha 1, view by view
-    augment: Literal["workers", "device"] = "device"  # where the views are made
+    augment: Literal["auto", "workers", "device"] = "auto"  # where views are made: "auto" on a GPU if there is one
     knn_share: float = 0.1  # of the training images that vote after each epoch
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool = False  # the step, by torch.compile
@@ -83,7 +83,7 @@ DIGITS = dict(
     trunk="convit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, dim=64, prototypes=(32,),
     freeze_epochs=10.0, queue=0, epsilon=0.03, epochs=40, batch_size=128, lr=6e-3, warmup_epochs=2.0, local_size=8,
     num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6), sigma=(0.1, 0.5), flip=0.0, knn_share=1.0,
-    precision="float32", workers=1,
+    augment="device", precision="float32", workers=1,
 )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def main(r: Recipe) -> None:
         where = dict(num_classes=train_shards.num_classes, num_workers=r.workers)
         where |= dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
         knobs = dict(scale=r.scale, local_scale=r.local_scale, flip=r.flip, sigma=r.sigma)
-        crops = MultiCrop(swav_views(r.img_size, r.local_size, r.num_local, **knobs), home=r.augment)
+        crops = MultiCrop(swav_views(r.img_size, r.local_size, r.num_local, **knobs), home=processes.home(r.augment))
         mix = Mixing(train_shards.num_classes, 1.0, 1.0) if r.mix else None
         train_data = TrainLoader(train_shards, batch_size=r.batch_size, seed=r.seed, transform=crops, mix=mix, **where)
         seen = dict(batch_size=256, transform=EvalTransform(r.img_size), **where)

@@ -24,6 +24,10 @@ class Processes:
         """Whether this is the process that writes and talks."""
         return self.rank == 0
 
+    def home(self, wish: str) -> str:
+        """Where pictures are augmented: as wished; for "auto" on the device where that is a GPU, else in the workers."""
+        return wish if wish != "auto" else "device" if self.device.type == "cuda" else "workers"
+
     def barrier(self) -> None:
         """Wait until all processes are here."""
         if self.world_size > 1:

@@ -138,3 +138,16 @@ def test_a_broken_environment_is_an_error_that_names_the_variable(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(ValueError, match="WORLD_SIZE is 'two'"), connect("cpu"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("device", "wish", "home"),
+    [
+        ("cpu", "auto", "workers"),
+        ("cuda:0", "auto", "device"),
+        ("cpu", "device", "device"),
+        ("cuda", "workers", "workers"),
+    ],
+)
+def test_pictures_are_augmented_as_wished_or_on_a_gpu_if_there_is_one(device, wish, home):
+    assert Processes(device=device).home(wish) == home
