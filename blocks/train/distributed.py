@@ -25,7 +25,7 @@ class Processes:
         return self.rank == 0
 
     def home(self, wish: str) -> str:
-        """Where pictures are augmented: as wished, and for "auto" on the device if that is a GPU, else in the workers."""
+        """Where pictures are augmented: as wished; "auto" is the device if that is a GPU, else the workers."""
         return wish if wish != "auto" else "device" if self.device.type == "cuda" else "workers"
 
     def barrier(self) -> None:
