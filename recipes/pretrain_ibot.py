@@ -2,7 +2,7 @@ r"""iBOT: DINO, and for masked patches of the large crops what the slow copy say
 "iBOT: image BERT pre-training with online tokenizer", with its code's values for ViT-S.
 
     torchrun recipes/pretrain_ibot.py
-        a small ConViT on scikit-learn's handwritten digits
+        a small ViT on scikit-learn's handwritten digits: 30 epochs are too few, all images' codes stay nearly alike
 
     torchrun --nproc-per-node 8 recipes/pretrain_ibot.py --trunk vit_small \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'

