@@ -184,7 +184,8 @@ def main() -> None:
         f"\n### Augmentation\n\n{augment()}{few_images()}\n### Self-supervised losses\n\n{losses()}"
         "\n### Pretraining on the digits\n\n`python bench/pretraining.py`: every recipe by its small preset, one seed. "
         "Methods differ in epochs and in how long their settings were looked for (on these validation images, "
-        "with convit_micro or vit_micro): the table shows that they learn, it does not rank them.\n\n"
+        "with convit_micro; a row below random does not carry over): the table shows what learns, it ranks nothing. "
+        "mae's features are means over patches, which begin higher than the class token's.\n\n"
         f"{pretraining()}"
     )
     readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
