@@ -1,14 +1,12 @@
 """Barlow Twins: the cross-correlation of two views' embeddings becomes the identity (Zbontar et al. 2021)."""
 
-from typing import ClassVar
-
 import attrs
 import torch
 from torch import Tensor
 
 from blocks.block import Params
 from blocks.collective import total, world
-from blocks.objectives.collapse import ALARMS, feature_std
+from blocks.objectives.collapse import feature_std
 from blocks.objectives.correlation import pairs, squared_norm, standardised
 from blocks.objectives.crops import Batch, crops_of, embed, project
 from blocks.objectives.moments import note_moments
@@ -28,7 +26,6 @@ class BarlowTwins(SelfSupervised):
 
     off_diagonal: float = attrs.field(default=0.0051, validator=not_negative)
     scale: float = attrs.field(default=0.024, validator=is_positive)
-    alarms: ClassVar = ALARMS
 
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """Metrics: feature_std; agreement, the mean C_ii; redundancy, the root mean square C_ij of the rest."""

@@ -1,20 +1,17 @@
 """BYOL: predict a slow teacher's embedding of another view, without negatives (Grill et al. 2020)."""
 
-from typing import ClassVar
-
 import attrs
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from blocks import tree
 from blocks.block import Block, Params
-from blocks.objectives.collapse import ALARMS, feature_std
-from blocks.objectives.crops import Batch, crops_of, embed, project
-from blocks.objectives.moments import note_moments, running
+from blocks.objectives.collapse import feature_std
+from blocks.objectives.crops import Batch, crops_of, embed, project, unit
+from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
-from blocks.objectives.supervised import at_least_float32, sample_keys
+from blocks.objectives.supervised import sample_keys
 from blocks.objectives.teacher import follow_, is_momentum
 from blocks.optim.schedule import Schedule
 from blocks.random import fold_in
@@ -33,7 +30,10 @@ class BYOL(SelfSupervised):
 
     predictor: Block
     momentum: float | Schedule = attrs.field(default=0.996, validator=is_momentum)
-    alarms: ClassVar = ALARMS
+
+    def parts(self) -> dict[str, Block | None]:
+        """The head and the predictor."""
+        return {**super().parts(), "predictor": self.predictor}
 
     def fresh(self, key: Tensor) -> Params:
         """The model's params, and the predictor's below "predictor"."""
@@ -41,10 +41,8 @@ class BYOL(SelfSupervised):
 
     def remember(self, params: Params) -> Memory:
         """Also "teacher": a copy of the model's params."""
-        memory = super().remember(params)
-        moments = tree.to(running(head=self.model.head, predictor=self.predictor), memory["step"].device)
         teacher = {name: node for name, node in params.items() if name != "predictor"}
-        return {**memory, **moments, "teacher": tree.clone(teacher)}
+        return {**super().remember(params), "teacher": tree.clone(teacher)}
 
     def evaluated(self, memory: Memory) -> dict[str, Params]:
         """Params in memory that are worth a look too."""
@@ -87,7 +85,6 @@ def distance(predictions: Tensor, targets: Tensor) -> Tensor:
     views, of_teacher = len(predictions), len(targets)
     if views < 2:
         raise ValueError(f"the batch has {views} view of an image, and BYOL compares two or more; see MultiCrop")
-    q = F.normalize(at_least_float32(predictions), dim=-1)
-    k = F.normalize(at_least_float32(targets), dim=-1)
+    q, k = unit(predictions), unit(targets)
     cosines = (q * k.sum(0)).sum() - (q[:of_teacher] * k).sum()
     return 4 - 4 * cosines / (of_teacher * (views - 1) * q.shape[1])

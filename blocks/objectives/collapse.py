@@ -3,10 +3,10 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.collective import average, gather
+from blocks.objectives.crops import unit
 from blocks.objectives.supervised import at_least_float32
 
 ALARMS = {"feature_std": 0.05}  # lowest healthy values
@@ -19,7 +19,7 @@ def feature_std(z: Tensor) -> Tensor:
     The standard deviation over all processes' rows of each dimension of z / |z|, their mean, times sqrt(E): SimSiam
     (Chen & He 2021, section 4.1).
     """
-    z = F.normalize(at_least_float32(z.flatten(0, -2)), dim=-1)
+    z = unit(z.flatten(0, -2))
     variances, means = gather(torch.stack(torch.var_mean(z, 0, correction=0))[None]).unbind(1)  # [W, E] each
     return (variances.mean(0) + means.var(0, correction=0)).sqrt().mean() * math.sqrt(z.shape[1])
 

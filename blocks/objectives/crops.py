@@ -3,9 +3,11 @@
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.objectives.supervised import at_least_float32
 from blocks.random import fold_in
 
 Batch = dict[str, Tensor]
@@ -75,3 +77,8 @@ def observed(block: Block, params: Params, x: Tensor) -> tuple[Tensor, dict[str,
     """(block(x), the moments [C] that its batch norms found, by dotted name: "layers.0.norm.running_mean" ...)."""
     watched: Any = getattr(block, "observed", None)
     return (block(params, x), {}) if watched is None else watched(params, x)
+
+
+def unit(z: Tensor) -> Tensor:
+    """Rows of length 1, float32 at least."""
+    return F.normalize(at_least_float32(z), dim=-1)

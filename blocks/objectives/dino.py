@@ -1,7 +1,5 @@
 """DINO (Caron et al. 2021): crops predict what a slow copy of the model, centred and sharpened, says of large crops."""
 
-from typing import ClassVar
-
 import attrs
 import torch
 from torch import Tensor
@@ -9,7 +7,7 @@ from torch import Tensor
 from blocks import tree
 from blocks.block import Params
 from blocks.collective import average
-from blocks.objectives.collapse import ALARMS, code_entropy, feature_std
+from blocks.objectives.collapse import code_entropy, feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, project
 from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory, noted
@@ -48,7 +46,6 @@ class DINO(SelfSupervised):
     student_temp: float = attrs.field(default=0.1, validator=is_temperature)
     teacher_temp: float | Schedule = attrs.field(default=0.04, validator=is_temperature_or_schedule)
     centre_momentum: float = attrs.field(default=0.9, validator=is_momentum)
-    alarms: ClassVar = ALARMS
 
     def __attrs_post_init__(self) -> None:
         num_logits(self.model.head)

@@ -1,6 +1,6 @@
 """MAE: the pixels of patches that the encoder was not given (He et al. 2022)."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blocks import random
 from blocks.block import Params
-from blocks.objectives.collapse import ALARMS, feature_std
+from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, view_keys
 from blocks.objectives.masking import masked_places, random_keep
 from blocks.objectives.notes import Memory
@@ -43,7 +43,6 @@ class MAE(SelfSupervised):
     decoder: PatchDecoder
     mask_ratio: float = attrs.field(default=0.75, validator=is_share)
     norm_pix: bool = True
-    alarms: ClassVar = ALARMS
 
     @property
     def draws(self) -> bool:

@@ -1,23 +1,20 @@
 """MoCo: tell the other view's key, which a slow teacher made, from a queue of older keys (He et al. 2020)."""
 
-from typing import ClassVar
-
 import attrs
 import torch
-import torch.nn.functional as F
 from attrs.validators import ge, gt
 from torch import Tensor
 
 from blocks import tree
 from blocks.block import Params
 from blocks.collective import gather, world
-from blocks.objectives.collapse import ALARMS, feature_std
-from blocks.objectives.crops import Batch, crops_of, embed, project
+from blocks.objectives.collapse import feature_std
+from blocks.objectives.crops import Batch, crops_of, embed, project, unit
 from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory, noted
 from blocks.objectives.queue import enqueue_, new_queue
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
-from blocks.objectives.supervised import at_least_float32, sample_keys
+from blocks.objectives.supervised import sample_keys
 from blocks.objectives.teacher import follow_, is_momentum
 from blocks.ops.queue_nce import queue_nce
 from blocks.optim.schedule import Schedule
@@ -46,7 +43,6 @@ class MoCo(SelfSupervised):
     dim: int = attrs.field(default=128, validator=ge(1))
     momentum: float | Schedule = attrs.field(default=0.999, validator=is_momentum)
     temperature: float = attrs.field(default=0.2, validator=gt(0))
-    alarms: ClassVar = ALARMS
 
     def __attrs_post_init__(self) -> None:
         width = getattr(self.model.head, "out_features", self.dim)
@@ -116,8 +112,3 @@ def mine(everyone: Tensor) -> Tensor:
     """This process's share along axis 1."""
     rank, count = world()
     return everyone.chunk(count, 1)[rank]
-
-
-def unit(z: Tensor) -> Tensor:
-    """Rows of length 1, float32 at least."""
-    return F.normalize(at_least_float32(z), dim=-1)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from blocks.collective import gather
 from blocks.objectives.byol import BYOL
-from blocks.objectives.moco import unit
+from blocks.objectives.crops import unit
 from blocks.objectives.teacher import is_momentum
 from blocks.ops.queue_nce import log_sum_exp
 from blocks.optim.schedule import Schedule

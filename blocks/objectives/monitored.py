@@ -13,7 +13,7 @@ from blocks.block import Params
 from blocks.collective import average
 from blocks.objectives.crops import Batch, Model
 from blocks.objectives.notes import Memory, noted
-from blocks.objectives.self_supervised import Outcome, SelfSupervised
+from blocks.objectives.self_supervised import OfCrops, Outcome, SelfSupervised
 from blocks.objectives.supervised import at_least_float32
 from blocks.objectives.width import feature_width
 
@@ -22,7 +22,7 @@ NOTES = ("probe.features", "probe.labels")
 
 
 @attrs.frozen(eq=False)
-class Monitored:
+class Monitored(OfCrops):
     """An objective and an online probe of its `Outcome.features`; params and their gradient are the objective's, bit
     for bit.
 
@@ -65,11 +65,6 @@ class Monitored:
         found: Any = getattr(self.objective, "evaluated", None)
         return {} if found is None else found(memory)
 
-    def init(self, key: Tensor) -> tuple[Params, Memory]:
-        """(the objective's fresh params, the memory that belongs to them)."""
-        params = self.fresh(key)
-        return params, self.remember(params)
-
     def fresh(self, key: Tensor) -> Params:
         """The objective's fresh params."""
         return self.objective.fresh(key)
@@ -80,13 +75,6 @@ class Monitored:
         shapes = {"weight": (self.num_classes, width), "bias": (self.num_classes,)}
         zeros = {name: like.new_zeros(shape) for name, shape in shapes.items()}
         return {**self.objective.remember(params), "probe": {**zeros, "momentum": tree.clone(zeros)}}
-
-    def loss(
-        self, params: Params, memory: Memory, batch: Batch, key: Tensor | None
-    ) -> tuple[Tensor, Memory, dict[str, Tensor]]:
-        """The objective's (loss [], memory with notes, metrics)."""
-        found = self.outcome(params, memory, batch, key)
-        return found.loss, found.memory, found.metrics
 
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """The objective's outcome; features and labels are noted."""

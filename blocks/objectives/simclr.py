@@ -1,16 +1,13 @@
 """SimCLR: tell an image's other views from all other images of the batch (Chen et al. 2020)."""
 
-from typing import ClassVar
-
 import attrs
 from attrs.validators import gt
 from torch import Tensor
 
 from blocks.block import Params
 from blocks.collective import world
-from blocks.objectives.collapse import ALARMS, feature_std
-from blocks.objectives.crops import Batch, crops_of, embed, project
-from blocks.objectives.moco import unit
+from blocks.objectives.collapse import feature_std
+from blocks.objectives.crops import Batch, crops_of, embed, project, unit
 from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
@@ -28,7 +25,6 @@ class SimCLR(SelfSupervised):
     """
 
     temperature: float = attrs.field(default=0.1, validator=gt(0))
-    alarms: ClassVar = ALARMS
 
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """Metrics: feature_std of the embeddings. Raises ValueError for one view, or one image in all processes."""

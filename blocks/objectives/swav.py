@@ -1,7 +1,5 @@
 """SwAV (Caron et al. 2020): crops predict to which prototypes an even assignment gives the other large crops."""
 
-from typing import ClassVar
-
 import attrs
 import torch
 from attrs.validators import ge, gt
@@ -10,9 +8,8 @@ from torch import Tensor
 from blocks import tree
 from blocks.block import Block, Params
 from blocks.collective import gather
-from blocks.objectives.collapse import ALARMS, feature_std
-from blocks.objectives.crops import Batch, crops_of, embed, project
-from blocks.objectives.moco import unit
+from blocks.objectives.collapse import feature_std
+from blocks.objectives.crops import Batch, crops_of, embed, project, unit
 from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory, noted
 from blocks.objectives.prototypes import hardened, is_full, new_queue, normalise_, own_share, usage, with_length_1
@@ -46,7 +43,6 @@ class SwAV(SelfSupervised):
     queue_start: int = attrs.field(default=0, validator=ge(0))
     use_double: bool = False
     hard_steps: int = attrs.field(default=0, validator=ge(0))
-    alarms: ClassVar = ALARMS
 
     @prototypes.validator
     def _some(self, _: attrs.Attribute, value: tuple[Block, ...]) -> None:

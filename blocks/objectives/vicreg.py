@@ -1,7 +1,5 @@
 """VICReg: views alike, dimensions spread and uncorrelated (Bardes, Ponce & LeCun 2022)."""
 
-from typing import ClassVar
-
 import attrs
 import torch
 import torch.nn.functional as F
@@ -9,7 +7,7 @@ from torch import Tensor
 
 from blocks.block import Params
 from blocks.collective import average, total, world
-from blocks.objectives.collapse import ALARMS, feature_std
+from blocks.objectives.collapse import feature_std
 from blocks.objectives.correlation import pairs, squared_norm
 from blocks.objectives.crops import Batch, crops_of, embed, project
 from blocks.objectives.moments import note_moments
@@ -33,7 +31,6 @@ class VICReg(SelfSupervised):
     invariance: float = attrs.field(default=25.0, validator=not_negative)
     variance: float = attrs.field(default=25.0, validator=not_negative)
     covariance: float = attrs.field(default=1.0, validator=not_negative)
-    alarms: ClassVar = ALARMS
 
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """Metrics: feature_std, and the three terms before their weights."""

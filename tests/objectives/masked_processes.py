@@ -1,12 +1,8 @@
 """What each of two gloo processes computes for test_masked_processes.py: one start, many results."""
 
-import os
-from pathlib import Path
-
 import torch
 
 from blocks import key, tree
-from blocks.train.distributed import connect
 from tests.objectives.masked import OBJECTIVES
 from tests.objectives.views import batch_of, gradient, share, start
 
@@ -22,12 +18,7 @@ def once(name, part):
     return {"loss": loss / world_size, "grads": grads}, memory
 
 
-def work(rank, world_size, port, out):
+def work(rank):
     """One process."""
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))
-    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port))
-    with connect("cpu"):
-        found = {name: once(name, lambda batch: share(batch, rank, world_size)) for name in OBJECTIVES}
-    flat = {name: [tree.flatten(part) for part in parts] for name, parts in found.items()}
-    torch.save(flat, Path(out) / f"{rank}.pt")
+    found = {name: once(name, lambda batch: share(batch, rank, 2)) for name in OBJECTIVES}
+    return {name: [tree.flatten(part) for part in parts] for name, parts in found.items()}

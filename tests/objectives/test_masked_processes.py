@@ -1,25 +1,18 @@
 """Two processes equal one for MAE and iBOT: real gloo processes, started once."""
 
-import socket
-
 import pytest
 import torch
-from torch import multiprocessing
 
 from blocks import tree
 from tests.objectives import masked_processes as processes
 from tests.objectives.masked import OBJECTIVES
+from tests.two_processes import in_two
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """[results of process 0, of process 1]."""
-    out = tmp_path_factory.mktemp("two")
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    multiprocessing.start_processes(processes.work, (2, port, str(out)), nprocs=2, start_method="forkserver")
-    return [torch.load(out / f"{rank}.pt") for rank in range(2)]
+    return in_two(processes.work, tmp_path_factory.mktemp("two"))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

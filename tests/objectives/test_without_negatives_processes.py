@@ -1,14 +1,12 @@
 """Two processes equal one for BYOL, Barlow Twins and VICReg: real gloo processes, started once."""
 
-import socket
-
 import pytest
 import torch
-from torch import multiprocessing
 
 from blocks import tree
 from tests.objectives import without_negatives_processes as processes
 from tests.objectives.views import OBJECTIVES
+from tests.two_processes import in_two
 
 EVERY = pytest.mark.parametrize("name", OBJECTIVES)
 
@@ -16,12 +14,7 @@ EVERY = pytest.mark.parametrize("name", OBJECTIVES)
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """[(summed, same on all) of process 0, of process 1]."""
-    out = tmp_path_factory.mktemp("two")
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    multiprocessing.start_processes(processes.work, (2, port, str(out)), nprocs=2, start_method="forkserver")
-    return [torch.load(out / f"{rank}.pt") for rank in range(2)]
+    return in_two(processes.work, tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")

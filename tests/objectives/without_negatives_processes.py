@@ -1,8 +1,5 @@
 """What each of two gloo processes computes for test_without_negatives_processes.py: one start, many results."""
 
-import os
-from pathlib import Path
-
 import attrs
 import torch
 
@@ -10,7 +7,6 @@ from blocks import key, tree
 from blocks.objectives.self_supervised import SelfSupervised
 from blocks.optim.schedule import linear
 from blocks.optim.sgd import sgd
-from blocks.train.distributed import connect
 from blocks.train.step import init_state, make_step
 from tests.objectives.views import OBJECTIVES, batch_of, gradient, share, start
 
@@ -72,13 +68,7 @@ def cases(part):
     return mine, every
 
 
-def work(rank, world_size, port, out):
+def work(rank):
     """One process."""
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))
-    os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port))
-    with connect("cpu"):
-        found = cases(lambda batch: share(batch, rank, world_size))
-    torch.save(
-        [{name: tree.flatten(value) for name, value in part.items()} for part in found], Path(out) / f"{rank}.pt"
-    )
+    found = cases(lambda batch: share(batch, rank, 2))
+    return [{name: tree.flatten(value) for name, value in part.items()} for part in found]
