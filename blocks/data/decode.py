@@ -10,11 +10,11 @@ EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "tif", "tiff")
 
 
 class UnreadableImage(ValueError):
-    """An image that cannot be decoded: the sample's name and the reason."""
+    """An image that cannot be decoded: the sample's name and the reason, and the picture that was asked for it."""
 
-    def __init__(self, name: str, reason: str):
+    def __init__(self, name: str, reason: str, picture: "Encoded | None" = None):
         super().__init__(name, reason)
-        self.name, self.reason = name, reason
+        self.name, self.reason, self.picture = name, reason, picture
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
@@ -54,3 +54,27 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
+
+
+class Encoded:
+    """A picture as it is stored, decoded when its pixels are asked for. What is asked may raise UnreadableImage."""
+
+    def __init__(self, data: bytes, name: str | Callable[[], str]):
+        self.data, self.name = data, name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.rgb().size
+
+    def rgb(self) -> Image.Image:
+        """The whole picture."""
+        try:
+            return decode(self.data, self.name)
+        except UnreadableImage as error:
+            raise UnreadableImage(error.name, error.reason, self) from None
+
+
+def rgb(picture: Image.Image | Encoded) -> Image.Image:
+    """The whole picture, decoded."""
+    return picture.rgb() if isinstance(picture, Encoded) else picture

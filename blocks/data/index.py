@@ -14,6 +14,7 @@ from webdataset.shardlists import expand_urls
 from blocks.data.manifest import read_manifest, samples_per_shard
 from blocks.data.pool import process_map, progress_bar
 from blocks.data.scan import read_shard, sample_keys
+from blocks.data.shard import Shard
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 POOL_FROM = 8  # shards: below, starting processes costs more than it saves
@@ -21,10 +22,9 @@ POOL_FROM = 8  # shards: below, starting processes costs more than it saves
 
 @attrs.frozen(eq=False, repr=False)
 class Index:
-    """Where each of N samples lies: `paths[shard[i]]`, from byte `offset[i]`, `size[i]` bytes; arrays int64 [N]."""
+    """Where each of N samples lies: in `shards[shard[i]]`, from byte `offset[i]`, `size[i]` bytes; arrays int64 [N]."""
 
-    names: tuple[str, ...]  # the shards as the user knows them
-    paths: tuple[str, ...]  # the plain tars that are read
+    shards: tuple[Shard, ...]
     shard: np.ndarray
     offset: np.ndarray
     size: np.ndarray
@@ -40,12 +40,12 @@ class Index:
         return len(self.classes) if self.classes else int(self.label.max()) + 1
 
     def __repr__(self) -> str:
-        return f"Index({len(self)} samples in {len(self.names)} shards)"
+        return f"Index({len(self)} samples in {len(self.shards)} shards)"
 
     def name(self, sample: int) -> str:
         """A sample's shard and key, for messages."""
-        shard = self.shard[sample]
-        return f"{self.names[shard]}, sample {_keys(self.paths[shard])[int(self.offset[sample])]}"
+        shard = self.shards[self.shard[sample]]
+        return f"{shard.name}, sample {_keys(shard.local())[int(self.offset[sample])]}"
 
     def take(self, samples: np.ndarray) -> "Index":
         """An index of these samples alone, in this order. Raises ValueError where one is there twice or not at all."""
@@ -89,7 +89,7 @@ def open_shards(shards: str | os.PathLike | Iterable[str | os.PathLike], split: 
     if not len(label):
         raise ValueError(f"{_some(names)}: no sample in {len(names)} shards")
     shard = np.repeat(np.arange(len(names)), [table.shape[1] for table in tables])
-    return Index(tuple(names), paths, shard, offset, size, label, classes)
+    return Index(tuple(map(Shard, names, paths)), shard, offset, size, label, classes)
 
 
 def _expand(pattern: str, split: str | None) -> list[str]:

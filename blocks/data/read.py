@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 from PIL import Image
 
-from blocks.data.decode import decode
+from blocks.data.decode import Encoded
 from blocks.data.index import Index
 
 MAX_OPEN = 256  # files a process, a quarter of the usual limit
@@ -24,18 +24,22 @@ class Reader:
         shard = int(index.shard[sample])
         data = os.pread(self._file(shard), size, int(index.offset[sample]))
         if len(data) != size:
-            raise OSError(f"{index.names[shard]} became shorter while it was read; start again when it is whole")
+            raise OSError(f"{index.shards[shard].name} became shorter while it was read; start again when it is whole")
         return data
+
+    def picture(self, sample: int) -> Encoded:
+        """The picture, not yet decoded."""
+        return Encoded(self.read(sample), lambda: self.index.name(sample))
 
     def image(self, sample: int) -> Image.Image:
         """The picture in RGB. Raises UnreadableImage."""
-        return decode(self.read(sample), lambda: self.index.name(sample))
+        return self.picture(sample).rgb()
 
     def _file(self, shard: int) -> int:
         if shard not in self._open:
             if len(self._open) == MAX_OPEN:
                 os.close(self._open.popitem(last=False)[1])
-            self._open[shard] = os.open(self.index.paths[shard], os.O_RDONLY)
+            self._open[shard] = os.open(self.index.shards[shard].local(), os.O_RDONLY)
         self._open.move_to_end(shard)
         return self._open[shard]
 

@@ -1,6 +1,6 @@
 """Pictures to one uint8 batch. A random transform is a function of the samples' keys."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 import numpy as np
@@ -17,6 +17,7 @@ from blocks.data.augment.ops import FILL
 from blocks.data.augment.parse import policy as parsed
 from blocks.data.augment.pillow import AFFINE_FILTERS, FILTERS, apply_all
 from blocks.data.augment.plan import Plan, Policy
+from blocks.data.decode import Encoded, rgb
 from blocks.random import fold_in
 
 FLIP, POLICY, JITTER = 1, 2, 3  # what a sample's folded keys are for; the crop draws from the sample's own
@@ -75,14 +76,15 @@ class TrainTransform:
             allowed = ", ".join(AFFINE_FILTERS)
             raise ValueError(f"interpolation {self.interpolation!r} cannot rotate or shear; a policy takes {allowed}")
 
-    def __call__(self, images: list[Image.Image], keys: Tensor) -> Tensor:
+    def __call__(self, images: Sequence[Image.Image | Encoded], keys: Tensor) -> Tensor:
         """The batch, for home "device" the canvases; each row depends on its own picture and key alone."""
+        pictures = [rgb(image) for image in images]
         if self.home == "device":
-            return canvases(images, self.canvas or max(sides(self.img_size)), self.interpolation)
-        widths, heights = torch.tensor([image.size for image in images]).unbind(1)
+            return canvases(pictures, self.canvas or max(sides(self.img_size)), self.interpolation)
+        widths, heights = torch.tensor([picture.size for picture in pictures]).unbind(1)
         rows = self.draw(keys, heights, widths).rows()
-        pictures = [self._picture(image, *row) for image, row in zip(images, rows, strict=True)]
-        return torch.from_numpy(np.stack(pictures))
+        made = [self._picture(picture, *row) for picture, row in zip(pictures, rows, strict=True)]
+        return torch.from_numpy(np.stack(made))
 
     def draw(self, keys: Tensor, heights: Tensor, widths: Tensor) -> Draws:
         """Everything random: keys [B, 2], sizes [B], all on the CPU."""
@@ -121,19 +123,21 @@ class EvalTransform:
     crop_pct: float = attrs.field(default=0.875, validator=crop_share)
     interpolation: str = attrs.field(default="bicubic", validator=one_of(FILTERS))
 
-    def __call__(self, images: list[Image.Image], keys: Tensor | None = None) -> Tensor:
+    def __call__(self, images: Sequence[Image.Image | Encoded], keys: Tensor | None = None) -> Tensor:
         """The batch; the keys are not used."""
-        boxes = [center_crop_box(image.height, image.width, self.img_size, self.crop_pct) for image in images]
-        return _resized(images, boxes, self.img_size, self.interpolation)
+        pictures = [rgb(image) for image in images]
+        boxes = [center_crop_box(image.height, image.width, self.img_size, self.crop_pct) for image in pictures]
+        return _resized(pictures, boxes, self.img_size, self.interpolation)
 
 
-def canvases(images: list[Image.Image], size: int, interpolation: str) -> Tensor:
+def canvases(images: Sequence[Image.Image | Encoded], size: int, interpolation: str) -> Tensor:
     """Squares of one size: uint8 [B, size, size, 3].
 
     Pictures that are one stay as they are; of others the short side is resized and the centre cut out.
     """
-    boxes = [center_crop_box(image.height, image.width, size, crop_pct=1.0) for image in images]
-    return _resized(images, boxes, size, interpolation)
+    pictures = [rgb(image) for image in images]
+    boxes = [center_crop_box(image.height, image.width, size, crop_pct=1.0) for image in pictures]
+    return _resized(pictures, boxes, size, interpolation)
 
 
 def _resized(images: list[Image.Image], boxes: list, img_size: Size, interpolation: str) -> Tensor:

@@ -16,7 +16,7 @@ def test_the_digits_are_all_there_once_and_a_fifth_of_every_class_validates(tmp_
     assert len(train) + len(val) == 1797
     counts = [np.bincount(index.label, minlength=10) for index in (train, val)]
     assert np.allclose(counts[1] / (counts[0] + counts[1]), 0.2, atol=0.01)
-    assert len(train.names) > 2 <= len(val.names)
+    assert len(train.shards) > 2 <= len(val.shards)
     wanted = sorted(sklearn.load_digits().images.reshape(1797, 64).tolist())
     found = []
     for index in (train, val):

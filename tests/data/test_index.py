@@ -41,7 +41,7 @@ def test_patterns_globs_folders_and_lists_give_the_same_samples(tmp_path):
     ways.append([f"{tmp_path}/train-{{000000..000001}}.tar", tmp_path / "train-000002.tar"])
     for way in ways:
         index = open_shards(way)
-        assert index.names == wanted.names
+        assert index.shards == wanted.shards
         assert np.array_equal(index.offset, wanted.offset)
 
 

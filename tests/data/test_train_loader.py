@@ -207,7 +207,7 @@ _kill_a_worker_and_go_on(pickle.loads(pathlib.Path({str(tmp_path / "index")!r}).
 
 def test_a_shard_that_shrinks_while_it_is_read_is_an_error(index):
     train = loader(index)
-    os.truncate(index.paths[0], 600)
+    os.truncate(index.shards[0].local(), 600)
     with pytest.raises(OSError, match="became shorter"):
         steps(train, 3)
 
