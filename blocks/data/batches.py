@@ -17,7 +17,7 @@ from blocks.data.order import augment_keys, epoch_order, repeated_places
 from blocks.data.read import Reader
 from blocks.data.views import Pictures, named
 
-Transform = Callable[[list[Image.Image | Encoded], Tensor | None], Tensor | Pictures]
+Transform = Callable[[Sequence[Image.Image | Encoded], Tensor | None], Tensor | Pictures]
 MAX_UNREADABLE = 10  # in a row: then it is not the image that is damaged
 CHUNK_IMAGES, CHUNK_PIXELS = 64, 1 << 25  # pictures held at a time: one draw of keys for many, 100 MB at most
 
