@@ -1,0 +1,147 @@
+"""A census as plain facts, for machines as they are: dicts, lists, numbers and strings."""
+
+import os
+from collections import Counter
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from blocks.data.index import Index
+from blocks.data.inspect.census import Census
+from blocks.data.shard import Shard
+
+Facts = dict[str, Any]
+FIRST = 20  # of what may be very many: duplicates, samples with wrong labels, empty classes
+COMMON = 5  # sizes
+
+
+def gather(index: Index, census: Census) -> Facts:
+    """What shards hold; lengths in pixels, sizes in bytes, shares from 0 to 1."""
+    return {
+        "shards": _shards(index),
+        "samples": len(index),
+        "classes": _classes(index),
+        "wrong_labels": _wrong_labels(index),
+        "pictures": _pictures(index, census),
+        "duplicates": _duplicates(index, census.digests),
+        "damaged": [
+            {**_whereabouts(index, sample), "reason": reason} for sample, reason in sorted(census.damaged.items())
+        ],
+    }
+
+
+def _shards(index: Index) -> list[Facts]:
+    counts = np.bincount(index.shard, minlength=len(index.shards)).tolist()
+    return [
+        {"name": shard.name, "samples": count, "bytes": os.path.getsize(_file(shard))}
+        for shard, count in zip(index.shards, counts, strict=True)
+    ]
+
+
+def _file(shard: Shard) -> str:
+    """The shard as it came: packed, if it is, where it lies here."""
+    return shard.name if os.path.isfile(shard.name) else shard.local()
+
+
+def _classes(index: Index) -> Facts:
+    """Counts of the classes that have samples, in the order of their labels, and the first of those that have none."""
+    labels, counts = np.unique(index.label[_in_range(index)], return_counts=True)
+    present = set(labels.tolist())
+    empty = (label for label in range(index.num_classes) if label not in present)
+    return {
+        "classes": index.num_classes,
+        "named": index.classes is not None,
+        "counts": [
+            {"label": label, "name": class_name(index, label), "samples": count}
+            for label, count in zip(labels.tolist(), counts.tolist(), strict=True)
+        ],
+        "largest_by_smallest": float(counts.max() / counts.min()) if len(counts) else None,
+        "empty": index.num_classes - len(present),
+        "first_empty": [class_name(index, label) for label in islice(empty, FIRST)],
+    }
+
+
+def class_name(index: Index, label: int) -> str:
+    """What the shards call a class, or else its number."""
+    return index.classes[label] if index.classes and 0 <= label < len(index.classes) else str(label)
+
+
+def _in_range(index: Index) -> np.ndarray:
+    return (index.label >= 0) & (index.label < index.num_classes)
+
+
+def _wrong_labels(index: Index) -> Facts:
+    wrong = np.flatnonzero(~_in_range(index))
+    first = [{**_whereabouts(index, sample), "label": int(index.label[sample])} for sample in wrong[:FIRST].tolist()]
+    return {"samples": len(wrong), "first": first}
+
+
+def _pictures(index: Index, census: Census) -> Facts:
+    """The readable ones; file sizes are of all."""
+    sizes = np.array(list(census.sizes), np.int64).reshape(-1, 2)
+    times = np.fromiter(census.sizes.values(), np.int64, len(sizes))
+    widths, heights = sizes.T
+    total = max(1, census.sizes.total())
+    return {
+        "readable": census.sizes.total(),
+        "formats": _by_count(census.formats),
+        "modes": _by_count(census.modes),
+        "width": _spread(np.repeat(widths, times)),
+        "height": _spread(np.repeat(heights, times)),
+        "different_sizes": len(sizes),
+        "common_sizes": [
+            {"width": width, "height": height, "pictures": count}
+            for (width, height), count in census.sizes.most_common(COMMON)
+        ],
+        "portrait": float(times[heights > widths].sum() / total),
+        "landscape": float(times[heights < widths].sum() / total),
+        "bytes": _spread(index.size),
+    }
+
+
+def _by_count(counts: Counter[str]) -> dict[str, int]:
+    return dict(counts.most_common())
+
+
+def _spread(values: np.ndarray) -> Facts | None:
+    """The smallest, the middle and the largest; None of nothing."""
+    if not len(values):
+        return None
+    return {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}
+
+
+def _duplicates(index: Index, digests: list[bytes]) -> Facts:
+    """Groups of samples with the same bytes: of one label, or of several."""
+    groups: dict[bytes, list[int]] = {}
+    times = Counter(digest for digest in digests if digest)
+    for sample, digest in enumerate(digests):
+        if times[digest] > 1:
+            groups.setdefault(digest, []).append(sample)
+    within, across = [], []
+    for samples in groups.values():
+        (within if len(set(index.label[samples].tolist())) == 1 else across).append(samples)
+    return {"within_classes": _groups(index, within), "across_classes": _groups(index, across)}
+
+
+def _groups(index: Index, groups: list[list[int]]) -> Facts:
+    first = [
+        [{**_whereabouts(index, sample), "label": int(index.label[sample])} for sample in samples[:FIRST]]
+        for samples in groups[:FIRST]
+    ]
+    return {"groups": len(groups), "samples": sum(map(len, groups)), "first": first}
+
+
+def _whereabouts(index: Index, sample: int) -> Facts:
+    """A sample's shard and key; of a shard that is too damaged to tell, the place of the picture's bytes."""
+    shard = index.shards[index.shard[sample]].name
+    try:
+        key = sample_key(index, sample)
+    except (ValueError, OSError, KeyError):
+        key = f"at byte {index.offset[sample]}"
+    return {"shard": shard, "key": key}
+
+
+def sample_key(index: Index, sample: int) -> str:
+    """What a shard calls a sample. Raises ValueError or OSError where the shard cannot be read."""
+    return index.name(sample).removeprefix(f"{index.shards[index.shard[sample]].name}, sample ")

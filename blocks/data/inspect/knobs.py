@@ -1,0 +1,100 @@
+"""The transform that flags describe: what they leave out is as the transform, or the preset of views, has it."""
+
+import argparse
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from blocks.data import presets
+from blocks.data.augment.pillow import FILTERS
+from blocks.data.erasing import RandomErasing
+from blocks.data.mixing import Mixing
+from blocks.data.multi_crop import MultiCrop
+from blocks.data.transforms import HOMES, TrainTransform
+
+PRESETS: dict[str, Callable[..., presets.Views]] = {
+    name: getattr(presets, f"{name}_views")
+    for name in ("simclr", "moco_v2", "moco_v3", "byol", "barlow", "vicreg", "swav", "dino", "ibot", "mae")
+}
+KNOBS: dict[str, dict[str, Any]] = {  # a field of transforms and presets -> its flag
+    "scale": dict(nargs=2, type=float, metavar=("LOW", "HIGH"), help="area of the crop"),
+    "flip": dict(type=float, metavar="PROB", help="of a mirrored picture"),
+    "interpolation": dict(choices=tuple(FILTERS)),
+    "policy": dict(metavar="NAME", help="such as rand-m9-mstd0.5-inc1, original, v0, 3a"),
+    "color_jitter": dict(nargs="+", type=float, metavar="S", help="1, 3 or 4 numbers: brightness ... hue"),
+    "local_size": dict(type=int, metavar="PIXELS", help="of the small crops of --views"),
+    "local_scale": dict(nargs=2, type=float, metavar=("LOW", "HIGH"), help="area of the small crops of --views"),
+    "num_local": dict(type=int, metavar="N", help="small crops of --views"),
+    "strength": dict(type=float, metavar="S", help="of the colour jitter of --views"),
+    "sigma": dict(nargs=2, type=float, metavar=("LOW", "HIGH"), help="of the blur of --views, in pixels"),
+}
+
+
+@attrs.frozen
+class Seeing:
+    """All that is done to a picture on its way to the model, and the words for it."""
+
+    transform: TrainTransform | MultiCrop
+    erase: RandomErasing | None
+    mix: Mixing | None
+    title: str
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that `seeing` reads."""
+    group = parser.add_argument_group("the transform of --sheet")
+    group.add_argument(
+        "--img-size", nargs="+", type=int, metavar="PIXELS",
+        help="height and width, or one for both (default: 224, or the median short side of smaller pictures)",
+    )  # fmt: skip
+    group.add_argument("--views", choices=tuple(PRESETS), help="the views of a self-supervised method")
+    for name, settings in KNOBS.items():
+        group.add_argument(f"--{name.replace('_', '-')}", **settings)
+    group.add_argument("--augment", choices=HOMES, default="workers", help="where it is done (default: workers)")
+    group.add_argument("--erase", type=float, default=0.0, metavar="PROB", help="of random erasing")
+    group.add_argument("--mixup", type=float, default=0.0, metavar="ALPHA")
+    group.add_argument("--cutmix", type=float, default=0.0, metavar="ALPHA")
+
+
+def seeing(options: argparse.Namespace, short_side: int) -> Seeing:
+    """What the flags describe, for pictures of this median short side.
+
+    Raises ValueError for a flag that is not for these views, or a value that a transform refuses.
+    """
+    sides = options.img_size or [min(224, short_side)]
+    if len(sides) > 2:
+        raise ValueError(f"--img-size {' '.join(map(str, sides))} is not one number, nor a height and a width")
+    size = sides[0] if len(sides) == 1 else tuple(sides)
+    make = PRESETS[options.views] if options.views else TrainTransform
+    knobs = _given(options, make)
+    if options.views:
+        transform: TrainTransform | MultiCrop = MultiCrop(make(size, **knobs), home=options.augment)
+    else:
+        transform = TrainTransform(size, home=options.augment, **knobs)
+    erase = RandomErasing(options.erase) if options.erase else None
+    mix = Mixing(1, options.mixup, options.cutmix) if options.mixup or options.cutmix else None
+    return Seeing(transform, erase, mix, _title(options, size, knobs))
+
+
+def _given(options: argparse.Namespace, make: Callable[..., Any]) -> dict[str, Any]:
+    given = {name: getattr(options, name) for name in KNOBS if getattr(options, name) is not None}
+    taken = inspect.signature(make).parameters
+    for name in given:
+        if name not in taken:
+            known = ", ".join(f"--{knob.replace('_', '-')}" for knob in KNOBS if knob in taken)
+            views = f"with --views {options.views}" if options.views else "without --views"
+            raise ValueError(f"--{name.replace('_', '-')} has no use {views}, which takes {known}")
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _title(options: argparse.Namespace, size: Any, knobs: dict[str, Any]) -> str:
+    later = {name: value for name in ("erase", "mixup", "cutmix") if (value := getattr(options, name))}
+    said = {"img_size": size, **knobs, **later, "augment": options.augment, "seed": options.seed}
+    name = f"{options.views} views" if options.views else "random resized crops"
+    return f"{name}: " + ", ".join(f"{name} {_plain(value)}" for name, value in said.items())
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
