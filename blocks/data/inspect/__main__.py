@@ -54,7 +54,8 @@ def _run(options: argparse.Namespace) -> int:
 def _facts(index: Index, options: argparse.Namespace) -> Facts:
     names = [shard.name for shard in index.shards]
     with progress_bar(visible=sys.stdout.isatty()) as bar:
-        files = bar.add_task("checksums", total=len(stated_checksums(names)))
+        stated = len(stated_checksums(names))
+        files = bar.add_task("checksums", total=stated, visible=bool(stated))
         samples = bar.add_task("pictures", total=len(index))
         checksums = verify(names, options.workers, lambda: bar.advance(files))
         census = take_census(index, options.workers, options.quick, lambda: bar.advance(samples))
@@ -62,7 +63,11 @@ def _facts(index: Index, options: argparse.Namespace) -> Facts:
 
 
 def _draw(index: Index, options: argparse.Namespace) -> None:
-    chosen = index.take(readable_samples(index, options.rows, options.seed))
+    samples = readable_samples(index, options.rows, options.seed)
+    if not len(samples):
+        print(f"{options.sheet}: not drawn, for no sample is readable")
+        return
+    chosen = index.take(samples)
     reader = Reader(chosen)
     short_sides = [min(reader.image(sample).size) for sample in range(len(chosen))]
     how = seeing(options, int(np.median(short_sides)))

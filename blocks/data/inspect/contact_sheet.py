@@ -1,5 +1,6 @@
 """Rows of pictures under their captions, drawn on one: pixels stay as they are, or are enlarged by whole factors."""
 
+import functools
 from collections.abc import Sequence
 
 import attrs
@@ -83,6 +84,7 @@ def enlarged(picture: Image.Image, factor: int) -> Image.Image:
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
+@functools.lru_cache(maxsize=1)
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(TEXT)
 

@@ -118,9 +118,8 @@ def _duplicates(index: Index, digests: list[bytes]) -> Facts:
     for sample, digest in enumerate(digests):
         if times[digest] > 1:
             groups.setdefault(digest, []).append(sample)
-    within, across = [], []
-    for samples in groups.values():
-        (within if len(set(index.label[samples].tolist())) == 1 else across).append(samples)
+    across = [samples for samples in groups.values() if len(np.unique(index.label[samples])) > 1]
+    within = [samples for samples in groups.values() if len(np.unique(index.label[samples])) == 1]
     return {"within_classes": _groups(index, within), "across_classes": _groups(index, across)}
 
 

@@ -47,7 +47,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the transform of --sheet")
     group.add_argument(
         "--img-size", nargs="+", type=int, metavar="PIXELS",
-        help="height and width, or one for both (default: 224, or the median short side of smaller pictures)",
+        help="height and width, or one for both (default: 224, or the median short side of the drawn samples if that is smaller)",
     )  # fmt: skip
     group.add_argument("--views", choices=tuple(PRESETS), help="the views of a self-supervised method")
     for name, settings in KNOBS.items():
@@ -63,14 +63,12 @@ def seeing(options: argparse.Namespace, short_side: int) -> Seeing:
 
     Raises ValueError for a flag that is not for these views, or a value that a transform refuses.
     """
-    sides = options.img_size or [min(224, short_side)]
-    if len(sides) > 2:
-        raise ValueError(f"--img-size {' '.join(map(str, sides))} is not one number, nor a height and a width")
-    size = sides[0] if len(sides) == 1 else tuple(sides)
-    make = PRESETS[options.views] if options.views else TrainTransform
-    knobs = _given(options, make)
+    size = _value(options.img_size or [min(224, short_side)])
+    knobs = _given(options)
+    transform: TrainTransform | MultiCrop
     if options.views:
-        transform: TrainTransform | MultiCrop = MultiCrop(make(size, **knobs), home=options.augment)
+        views: Any = PRESETS[options.views](size, **knobs)
+        transform = MultiCrop(views, home=options.augment)
     else:
         transform = TrainTransform(size, home=options.augment, **knobs)
     erase = RandomErasing(options.erase) if options.erase else None
@@ -78,7 +76,8 @@ def seeing(options: argparse.Namespace, short_side: int) -> Seeing:
     return Seeing(transform, erase, mix, _title(options, size, knobs))
 
 
-def _given(options: argparse.Namespace, make: Callable[..., Any]) -> dict[str, Any]:
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    make = PRESETS[options.views] if options.views else TrainTransform
     given = {name: getattr(options, name) for name in KNOBS if getattr(options, name) is not None}
     taken = inspect.signature(make).parameters
     for name in given:
@@ -86,7 +85,14 @@ def _given(options: argparse.Namespace, make: Callable[..., Any]) -> dict[str, A
             known = ", ".join(f"--{knob.replace('_', '-')}" for knob in KNOBS if knob in taken)
             views = f"with --views {options.views}" if options.views else "without --views"
             raise ValueError(f"--{name.replace('_', '-')} has no use {views}, which takes {known}")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return {name: _value(value) for name, value in given.items()}
+
+
+def _value(given: Any) -> Any:
+    """Several numbers as a tuple, one of them as itself."""
+    if not isinstance(given, list):
+        return given
+    return given[0] if len(given) == 1 else tuple(given)
 
 
 def _title(options: argparse.Namespace, size: Any, knobs: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Facts as text: one subject a line, with its name in a column of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from blocks.data.inspect.facts import FIRST, Facts
@@ -9,15 +9,13 @@ FEW = 20  # classes: all are listed
 ENDS = 5  # else as many of the largest and of the smallest
 GROUPS = 5  # of duplicates that are named
 COLUMN = 12  # letters
+Lines = Iterator[tuple[str, str]]
 
 
 def report(facts: Facts) -> str:
     """The lines for a person. What is damaged comes last, where it is seen, and all of it."""
     parts = (_shards, _classes, _pictures, _duplicates, _wrong_labels, _checksums, _damaged)
     return "\n".join(f"{name:{COLUMN}}{text}" for part in parts for name, text in part(facts))
-
-
-Lines = Iterator[tuple[str, str]]
 
 
 def _shards(facts: Facts) -> Lines:
@@ -66,16 +64,17 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{printable(name)} {count:,}" for name, count in counts.items())
 
 
-def _spread(values: Facts, shown) -> str:
+def _spread(values: Facts, shown: Callable[[float], str]) -> str:
     return f"{shown(values['min'])} to {shown(values['max'])}, median {shown(values['median'])}"
 
 
 def _sizes(pictures: Facts) -> str:
-    different, common = pictures["different_sizes"], pictures["common_sizes"]
-    listed = ", ".join(
-        f"{row['width']} x {row['height']} ({row['pictures'] / pictures['readable']:.1%})" for row in common
+    common = ", ".join(
+        f"{row['width']} x {row['height']} ({row['pictures'] / pictures['readable']:.1%})"
+        for row in pictures["common_sizes"]
     )
-    return f"{different:,} different; {'most are ' if different > 1 else ''}{listed}" if different > 1 else listed
+    different = pictures["different_sizes"]
+    return f"all {common}" if different == 1 else f"{different:,} different; commonest {common}"
 
 
 def _shapes(pictures: Facts) -> str:
@@ -90,7 +89,7 @@ def _duplicates(facts: Facts) -> Lines:
     for kind, words in kinds:
         found = facts["duplicates"][kind]
         if found["groups"]:
-            yield "duplicates", f"{words}: {found['samples']:,} samples share the bytes of {found['groups']:,} pictures"
+            yield "duplicates", f"{words}: {found['groups']:,} ({found['samples']:,} samples with the same bytes)"
             for group in found["first"][:GROUPS]:
                 yield "", " = ".join(f"{_place(sample)} (class {sample['label']})" for sample in group[:ENDS])
 
@@ -98,7 +97,10 @@ def _duplicates(facts: Facts) -> Lines:
 def _wrong_labels(facts: Facts) -> Lines:
     wrong = facts["wrong_labels"]
     if wrong["samples"]:
-        yield "labels", f"{wrong['samples']:,} are not one of {facts['classes']['classes']:,} classes"
+        yield (
+            "labels",
+            f"{wrong['samples']:,} of {facts['samples']:,} not one of {facts['classes']['classes']:,} classes",
+        )
         for sample in wrong["first"]:
             yield "", f"{_place(sample)}: label {sample['label']}"
         if wrong["samples"] > len(wrong["first"]):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -18,10 +19,11 @@ from blocks.data.inspect.contact_sheet import Row
 from blocks.data.inspect.facts import class_name, sample_key
 from blocks.data.inspect.report import printable
 from blocks.data.mixing import Mixing
+from blocks.data.multi_crop import MultiCrop
 from blocks.data.order import SUBSET
 from blocks.data.read import Reader
 from blocks.data.train_loader import TrainLoader
-from blocks.data.transforms import EvalTransform
+from blocks.data.transforms import EvalTransform, TrainTransform
 from blocks.data.views import pictures_of
 from blocks.random import bits, fold_in, key
 
@@ -29,14 +31,11 @@ Columns = list[tuple[str, list[Image.Image]]]  # heading, and a picture of every
 
 
 def readable_samples(index: Index, count: int, seed: int) -> np.ndarray:
-    """As many samples, int64 [at most count], of as many classes as can be; chosen by the seed, sorted by label.
-
-    Raises ValueError when none can be read.
+    """As many samples as there are, int64 [at most count], of as many classes as can be; chosen by the seed, sorted
+    by label.
     """
     reader = Reader(index)
     chosen = np.array(list(islice(_readable(reader, spread_order(index.label, seed)), count)), np.int64)
-    if not len(chosen):
-        raise ValueError(f"none of {len(index)} samples is readable: there is nothing to draw")
     return chosen[np.lexsort((chosen, index.label[chosen]))]
 
 
@@ -78,7 +77,7 @@ def caption(index: Index, sample: int, size: tuple[int, int]) -> str:
 
 
 def seen(
-    index: Index, transform: Transform, count: int, seed: int = 0, erase: RandomErasing | None = None,
+    index: Index, transform: TrainTransform | MultiCrop, count: int, seed: int = 0, erase: RandomErasing | None = None,
     mix: Mixing | None = None,
 ) -> Columns:  # fmt: skip
     """Columns of views of all samples of a (small) index, about `count`: the crops of one batch, and of further epochs
@@ -87,11 +86,11 @@ def seen(
     Every epoch is one batch of all samples. Their numbers stand in for the labels, so that each is found in its batch.
     """
     numbered = attrs.evolve(index, label=np.arange(len(index)), classes=None)
-    settings = dict(batch_size=len(index), num_classes=len(index), seed=seed)
-    mix = mix and attrs.evolve(mix, num_classes=len(index))
-    plain = TrainLoader(numbered, transform=EvalTransform(1), **settings)  # mixed labels tell no sample
+    settings: dict[str, Any] = dict(index=numbered, batch_size=len(index), num_classes=len(index), seed=seed)
+    mix = attrs.evolve(mix, num_classes=len(index)) if mix else None
+    plain = TrainLoader(transform=EvalTransform(1), **settings)  # mixed labels would not tell the samples
     columns: Columns = []
-    with TrainLoader(numbered, transform=transform, erase=erase, mix=mix, **settings) as loader, plain:
+    with TrainLoader(transform=cast(Transform, transform), erase=erase, mix=mix, **settings) as loader, plain:
         for epoch, (batch, order) in enumerate(zip(loader.batches(), plain.batches(), strict=True)):
             views = list(_views(loader, batch, torch.argsort(order["labels"])))
             columns += [(_heading(epoch, view, len(views), count), pictures) for view, pictures in enumerate(views)]
@@ -113,8 +112,8 @@ def pixels(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tenso
 
     Exact: normalising loses less than half a level.
     """
-    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (mean, std))
-    return ((images * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu()
+    shift, scale = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (mean, std))
+    return ((images * scale + shift) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu()
 
 
 def _heading(epoch: int, view: int, views: int, count: int) -> str:
