@@ -19,7 +19,7 @@ from blocks.data.inspect.census import take_census
 from blocks.data.inspect.checksums import stated_checksums, verify
 from blocks.data.inspect.contact_sheet import contact_sheet
 from blocks.data.inspect.facts import Facts, gather
-from blocks.data.inspect.knobs import add_flags, seeing
+from blocks.data.inspect.knobs import add_flags, given_flags, seeing
 from blocks.data.inspect.report import printable, report
 from blocks.data.inspect.views import readable_samples, seen, sheet_rows
 from blocks.data.pool import progress_bar
@@ -78,13 +78,15 @@ def _draw(index: Index, options: argparse.Namespace) -> None:
 
 
 def _check_targets(options: argparse.Namespace) -> None:
-    """Before hours of work: the files can be written, and are of the kind that they say."""
+    """Before hours of work: the files can be written, are of the kind that they say, and every flag is for one."""
     for flag in ("sheet", "json"):
         target = getattr(options, flag)
         if target and not Path(target).absolute().parent.is_dir():
             raise ValueError(f"--{flag} {target}: its folder does not exist; make it first")
     if options.sheet and Path(options.sheet).suffix.lower() != ".png":
         raise ValueError(f"--sheet {options.sheet} is not a .png; give {Path(options.sheet).with_suffix('.png')}")
+    if not options.sheet and (unused := given_flags(options)):
+        raise ValueError(f"{', '.join(unused)} are for a sheet; give --sheet FILE.png too")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -95,7 +97,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("python -m blocks.data.inspect", description=__doc__, allow_abbrev=False)
+    usage = "python -m blocks.data.inspect SHARDS [--flag value ...]"
+    parser = _Parser(usage=usage, description=__doc__, allow_abbrev=False)
     parser.add_argument("shards", nargs="+", metavar="SHARDS", help="patterns, files or a folder of shards")
     parser.add_argument("--split", help="which of several splits in a folder")
     parser.add_argument("--quick", action="store_true", help="look at headers only: truncated pictures are not found")

@@ -17,6 +17,7 @@ from blocks.data.read import Reader
 
 CHUNK = 64  # samples a worker takes at a time
 DIGEST_BYTES = 16
+Advance = Callable[[], object]
 
 
 @attrs.frozen
@@ -41,7 +42,7 @@ class Census:
     damaged: dict[int, str] = attrs.field(factory=dict)
 
 
-def take_census(index: Index, workers: int = 0, quick: bool = False, advance: Callable[[], object] = bool) -> Census:
+def take_census(index: Index, workers: int = 0, quick: bool = False, advance: Advance = lambda: None) -> Census:
     """All samples of an index, decoded, or with `quick` by their headers alone; `advance` is called after each."""
     census = Census()
     for sample, look in enumerate(_looks(index, workers, quick)):
@@ -59,22 +60,22 @@ def take_census(index: Index, workers: int = 0, quick: bool = False, advance: Ca
 def look_at(data: bytes, quick: bool = False) -> Look:
     """A picture's facts from its header; without `quick` all its pixels are decoded too."""
     digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
-    try:
-        header = _header(data)
-        if not quick:
-            decode(data, "")
-    except UnreadableImage as error:
-        return Look(digest, reason=error.reason)
+    with warnings.catch_warnings(action="ignore"):  # of formats' oddities
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # training refuses what Pillow warns of
+        try:
+            header = _header(data)
+            if not quick:
+                decode(data, "")
+        except UnreadableImage as error:
+            return Look(digest, reason=error.reason)
     return Look(digest, *header)
 
 
 def _header(data: bytes) -> tuple[str, str, tuple[int, int]]:
-    """(format, mode, (width, height)). Raises UnreadableImage, for a decompression bomb too."""
+    """(format, mode, (width, height)). Raises UnreadableImage."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # what training refuses, Pillow warns of
-            with Image.open(io.BytesIO(data)) as image:
-                return image.format or "", image.mode, image.size
+        with Image.open(io.BytesIO(data)) as image:
+            return image.format or "", image.mode, image.size
     except MemoryError:
         raise
     except UnidentifiedImageError:

@@ -2,10 +2,11 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from blocks.data.inspect.census import Advance
 from blocks.data.manifest import read_manifest
 from blocks.data.pool import process_map
 
@@ -18,7 +19,7 @@ def stated_checksums(shards: Iterable[str]) -> dict[str, str]:
     return {file: checksum for file, checksum in stated.items() if checksum is not None}
 
 
-def verify(shards: Iterable[str], workers: int = 0, advance: Callable[[], object] = bool) -> dict[str, Any]:
+def verify(shards: Iterable[str], workers: int = 0, advance: Advance = lambda: None) -> dict[str, Any]:
     """{"verified": number of shards that are as stated, "wrong": [their names]}; a shard without a sha256 is neither.
 
     `advance` is called after each.

@@ -30,6 +30,7 @@ KNOBS: dict[str, dict[str, Any]] = {  # a field of transforms and presets -> its
     "strength": dict(type=float, metavar="S", help="of the colour jitter of --views"),
     "sigma": dict(nargs=2, type=float, metavar=("LOW", "HIGH"), help="of the blur of --views, in pixels"),
 }
+AFTER = ("erase", "mixup", "cutmix")  # the transform
 
 
 @attrs.frozen
@@ -47,15 +48,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the transform of --sheet")
     group.add_argument(
         "--img-size", nargs="+", type=int, metavar="PIXELS",
-        help="height and width, or one for both (default: 224, or the median short side of the drawn samples if that is smaller)",
+        help="height and width, or one for both (default: 224, or less: the median short side of the samples drawn)",
     )  # fmt: skip
     group.add_argument("--views", choices=tuple(PRESETS), help="the views of a self-supervised method")
     for name, settings in KNOBS.items():
-        group.add_argument(f"--{name.replace('_', '-')}", **settings)
+        group.add_argument(_flag(name), **settings)
     group.add_argument("--augment", choices=HOMES, default="workers", help="where it is done (default: workers)")
     group.add_argument("--erase", type=float, default=0.0, metavar="PROB", help="of random erasing")
-    group.add_argument("--mixup", type=float, default=0.0, metavar="ALPHA")
-    group.add_argument("--cutmix", type=float, default=0.0, metavar="ALPHA")
+    mixed = "the pictures of a column are one batch, and mixed with each other"
+    group.add_argument("--mixup", type=float, default=0.0, metavar="ALPHA", help=mixed)
+    group.add_argument("--cutmix", type=float, default=0.0, metavar="ALPHA", help=mixed)
+
+
+def given_flags(options: argparse.Namespace) -> list[str]:
+    """Those of `add_flags` that are there."""
+    names = ("img_size", "views", *KNOBS, *AFTER)
+    return [_flag(name) for name in names if getattr(options, name) not in (None, 0.0)]
 
 
 def seeing(options: argparse.Namespace, short_side: int) -> Seeing:
@@ -82,10 +90,14 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     taken = inspect.signature(make).parameters
     for name in given:
         if name not in taken:
-            known = ", ".join(f"--{knob.replace('_', '-')}" for knob in KNOBS if knob in taken)
+            known = ", ".join(_flag(knob) for knob in KNOBS if knob in taken)
             views = f"with --views {options.views}" if options.views else "without --views"
-            raise ValueError(f"--{name.replace('_', '-')} has no use {views}, which takes {known}")
+            raise ValueError(f"{_flag(name)} has no use {views}, which takes {known}")
     return {name: _value(value) for name, value in given.items()}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _value(given: Any) -> Any:
@@ -96,7 +108,7 @@ def _value(given: Any) -> Any:
 
 
 def _title(options: argparse.Namespace, size: Any, knobs: dict[str, Any]) -> str:
-    later = {name: value for name in ("erase", "mixup", "cutmix") if (value := getattr(options, name))}
+    later = {name: value for name in AFTER if (value := getattr(options, name))}
     said = {"img_size": size, **knobs, **later, "augment": options.augment, "seed": options.seed}
     name = f"{options.views} views" if options.views else "random resized crops"
     return f"{name}: " + ", ".join(f"{name} {_plain(value)}" for name, value in said.items())

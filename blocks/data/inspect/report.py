@@ -69,12 +69,11 @@ def _spread(values: Facts, shown: Callable[[float], str]) -> str:
 
 
 def _sizes(pictures: Facts) -> str:
-    common = ", ".join(
-        f"{row['width']} x {row['height']} ({row['pictures'] / pictures['readable']:.1%})"
-        for row in pictures["common_sizes"]
-    )
-    different = pictures["different_sizes"]
-    return f"all {common}" if different == 1 else f"{different:,} different; commonest {common}"
+    common, different = pictures["common_sizes"], pictures["different_sizes"]
+    if different == 1:
+        return f"all {common[0]['width']} x {common[0]['height']}"
+    listed = (f"{row['width']} x {row['height']} ({row['pictures'] / pictures['readable']:.1%})" for row in common)
+    return f"{different:,} different; commonest {', '.join(listed)}"
 
 
 def _shapes(pictures: Facts) -> str:
@@ -95,12 +94,9 @@ def _duplicates(facts: Facts) -> Lines:
 
 
 def _wrong_labels(facts: Facts) -> Lines:
-    wrong = facts["wrong_labels"]
+    wrong, classes = facts["wrong_labels"], facts["classes"]["classes"]
     if wrong["samples"]:
-        yield (
-            "labels",
-            f"{wrong['samples']:,} of {facts['samples']:,} not one of {facts['classes']['classes']:,} classes",
-        )
+        yield "labels", f"{wrong['samples']:,} of {facts['samples']:,} not one of {classes:,} classes"
         for sample in wrong["first"]:
             yield "", f"{_place(sample)}: label {sample['label']}"
         if wrong["samples"] > len(wrong["first"]):
