@@ -1,5 +1,7 @@
 """Sources to shards with an index; what was interrupted goes on."""
 
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -76,7 +78,7 @@ def write_dataset(
     classes = _common_classes(sources)
     check_limits(samples_per_shard, bytes_per_shard)
     limits = {"samples_per_shard": samples_per_shard, "bytes_per_shard": bytes_per_shard}
-    settings = {**limits, **attrs.asdict(encoding), "classes": list(classes), "sources": _identities(sources)}
+    settings = {**limits, **attrs.asdict(encoding), "sources": _identities(sources)}
     journal = Journal(Path(folder), settings, restart)
     finished = False
     try:
@@ -158,5 +160,13 @@ def _common_classes(sources: dict[str, Source]) -> tuple[str, ...]:
 
 
 def _identities(sources: dict[str, Source]) -> dict[str, list[str]]:
-    sizes = {name: "" if source.size is None else f" ({source.size} samples)" for name, source in sources.items()}
-    return {name: [f"{source.name}{sizes[name]}", source.identity] for name, source in sources.items()}
+    """What messages call each source, and a digest of what it is."""
+    return {split: [_named(source), _digest(source)] for split, source in sources.items()}
+
+
+def _named(source: Source) -> str:
+    return source.name if source.size is None else f"{source.name} ({source.size} samples)"
+
+
+def _digest(source: Source) -> str:
+    return hashlib.sha256(json.dumps([source.identity, source.classes]).encode()).hexdigest()

@@ -62,11 +62,15 @@ class Encoding:
         picture = decode(data, name)
         header = Image.open(io.BytesIO(data))
         too_large = self.resize is not None and min(picture.size) > self.resize
+        own = _known(extension, header)
         if self.reencode is None and not too_large:
-            return data, _known(extension, header, name)
+            if not own:
+                reason = f"{header.format} cannot be stored as it is, only as one of {', '.join(FORMATS)}"
+                raise UnreadableImage(name, reason)
+            return data, own
         picture = picture.getchannel(0) if header.mode in ("1", "L") else picture
         picture = picture.resize(self._smaller(*picture.size), Image.Resampling.LANCZOS) if too_large else picture
-        own = _known(extension, header, name)
+        picture.info = {}  # or Pillow would store more of it
         target = self.reencode or (own if own in FORMATS else "png")
         return self._encoded(picture, target, _kept(header, picture.mode), name), target
 
@@ -92,13 +96,10 @@ def save(picture: Image.Image, target: str, name: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def _known(extension: str, header: Image.Image, name: str) -> str:
+def _known(extension: str, header: Image.Image) -> str:
+    """The extension if shards know it, else that of the bytes, "" if they do not know this either."""
     extension = extension.lower()
-    if extension in EXTENSIONS:
-        return extension.replace("jpeg", "jpg")
-    if header.format in OWN:
-        return OWN[header.format]
-    raise UnreadableImage(name, f"{header.format} cannot be stored as it is, only as one of {', '.join(FORMATS)}")
+    return extension.replace("jpeg", "jpg") if extension in EXTENSIONS else OWN.get(header.format or "", "")
 
 
 def _kept(header: Image.Image, mode: str) -> dict[str, Any]:

@@ -57,7 +57,9 @@ class Journal:
 
     def close(self, finished: bool) -> None:
         """Let others have it; one without whole shards, or of a finished conversion, is removed."""
-        if finished or not self.records:
+        if not finished and not self.records:
+            self.discard()  # a shard may have its name, and no line yet
+        if not self.records or finished:
             self._path.unlink(missing_ok=True)
         self._file.close()
 
