@@ -8,13 +8,10 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
-from pathlib import Path
 
 from blocks.data.writer import write_shards
-from blocks.data.writing.choose import is_list, source_of
 from blocks.data.writing.convert import NothingKept, Written, write_dataset
 from blocks.data.writing.encoding import FORMATS, QUALITY, Encoding
-from blocks.data.writing.folder import split_folders
 
 __all__ = ["main", "write_shards"]
 LISTED = 20  # ignored files named on the screen
@@ -44,11 +41,10 @@ def _failed(error: Exception, code: int) -> int:
 
 
 def _convert(options: argparse.Namespace) -> dict[str, Written]:
-    path, split = Path(options.source), options.split
-    things = {split or "train": path} if is_list(path) else split_folders(path, split)
     return write_dataset(
-        {name: source_of(thing) for name, thing in things.items()},
+        options.source,
         options.out,
+        options.split,
         samples_per_shard=options.samples_per_shard,
         bytes_per_shard=options.bytes_per_shard,
         encoding=Encoding(options.resize, options.reencode, options.quality),

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ from blocks.data.decode import EXTENSIONS
 from blocks.data.manifest import write_manifest
 from blocks.data.pool import progress_bar
 from blocks.data.writer import Members, check_limits, shard_name, write_shard
-from blocks.data.writing.choose import source_of
+from blocks.data.writing.choose import sources_of
 from blocks.data.writing.encoding import Encoding
 from blocks.data.writing.journal import Journal
 from blocks.data.writing.source import Source
@@ -53,7 +53,7 @@ class NothingKept(ValueError):
 def write_dataset(
     source: Any,
     folder: str | os.PathLike,
-    split: str = "train",
+    split: str | None = None,
     *,
     samples_per_shard: int = 10_000,
     bytes_per_shard: int = 1_000_000_000,
@@ -66,63 +66,76 @@ def write_dataset(
     """Write folder/SPLIT-000000.tar ... and the index -> what each split became.
 
     A source is an image folder, a .csv, .json or .jsonl list, a map-style dataset, an iterable of (key, image, label,
-    metadata), or a `Source`; a mapping of splits to sources writes several splits. Pictures are decoded to see that
+    metadata), or a `Source`. It is the split "train", or the one that is named. A mapping of splits to sources writes
+    several, as does a folder of train/ and val/ unless one of them is named. Pictures are decoded to see that
     they can be, in `workers` processes (all cores if None, 0: here), and stored as `encoding` says. Equal sources give
     equal files. What is interrupted goes on after the last whole shard when it is called again; `restart` forgets it.
 
     Raises ValueError for a mistake in the source, for a folder that holds shards, for other settings or sources than
     a half-finished folder was begun with; NothingKept if `strict` and an image is unreadable; OSError for a full disk.
     """
-    named = source if isinstance(source, Mapping) else {split: source}
-    sources = {name: source_of(thing) for name, thing in named.items()}
+    sources = sources_of(source, split)
     classes = _common_classes(sources)
     check_limits(samples_per_shard, bytes_per_shard)
     limits = {"samples_per_shard": samples_per_shard, "bytes_per_shard": bytes_per_shard}
-    settings = {**limits, **attrs.asdict(encoding), "sources": _identities(sources)}
-    journal = Journal(Path(folder), settings, restart)
-    finished = False
+    journal = Journal(Path(folder), {**limits, **attrs.asdict(encoding), "sources": _identities(sources)}, restart)
     try:
-        with progress_bar(visible=progress, unit="images") as bar:
-            written = {
-                name: _write_split(name, one, journal, encoding, tuple(limits.values()), _workers(workers), bar)
-                for name, one in sources.items()
-            }
+        work = _Work(journal, encoding, samples_per_shard, bytes_per_shard, _cores() if workers is None else workers)
+        written = work.splits(sources, progress)
         if strict and any(one.unreadable for one in written.values()):
             journal.discard()
             raise NothingKept(written)
-        shards = {name: one.shards for name, one in written.items()}
-        write_manifest(journal.folder, list(classes), shards, {name: one.table for name, one in written.items()})
-        finished = True
+        shards, tables = {}, {}
+        for name, one in written.items():
+            shards[name], tables[name] = one.shards, one.table
+        write_manifest(journal.folder, list(classes), shards, tables)
     except BaseException as error:
         if journal.records:
             error.add_note(
                 f"{len(journal.records)} whole shards in {folder} are kept; the same again goes on after them"
             )
+        journal.close(finished=False)
         raise
-    finally:
-        journal.close(finished)
+    journal.close(finished=True)
     return written
 
 
-def _write_split(
-    split: str, source: Source, journal: Journal, encoding: Encoding, limits: tuple, workers: int, bar: Progress
-) -> Written:
-    with closing(Stream(source, encoding, workers, journal.shards(split))) as stream:
-        samples = _shown(split, stream, bar)
-        for first in samples:
-            path = journal.folder / shard_name(split, len(journal.shards(split)))
-            shard, members = write_shard(chain([first], samples), path, *limits)
-            rows = _rows(members, stream.labels)
-            journal.add({"split": split, "shard": shard, "rows": rows, **stream.mark()})
-    done = journal.shards(split)
-    unreadable = {name: reason for record in [*done, stream.mark()] for name, reason in record["unreadable"].items()}
-    if not done:
-        listed = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:LISTED])
-        raise ValueError(
-            f"{source.name} has no readable image" + (f" among {stream.drawn}: {listed}" if listed else "")
-        )
-    table = np.concatenate([np.array(record["rows"], np.int64) for record in done], axis=1)
-    return Written(source, [record["shard"] for record in done], table, unreadable)
+@attrs.frozen(eq=False)
+class _Work:
+    """What is the same for all splits."""
+
+    journal: Journal
+    encoding: Encoding
+    samples_per_shard: int
+    bytes_per_shard: int
+    workers: int
+
+    def splits(self, sources: dict[str, Source], progress: bool) -> dict[str, Written]:
+        with progress_bar(visible=progress, unit="images") as bar:
+            return {name: self.split(name, source, bar) for name, source in sources.items()}
+
+    def split(self, name: str, source: Source, bar: Progress) -> Written:
+        """Write the shards that are not there yet, and say what all of them hold."""
+        with closing(Stream(source, self.encoding, self.workers, self.journal.shards(name))) as stream:
+            samples = _shown(name, stream, bar)
+            for first in samples:
+                self._write_shard(name, stream, chain([first], samples))
+        done = self.journal.shards(name)
+        unreadable = {key: reason for record in [*done, stream.mark()] for key, reason in record["unreadable"].items()}
+        if not done:
+            raise ValueError(_nothing(source, stream.drawn, unreadable))
+        table = np.concatenate([record["rows"] for record in done], axis=1)
+        return Written(source, [record["shard"] for record in done], table, unreadable)
+
+    def _write_shard(self, split: str, stream: Stream, samples: Iterator[dict[str, Any]]) -> None:
+        path = self.journal.folder / shard_name(split, len(self.journal.shards(split)))
+        shard, members = write_shard(samples, path, self.samples_per_shard, self.bytes_per_shard)
+        self.journal.add({"split": split, "shard": shard, "rows": _rows(members, stream.labels), **stream.mark()})
+
+
+def _nothing(source: Source, drawn: int, unreadable: dict[str, str]) -> str:
+    listed = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:LISTED])
+    return f"{source.name} has no readable image" + (f" among {drawn}: {listed}" if listed else "")
 
 
 def _shown(split: str, stream: Stream, bar: Progress) -> Iterator[dict[str, Any]]:
@@ -133,15 +146,14 @@ def _shown(split: str, stream: Stream, bar: Progress) -> Iterator[dict[str, Any]
     bar.update(task, completed=stream.drawn)
 
 
-def _rows(members: list[Members], labels: list[int]) -> list[list[int]]:
-    """Offset, size and label of each image, a row each."""
+def _rows(members: list[Members], labels: list[int]) -> np.ndarray:
+    """int64 [3, n]: offset, size and label of each image."""
     places = [next(place for extension, place in files.items() if extension in EXTENSIONS) for files in members]
-    offsets, sizes = zip(*places, strict=True)
-    return [list(offsets), list(sizes), labels]
+    return np.array([*zip(*places, strict=True), labels], np.int64)
 
 
-def _workers(workers: int | None) -> int:
-    return (os.cpu_count() or 1) if workers is None else workers
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 def _common_classes(sources: dict[str, Source]) -> tuple[str, ...]:

@@ -37,7 +37,8 @@ class Encoding:
     these) every picture is encoded again. `quality` (1 to 100, 90 if None) is that of jpg and webp.
 
     Encoded anew, a picture has the 8-bit pixels that the decoder gives: grey or RGB, without transparency, turned no
-    other way than they were stored. Its colour profile and its EXIF orientation go with it, no other metadata does.
+    other way than they were stored; of an animation there is the first picture. Its colour profile and its EXIF
+    orientation go with it, no other metadata does.
     """
 
     resize: int | None = attrs.field(default=None, validator=_positive)

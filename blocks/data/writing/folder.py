@@ -15,7 +15,7 @@ def split_folders(root: Path, split: str | None) -> dict[str, Path]:
     if not all(_sub_folders(path) for path in both.values()):
         return {split or "train": root}
     if split is not None and split not in both:
-        raise ValueError(f"{root} has train/ and val/; --split {split} is neither")
+        raise ValueError(f"{root} has train/ and val/; split {split} is neither")
     return both if split is None else {split: both[split]}
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 Picture = bytes | str | os.PathLike | Image.Image | np.ndarray
 KEY_LENGTH = 90  # with its extension it fits a tar's header
+MAX_CLASSES = 1 << 24  # the index counts each of them
 
 
 @attrs.frozen(eq=False)
@@ -34,13 +35,13 @@ class Item:
 
 
 def class_number(label: Any, name: str) -> int:
-    """The label as an int. Raises ValueError unless it is one of 0 or more."""
+    """The label as an int. Raises ValueError unless it is one from 0 to MAX_CLASSES - 1."""
     try:
         number = operator.index(label)
     except TypeError:
-        raise ValueError(f"{name}: label {label!r} is no class number; give 0, 1, 2 ...") from None
-    if number < 0:
-        raise ValueError(f"{name}: label {number} is no class number; give 0, 1, 2 ...")
+        number = -1
+    if not 0 <= number < MAX_CLASSES:
+        raise ValueError(f"{name}: label {label!r} is no class number; give 0, 1, 2 ... to {MAX_CLASSES - 1} at most")
     return number
 
 

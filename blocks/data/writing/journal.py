@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from blocks.data.manifest import FILE, TIMM_FILE
 from blocks.data.writer import shard_name, sync_folder, writing_to
 
@@ -15,7 +17,7 @@ WAY_OUT = "go on with the former, or begin anew with --restart (restart=True)"
 
 
 class Journal:
-    """A line with the settings, then one for each whole shard: {"split", "shard", ...}.
+    """A line with the settings, then one for each whole shard: {"split", "shard", "rows", ...}.
 
     One process at a time has it. Raises ValueError for a folder with other shards, or with those of other settings.
     """
@@ -92,7 +94,7 @@ class Journal:
         settings = _parsed(self._file.readline())
         length, records = self._file.tell(), list[dict[str, Any]]()
         while settings and (record := _parsed(self._file.readline())) and self._is_whole(record["shard"]):
-            records.append(record)
+            records.append({**record, "rows": np.array(record["rows"], np.int64)})
             length = self._file.tell()
         return settings, records, length
 
@@ -107,7 +109,7 @@ class Journal:
 
     def _append(self, content: dict[str, Any]) -> None:
         with writing_to(self.folder):
-            self._file.write(json.dumps(content).encode() + b"\n")
+            self._file.write(json.dumps(content, default=np.ndarray.tolist).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
             sync_folder(self.folder)

@@ -46,12 +46,13 @@ def _csv(file: Path) -> Iterator[Row]:
     with open(file, encoding="utf-8-sig", newline="") as text:  # a spreadsheet's CSV begins with a mark
         reader = csv.DictReader(text)
         try:
+            names = list(reader.fieldnames or ())
+            if len(set(names)) != len(names):
+                raise ValueError(f"{file} has a column twice: {', '.join(names)}")
             for row in reader:
                 where = f"{file}, line {reader.line_num}"
                 if None in row or None in row.values():
-                    raise ValueError(
-                        f"{where} has not as many columns as the first line ({len(reader.fieldnames or ())})"
-                    )
+                    raise ValueError(f"{where} has not as many columns as the first line ({len(names)})")
                 yield where, row
         except csv.Error as error:
             raise ValueError(f"{file}, line {reader.line_num}: {error}") from None

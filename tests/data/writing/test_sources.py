@@ -95,6 +95,7 @@ def test_a_file_of_a_list_that_is_missing_is_unreadable(pictures):
     [
         ("l.csv", "", "lists no image"),
         ("l.csv", "file,label\na.png,1\n", "line 2 has no path; its columns are file, label"),
+        ("l.csv", "path,label,label\na.png,1,2\n", "has a column twice: path, label, label"),
         ("l.csv", "path,label\na.png,\n", "line 2 has no label"),
         ("l.csv", "path,label\na.png\n", r"line 2 has not as many columns as the first line \(2\)"),
         ("l.csv", "path,label\na.png,1,2\n", "line 2 has not as many columns"),
@@ -118,6 +119,18 @@ def test_a_list_with_a_mistake_says_where(tmp_path, name, text, words):
 def test_a_list_in_another_alphabet_is_refused_unless_it_is_utf8(tmp_path):
     (tmp_path / "l.csv").write_bytes("path,label\nä.png,0\n".encode("latin-1"))
     refused("is not UTF-8", tmp_path / "l.csv", tmp_path)
+
+
+# --- folders ---
+
+
+def test_a_folder_of_train_and_val_is_both_splits(tmp_path):
+    """And not two classes of these names."""
+    for split, count in (("train", 3), ("val", 2)):
+        image_folder(tmp_path / "images" / split, count=count)
+    written = write(tmp_path / "images", tmp_path / "out")
+    assert {split: one.samples_per_class for split, one in written.items()} == {"train": [3, 3, 3], "val": [2, 2, 2]}
+    assert write(str(tmp_path / "images"), tmp_path / "one", split="val")["val"].samples_per_class == [2, 2, 2]
 
 
 # --- datasets ---
@@ -233,6 +246,7 @@ def test_an_iterator_gives_bytes_paths_pictures_and_arrays(tmp_path):
     ("entry", "words"),
     [
         (("a", b"", -1), "a: label -1 is no class number"),
+        (("a", b"", 1 << 24), "a: label 16777216 is no class number"),
         (("a", b"", "3"), "a: label '3' is no class number"),
         (("a", b"", 1.0), "a: label 1.0 is no class number"),
         (("a.b", b"", 1), "key 'a.b' does not fit a shard; .*'a_b' would do"),
@@ -262,4 +276,5 @@ def test_a_label_beyond_the_class_names_is_an_error(tmp_path):
 def test_what_is_no_source_is_refused(tmp_path):
     refused("a int is no source of samples", 5, tmp_path)
     refused("no source is given", {}, tmp_path)
+    refused("split 'val' is given, and the sources say theirs: train", {"train": []}, tmp_path, split="val")
     refused("split 'a/b' is part of files' names", [], tmp_path, split="a/b")
