@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from blocks.data.writer import sync_folder, writing_to
+from blocks.data.writer import writing_to
 
 FILE, TIMM_FILE = "index.json", "_info.json"
 VERSION = 2
@@ -59,7 +59,6 @@ def _replace(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

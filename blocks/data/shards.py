@@ -70,7 +70,7 @@ def _lines(one: Written, out: str) -> Iterator[str]:
     if source.ignored:
         more = f" and {len(source.ignored) - LISTED} more" if len(source.ignored) > LISTED else ""
         yield f"{len(source.ignored)} files are no images: {', '.join(source.ignored[:LISTED])}{more}"
-    for name, reason in one.unreadable.items():
+    for name, reason in one.unreadable:
         yield f"unreadable: {name}: {reason}"
     if one.unreadable:
         yield f"{len(one.unreadable)} of {stored + len(one.unreadable)} images are unreadable and were left out"

@@ -114,7 +114,6 @@ class _Tar:
             self._file.flush()
             os.fsync(self._file.fileno())
             os.replace(self._temporary, self._path)
-            sync_folder(self._path.parent)
         return self._sha.hexdigest(), size
 
     def discard(self) -> None:
@@ -131,12 +130,3 @@ class _Tar:
     def tell(self) -> int:
         """For the tar."""
         return self._file.tell()
-
-
-def sync_folder(folder: Path) -> None:
-    """A new name is on the disk only when its folder is."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

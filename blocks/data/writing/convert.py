@@ -34,7 +34,7 @@ class Written:
     source: Source
     shards: list[dict[str, Any]]
     table: np.ndarray
-    unreadable: dict[str, str]  # reason by name
+    unreadable: list[tuple[str, str]]  # name and reason
 
     @property
     def samples_per_class(self) -> list[int]:
@@ -121,7 +121,7 @@ class _Work:
             for first in samples:
                 self._write_shard(name, stream, chain([first], samples))
         done = self.journal.shards(name)
-        unreadable = {key: reason for record in [*done, stream.mark()] for key, reason in record["unreadable"].items()}
+        unreadable = [(key, reason) for record in [*done, stream.mark()] for key, reason in record["unreadable"]]
         if not done:
             raise ValueError(_nothing(source, stream.drawn, unreadable))
         table = np.concatenate([record["rows"] for record in done], axis=1)
@@ -133,8 +133,8 @@ class _Work:
         self.journal.add({"split": split, "shard": shard, "rows": _rows(members, stream.labels), **stream.mark()})
 
 
-def _nothing(source: Source, drawn: int, unreadable: dict[str, str]) -> str:
-    listed = "; ".join(f"{name}: {reason}" for name, reason in list(unreadable.items())[:LISTED])
+def _nothing(source: Source, drawn: int, unreadable: list[tuple[str, str]]) -> str:
+    listed = "; ".join(f"{name}: {reason}" for name, reason in unreadable[:LISTED])
     return f"{source.name} has no readable image" + (f" among {drawn}: {listed}" if listed else "")
 
 

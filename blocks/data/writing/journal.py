@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from blocks.data.manifest import FILE, TIMM_FILE
-from blocks.data.writer import shard_name, sync_folder, writing_to
+from blocks.data.writer import shard_name, writing_to
 
 NAME = "unfinished.jsonl"
 WAY_OUT = "go on with the former, or begin anew with --restart (restart=True)"
@@ -112,7 +112,6 @@ class Journal:
             self._file.write(json.dumps(content, default=np.ndarray.tolist).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
-            sync_folder(self.folder)
 
 
 def _parsed(line: bytes) -> dict[str, Any]:

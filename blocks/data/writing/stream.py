@@ -54,7 +54,7 @@ class Stream:
         self._names.update(name.encode("utf-8", "surrogatepass") + b"\0")
 
     def _clear(self) -> None:
-        self._unreadable: dict[str, str] = {}
+        self._unreadable: list[tuple[str, str]] = []
         self._new_keys: list[str] = []
         self.labels: list[int] = []
 
@@ -63,7 +63,7 @@ class Stream:
             self.drawn += 1
             if isinstance(result, UnreadableImage):
                 self._name(result.name)
-                self._unreadable[result.name] = result.reason
+                self._unreadable.append((result.name, result.reason))
                 continue
             self._name(result.name)
             yield self._sample(result)
