@@ -98,7 +98,7 @@ class _Tar:
     def add(self, sample: dict[str, Any]) -> Members:
         """The files of a sample one after another, and where they are."""
         members: Members = {}
-        for extension in sorted(sample.keys() - {"__key__"}):
+        for extension in sorted(name for name in sample if not name.startswith("_")):  # "__key__", "__url__": no files
             info, data = tarfile.TarInfo(f"{sample['__key__']}.{extension}"), sample[extension]
             info.size, info.mode = len(data), 0o444
             with writing_to(self._path.parent):

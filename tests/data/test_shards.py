@@ -13,7 +13,7 @@ from blocks.data.read import Reader
 from blocks.data.writer import write_shards
 from blocks.data.writing import convert
 from tests.data.pictures import encoded, picture, samples
-from tests.data.writing.made import files, image_folder
+from tests.data.writing.made import files, image_folder, members
 
 ROOT = Path(__file__).parents[2]
 
@@ -215,6 +215,12 @@ def test_a_shard_has_its_name_only_when_it_is_whole(tmp_path):
     assert seen[2] == []
     assert seen[5] == ["a-000000.tar"]
     assert not list(tmp_path.iterdir())
+
+
+def test_what_webdataset_adds_to_a_sample_is_no_file_of_it(tmp_path):
+    """So that samples of its readers can be written again."""
+    write_shards([{"__key__": "a", "__url__": "b.tar", "png": encoded(picture(0)), "cls": b"1"}], tmp_path, "a")
+    assert list(members(tmp_path / "a-000000.tar")) == ["a.cls", "a.png"]
 
 
 def test_a_shard_ends_at_a_limit_of_bytes(tmp_path):

@@ -16,9 +16,9 @@ def image_folder(root, classes=("cat", "dog", "owl"), count=5):
     return root
 
 
-def items(count, first=0, keys=True):
+def items(count, first=0):
     for i in range(first, count):
-        yield Item(f"k{i}" if keys else None, encoded(picture(i)), i % 3, {"number": i})
+        yield Item(f"k{i}", encoded(picture(i)), i % 3, {"number": i})
 
 
 def files(folder):
