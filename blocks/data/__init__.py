@@ -23,14 +23,17 @@ from blocks.data.splits import train_and_val
 from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import EvalTransform, TrainTransform
 from blocks.data.writer import write_shards
+from blocks.data.writing import Encoding, Item, write_dataset
 
 __all__ = [
     "AutoAugment",
     "ColorJitter",
     "Distortion",
+    "Encoding",
     "EvalLoader",
     "EvalTransform",
     "Index",
+    "Item",
     "Mixing",
     "MultiCrop",
     "RandAugment",
@@ -52,5 +55,6 @@ __all__ = [
     "swav_views",
     "train_and_val",
     "vicreg_views",
+    "write_dataset",
     "write_shards",
 ]

@@ -1,20 +1,18 @@
 """Scikit-learn's handwritten digits as shards: a real data set that needs no download."""
 
-import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from blocks.data.cache import cache_folder, once
-from blocks.data.manifest import write_manifest
 from blocks.data.order import epoch_order
-from blocks.data.writer import write_shards
+from blocks.data.writing.convert import write_dataset
+from blocks.data.writing.item import Item
+from blocks.data.writing.iterator import iterator_source
+from blocks.data.writing.source import Source
 
-VERSION = "digits-1"
+VERSION = "digits-2"
 VAL_SHARE = 0.2
 SAMPLES_PER_SHARD = 240  # 6 train and 2 val shards
 
@@ -36,13 +34,9 @@ def _write(folder: Path) -> None:
     for label in range(10):
         members = order[labels[order] == label]
         for_val[members[: round(VAL_SHARE * len(members))]] = True
-    splits = {}
-    for split, part in (("train", ~for_val), ("val", for_val)):
-        chosen = order[part[order]]
-        shards = write_shards(_samples(images, labels, chosen), folder, split, SAMPLES_PER_SHARD)
-        counts = np.bincount(labels[chosen], minlength=10).tolist()
-        splits[split] = {"samples": len(chosen), "shards": shards, "samples_per_class": counts}
-    write_manifest(folder, [str(label) for label in range(10)], splits)
+    chosen = {"train": order[~for_val[order]], "val": order[for_val[order]]}
+    sources = {split: _source(images, labels, numbers) for split, numbers in chosen.items()}
+    write_dataset(sources, folder, samples_per_shard=SAMPLES_PER_SHARD, workers=0, progress=False)
 
 
 def _load() -> tuple[np.ndarray, np.ndarray]:
@@ -54,8 +48,6 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
     return np.round(data.images * (255 / 16)).astype(np.uint8), data.target.astype(np.int64)
 
 
-def _samples(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray) -> Iterator[dict[str, Any]]:
-    for sample in chosen.tolist():
-        png = io.BytesIO()
-        Image.fromarray(images[sample]).save(png, "png")
-        yield {"__key__": f"{sample:04d}", "png": png.getvalue(), "cls": b"%d" % labels[sample]}
+def _source(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray) -> Source:
+    items = (Item(f"{sample:04d}", images[sample], labels[sample]) for sample in chosen.tolist())
+    return iterator_source(items, [str(label) for label in range(10)], "the digits")

@@ -1,22 +1,66 @@
-"""index.json beside the shards: samples and bytes of each, the classes, images per class."""
+"""The index beside the shards: index.json, where each sample lies, and timm's _info.json.
 
+index.json says {"version": 2, "classes": [...], "splits": {SPLIT: {"samples", "samples_per_class", "table", "shards":
+[{"name", "samples", "bytes", "sha256"}]}}}. The table, SPLIT-samples.npy, is int64 [3, N]: offset of the image in its
+tar, size and label, in stored order, shard after shard.
+"""
+
+import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-FILE = "index.json"
+import numpy as np
+
+from blocks.data.writer import writing_to
+
+FILE, TIMM_FILE = "index.json", "_info.json"
+VERSION = 2
 
 
-def write_manifest(folder: Path, classes: list[str], splits: dict[str, dict[str, Any]]) -> None:
-    """Write index.json, whole or not at all.
+def write_manifest(
+    folder: Path, classes: list[str], splits: dict[str, list[dict[str, Any]]], tables: dict[str, np.ndarray]
+) -> None:
+    """Write the index of {SPLIT: [{"name", "samples", "bytes", "sha256"}]} with a table each; index.json last."""
+    entries, infos = {}, {}
+    for split, shards in splits.items():
+        table = tables[split]
+        file = io.BytesIO()
+        np.save(file, np.ascontiguousarray(table, dtype=np.int64))
+        _replace(folder / f"{split}-samples.npy", file.getvalue())
+        entries[split] = {
+            "samples": table.shape[1],
+            "samples_per_class": np.bincount(table[2], minlength=len(classes)).tolist(),
+            "table": f"{split}-samples.npy",
+            "shards": shards,
+        }
+        infos[split] = {
+            "name": split,
+            "filenames": [shard["name"] for shard in shards],
+            "shard_lengths": [shard["samples"] for shard in shards],
+            "num_samples": table.shape[1],
+        }
+    _replace(folder / TIMM_FILE, _json({"splits": infos}))
+    _replace(folder / FILE, _json({"version": VERSION, "classes": classes, "splits": entries}))
 
-    A split is {"samples": N, "shards": [{"name", "samples", "bytes"}], "samples_per_class": [n]}.
-    """
-    text = json.dumps({"version": 1, "classes": classes, "splits": splits}, indent=1)
-    temporary = folder / f"{FILE}.tmp"
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, folder / FILE)
+
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """The file whole or not at all."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with writing_to(path.parent):
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

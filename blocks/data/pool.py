@@ -7,15 +7,29 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+_fn: Callable[[Any], Any]  # of a worker process
 
 
-def process_map(fn: Callable[[Any], Any], items: Iterable[Any], workers: int, chunk: int = 1) -> Iterator[Any]:
+def process_map(
+    fn: Callable[[Any], Any], items: Iterable[Any], workers: int, chunk: int = 1
+) -> Generator[Any, None, None]:
     """fn over items, in order, in `workers` processes (0: here); only a few chunks are on their way at a time."""
     if workers == 0:
         yield from map(fn, items)
@@ -23,18 +37,20 @@ def process_map(fn: Callable[[Any], Any], items: Iterable[Any], workers: int, ch
     source = iter(items)
     chunks = iter(lambda: list(islice(source, chunk)), [])
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),))
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(), fn))
     try:
-        waiting = deque(pool.submit(_map_chunk, fn, c) for c in islice(chunks, 3 * workers))
+        waiting = deque(pool.submit(_map_chunk, c) for c in islice(chunks, 3 * workers))
         while waiting:
             results = waiting.popleft().result()
-            waiting.extend(pool.submit(_map_chunk, fn, c) for c in islice(chunks, 1))
+            waiting.extend(pool.submit(_map_chunk, c) for c in islice(chunks, 1))
             yield from results
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(parent: int) -> None:
+def _start_worker(parent: int, fn: Callable[[Any], Any]) -> None:
+    global _fn  # handed over once: it may hold a whole data set
+    _fn = fn
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
@@ -46,13 +62,24 @@ def _leave_with(parent: int) -> None:
     os._exit(1)
 
 
-def _map_chunk(fn: Callable[[Any], Any], items: list[Any]) -> list[Any]:
-    return [fn(item) for item in items]
+def _map_chunk(items: list[Any]) -> list[Any]:
+    return [_fn(item) for item in items]
 
 
-def progress_bar(visible: bool = True) -> Progress:
-    """A bar with counts and time left; only the first process of a run draws one."""
+class _Speed(ProgressColumn):
+    def __init__(self, unit: str):
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} {self.unit}/s")
+
+
+def progress_bar(visible: bool = True, unit: str = "") -> Progress:
+    """A bar with counts and time left, and of a unit how many a second; only the first process of a run draws one."""
     first = os.environ.get("RANK", "0") == "0"
+    speed = [_Speed(unit)] if unit else []
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -60,5 +87,6 @@ def progress_bar(visible: bool = True) -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        *speed,
         disable=not (visible and first),
     )

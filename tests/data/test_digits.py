@@ -1,11 +1,13 @@
 import builtins
 import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from blocks.data.digits import digits
 from blocks.data.index import open_shards
+from blocks.data.manifest import read_manifest
 from blocks.data.read import Reader
 
 sklearn = pytest.importorskip("sklearn.datasets")
@@ -23,6 +25,15 @@ def test_the_digits_are_all_there_once_and_a_fifth_of_every_class_validates(tmp_
         reader = Reader(index)
         found += [np.asarray(reader.image(i))[..., 0].reshape(64) for i in range(len(index))]
     assert sorted((np.stack(found) * (16 / 255)).round().tolist()) == wanted
+
+
+def test_the_digits_have_an_index(tmp_path):
+    train, _ = digits(tmp_path)
+    manifest = read_manifest(Path(train).parent)
+    assert manifest["classes"] == [str(label) for label in range(10)]
+    assert {split: entry["table"] for split, entry in manifest["splits"].items()} == {
+        "train": "train-samples.npy", "val": "val-samples.npy",
+    }  # fmt: skip
 
 
 def test_processes_that_start_together_write_the_digits_once(tmp_path):

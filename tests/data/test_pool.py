@@ -33,6 +33,25 @@ def test_only_a_few_items_are_taken_ahead():
     assert next(source) < 60
 
 
+class _CountsCopies:
+    """A function that says how often it was copied to the process that called it."""
+
+    def __init__(self, copies=0):
+        self.copies = copies
+
+    def __reduce__(self):
+        return _CountsCopies, (self.copies + 1,)
+
+    def __call__(self, _):
+        return self.copies
+
+
+def test_a_function_is_handed_over_at_most_once():
+    """It may hold a whole data set."""
+    function = _CountsCopies()
+    assert max(process_map(function, range(10), 2)) <= 1
+
+
 def _pid(_):
     return os.getpid()
 

@@ -11,18 +11,11 @@ from blocks.data import shards as command
 from blocks.data.index import open_shards
 from blocks.data.read import Reader
 from blocks.data.writer import write_shards
+from blocks.data.writing import convert
 from tests.data.pictures import encoded, picture, samples
+from tests.data.writing.made import files, image_folder, members
 
 ROOT = Path(__file__).parents[2]
-
-
-def image_folder(root, classes=("cat", "dog", "owl"), count=5):
-    for label, name in enumerate(classes):
-        (root / name / "deep").mkdir(parents=True)
-        for i in range(count):
-            data = encoded(picture(100 * label + i), "jpeg" if i % 2 else "png")
-            (root / name / ("deep" if i == 0 else "") / f"{i}.{'JPEG' if i % 2 else 'png'}").write_bytes(data)
-    return root
 
 
 def stored(folder):
@@ -34,10 +27,6 @@ def stored(folder):
 
 def run(*arguments):
     return command.main([*map(str, arguments), "--workers", "0"])
-
-
-def files(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_the_command_from_end_to_end(tmp_path):
@@ -95,7 +84,9 @@ def test_train_and_val_are_converted_together(tmp_path):
     for split, count in (("train", 5), ("val", 2)):
         image_folder(tmp_path / "images" / split, count=count)
     assert run(tmp_path / "images", tmp_path / "out") == 0
-    assert set(files(tmp_path / "out")) == {"train-000000.tar", "val-000000.tar", "index.json"}
+    assert set(files(tmp_path / "out")) == {
+        "train-000000.tar", "train-samples.npy", "val-000000.tar", "val-samples.npy", "index.json", "_info.json",
+    }  # fmt: skip
     assert len(open_shards(f"{tmp_path}/out/val-*.tar")) == len(open_shards(tmp_path / "out", split="val")) == 6
     assert run(tmp_path / "images", tmp_path / "one", "--split", "val") == 0
     assert len(open_shards(tmp_path / "one")) == 6
@@ -159,13 +150,53 @@ def test_a_folder_that_holds_shards_is_not_written_to(tmp_path, capsys):
     assert files(tmp_path / "out") == before
 
 
-def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch):
+def test_the_options_of_encoding_reach_the_shards(tmp_path, capsys):
+    folder = image_folder(tmp_path / "images")
+    run(folder, tmp_path / "out", "--resize", 4, "--reencode", "webp", "--quality", 50, "--bytes-per-shard", 4096)
+    index = open_shards(tmp_path / "out")
+    assert len(index.shards) > 1
+    reader = Reader(index)
+    assert {min(reader.image(i).size) for i in range(15)} == {4}
+    assert all(reader.read(i)[8:12] == b"WEBP" for i in range(15))
+    assert run(folder, tmp_path / "other", "--quality", 50) == 2
+    assert "quality 50 is of no use" in capsys.readouterr().err
+
+
+def test_a_list_is_converted_too(tmp_path, capsys):
+    image_folder(tmp_path / "images")
+    (tmp_path / "list.csv").write_text("path,label\nimages/cat/1.JPEG,cat\nimages/owl/2.png,owl\n")
+    assert run(tmp_path / "list.csv", tmp_path / "out", "--split", "val") == 0
+    assert "val: 2 images of 2 classes in 1 shards" in capsys.readouterr().out
+    assert len(open_shards(tmp_path / "out", split="val")) == 2
+
+
+def test_an_interrupted_conversion_says_that_it_goes_on_and_does(tmp_path, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "write_manifest", interrupted)
+    folder = image_folder(tmp_path / "images")
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "write_manifest", interrupted)
+        assert run(folder, tmp_path / "out", "--samples-per-shard", 6) == 130
+    said = capsys.readouterr().err
+    assert said == f"interrupted; 3 whole shards in {tmp_path}/out are kept; the same again goes on after them\n"
+    assert run(folder, tmp_path / "out", "--samples-per-shard", 7) == 2
+    said = capsys.readouterr().err
+    assert "is half-finished with samples_per_shard 6; now samples_per_shard 7; go on with the former, or" in said
+    assert said.count("\n") == 1
+    assert run(folder, tmp_path / "out", "--samples-per-shard", 6) == 0
+    assert run(folder, tmp_path / "whole", "--samples-per-shard", 6) == 0
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_a_conversion_that_is_interrupted_at_once_leaves_nothing(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(convert, "write_shard", interrupted)
     assert run(image_folder(tmp_path / "images"), tmp_path / "out") == 130
     assert not files(tmp_path / "out")
+    assert "nothing is kept" in capsys.readouterr().err
 
 
 def test_a_shard_has_its_name_only_when_it_is_whole(tmp_path):
@@ -184,6 +215,12 @@ def test_a_shard_has_its_name_only_when_it_is_whole(tmp_path):
     assert seen[2] == []
     assert seen[5] == ["a-000000.tar"]
     assert not list(tmp_path.iterdir())
+
+
+def test_what_webdataset_adds_to_a_sample_is_no_file_of_it(tmp_path):
+    """So that samples of its readers can be written again."""
+    write_shards([{"__key__": "a", "__url__": "b.tar", "png": encoded(picture(0)), "cls": b"1"}], tmp_path, "a")
+    assert list(members(tmp_path / "a-000000.tar")) == ["a.cls", "a.png"]
 
 
 def test_a_shard_ends_at_a_limit_of_bytes(tmp_path):

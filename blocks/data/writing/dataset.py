@@ -1,0 +1,73 @@
+"""Map-style datasets, as torchvision's: files by their bytes, pictures and arrays without loss."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from PIL import Image
+
+from blocks.data.decode import UnreadableImage
+from blocks.data.writing.item import Item
+from blocks.data.writing.source import Files, Source
+
+
+def dataset_source(dataset: Any) -> Source:
+    """The samples of dataset[i] -> (PIL image, uint8 array or path, label), for i in range(len(dataset)).
+
+    Where it lists files in `samples`, as torchvision's ImageFolder, their bytes are taken, without its transform.
+    Class names come from its `classes`.
+    """
+    name = f"{type(dataset).__name__} of {len(dataset)}"
+    if not len(dataset):
+        raise ValueError(f"{name}: there is no sample in it")
+    classes = tuple(map(str, getattr(dataset, "classes", ())))
+    if not _lists_files(dataset):
+        return Source(name, Pictures(dataset), classes, _identity(dataset, name, classes))
+    paths, labels = zip(*dataset.samples, strict=True)
+    change = getattr(dataset, "target_transform", None)
+    root = Path(getattr(dataset, "root", "/"))
+    below = [os.path.relpath(path, root) for path in paths]
+    files = Files(root, below, list(map(change, labels)) if change else labels)
+    return Source(name, files, classes, files.identity())
+
+
+def _lists_files(dataset: Any) -> bool:
+    samples = getattr(dataset, "samples", None)
+    if not isinstance(samples, (list, tuple)) or len(samples) != len(dataset):
+        return False
+    first = samples[0]
+    return isinstance(first, (list, tuple)) and len(first) == 2 and isinstance(first[0], (str, os.PathLike))
+
+
+def _identity(dataset: Any, name: str, classes: tuple[str, ...]) -> str:
+    """Of what is known without asking for a picture."""
+    targets = np.asarray(getattr(dataset, "targets", ())).tolist()
+    return hashlib.sha256(json.dumps([name, classes, targets], default=str).encode()).hexdigest()
+
+
+@attrs.frozen(eq=False)
+class Pictures(Sequence):
+    """Items that a dataset makes when it is asked."""
+
+    dataset: Any
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, i):
+        """The item. Raises UnreadableImage for a damaged file behind it, ValueError for what is no picture."""
+        name = f"sample {i}"
+        try:
+            picture, label, *_ = self.dataset[i]
+        except (OSError, SyntaxError) as error:  # Pillow's for damaged files
+            raise UnreadableImage(name, f"{type(error).__name__}: {error}") from None
+        if not isinstance(picture, (Image.Image, np.ndarray, str, os.PathLike)):
+            raise ValueError(
+                f"{name} of the dataset is a {type(picture).__name__}, not a picture; give it without a transform"
+            )
+        return Item(None, picture, label, name=name)

@@ -1,0 +1,59 @@
+"""What samples are taken from."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from blocks.data.writing.item import Item
+
+
+@attrs.frozen(eq=False)
+class Source:
+    """The items to write, and the names of their classes, empty if they have none.
+
+    A Sequence is shuffled, always in the same way, and each item asked for in a worker process; any other iterable
+    is stored as it comes. `identity` changes with the samples: a conversion goes on only from the source it began
+    with. Without one the items' names are compared as they are drawn again.
+    """
+
+    name: str  # what messages call it
+    items: Iterable[Item]
+    classes: tuple[str, ...] = ()
+    identity: str = ""
+    ignored: tuple[str, ...] = ()  # what was left out because it is no image
+
+    @property
+    def size(self) -> int | None:
+        """The number of items, None if only the end will tell."""
+        return len(self.items) if isinstance(self.items, Sequence) else None
+
+
+@attrs.frozen(eq=False)
+class Files(Sequence):
+    """Items that are files below a folder, with the label and perhaps the metadata of each."""
+
+    root: Path
+    paths: Sequence[str]
+    labels: Sequence[int]
+    metadata: Sequence[dict[str, Any]] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i):
+        path = self.paths[i]
+        return Item(None, self.root / path, self.labels[i], self.metadata[i] if self.metadata else {}, path)
+
+    def identity(self) -> str:
+        """A digest of all paths, labels and metadata, not of the root."""
+        sha = hashlib.sha256()
+        for i in range(len(self)):
+            sha.update(os.fsencode(self.paths[i]) + b"\0%d" % self.labels[i])
+            sha.update(json.dumps(self.metadata[i], sort_keys=True).encode() if self.metadata else b"")
+            sha.update(b"\n")
+        return sha.hexdigest()
