@@ -57,17 +57,21 @@ class Loader:
     def _normalize_default(self) -> Normalize:
         return Normalize(self.mean, self.std, self.device)
 
+    @property
+    def most_unreadable(self) -> int:
+        """How many unreadable images are borne."""
+        return max(FEW, int(self.max_unreadable * len(self.index))) if self.max_unreadable else 0
+
     def check_unreadable(self, skipped: Mapping[str, str]) -> None:
         """Raises ValueError for more unreadable images than `max_unreadable` allows."""
-        most = max(FEW, int(self.max_unreadable * len(self.index))) if self.max_unreadable else 0
-        if len(skipped) <= most:
+        if len(skipped) <= self.most_unreadable:
             return
-        listed = "\n".join(f"  {name}: {reason}" for name, reason in sorted(skipped.items())[:LISTED])
-        more = f"\n  and {len(skipped) - LISTED} more" if len(skipped) > LISTED else ""
+        listed = [f"  {name}: {reason}" for name, reason in sorted(skipped.items())[:LISTED]]
+        listed += [f"  and {len(skipped) - LISTED} more"] if len(skipped) > LISTED else []
         raise ValueError(
             f"{len(skipped)} of {len(self.index)} images are unreadable, and max_unreadable {self.max_unreadable:g} "
-            f"bears {most}: fetch or write these shards again, or raise max_unreadable to go on without them\n"
-            f"{listed}{more}"
+            f"bears {self.most_unreadable}; mend these shards, or raise max_unreadable to go on without them:\n"
+            + "\n".join(listed)
         )
 
     def _note(self, skipped: Mapping[str, str]) -> None:
