@@ -1,6 +1,7 @@
 """The worker processes of a loader, and the way of a batch to the device."""
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -42,6 +43,7 @@ def from_workers(loader: DataLoader) -> Iterator[Any]:
     try:
         yield from loader
     except (EOFError, ConnectionError) as error:  # it died while it handed over a batch
+        time.sleep(1)  # torch raises in the signal of its death: now, not while this error is being told
         raise RuntimeError("a data worker exited unexpectedly; was it killed for the memory it took?") from error
     except RuntimeError as error:
         if "timed out" not in str(error):
