@@ -19,6 +19,7 @@ from blocks.data.presets import (
     swav_views,
     vicreg_views,
 )
+from blocks.data.sources import Sources, mix_sources
 from blocks.data.splits import train_and_val
 from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import EvalTransform, TrainTransform
@@ -38,6 +39,7 @@ __all__ = [
     "MultiCrop",
     "RandAugment",
     "RandomErasing",
+    "Sources",
     "ThreeAugment",
     "TrainLoader",
     "TrainTransform",
@@ -47,6 +49,7 @@ __all__ = [
     "dino_views",
     "ibot_views",
     "mae_views",
+    "mix_sources",
     "moco_v2_views",
     "moco_v3_views",
     "open_shards",

@@ -1,141 +1,106 @@
-"""Batches by number, made in a worker: a function of the index, the seed and the place in the run."""
+"""Batches by number, made in a worker: a function of the index, the seed and the number of the step."""
 
-import functools
-import itertools
-from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
+from torch.utils.data import get_worker_info
 
-from blocks.data.decode import Encoded, UnreadableImage
 from blocks.data.index import Index
-from blocks.data.order import augment_keys, epoch_order, repeated_places
+from blocks.data.order import augment_keys
 from blocks.data.read import Reader
-from blocks.data.views import Pictures, named
+from blocks.data.slots import Filling, Slot, Transform
+from blocks.data.stream import Share, Stream
 
-Transform = Callable[[Sequence[Image.Image | Encoded], Tensor | None], Tensor | Pictures]
-MAX_UNREADABLE = 10  # in a row: then it is not the image that is damaged
-CHUNK_IMAGES, CHUNK_PIXELS = 64, 1 << 25  # pictures held at a time: one draw of keys for many, 100 MB at most
-
-
-@functools.lru_cache(maxsize=2)
-def _order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
-    return epoch_order(num_samples, seed, epoch).numpy()
+AHEAD = 4  # batches of this worker that its reader is told of, at least
 
 
 @attrs.frozen(eq=False)
 class TrainBatches:
-    """(epoch, start, stop) -> the uint8 batch of these places of the epoch's order.
+    """step -> the uint8 batch of this process's share.
 
-    With repeats, start and stop lie in one batch of `batch_size`, and the places are those of `repeated_places`.
+    Before a batch is made the reader is told which samples this worker needs next: those of AHEAD batches, or with a
+    shuffle window of all its batches until the whole stream, all processes' together, is a window further. So the
+    shards of the next window are on their way while this one is read, and no others.
     """
 
-    index: Index
+    stream: Stream
+    share: Share
     transform: Transform
-    seed: int
-    batch_size: int = 1
-    repeats: int = 1
     reader: Reader = attrs.field(init=False)
 
     @reader.default
     def _reader(self) -> Reader:
-        return Reader(self.index)
+        return Reader(self.stream.index)
 
-    def __getitem__(self, place: tuple[int, int, int]) -> dict[str, Any]:
-        """Images uint8 [b, H, W, 3] (or crops), their keys [b, 2], labels [b], and the name and reason of each
-        unreadable one.
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        """Images uint8 [b, H, W, 3] (or crops), their keys [b, 2], labels [b], index [b], the places in the batch of
+        all processes, and the name and reason of each unreadable one.
         """
-        epoch, start, stop = place
-        order = _order(len(self.index), self.seed, epoch)
-        if self.repeats == 1:
-            keys = augment_keys(torch.from_numpy(order[start:stop]), self.seed, epoch)
-            return self._batch(order, range(start, stop), keys)
-        places, copies = repeated_places(start, stop, self.batch_size, self.repeats)
-        keys = augment_keys(torch.from_numpy(order)[places], self.seed, epoch, copies)
-        by_sample = torch.argsort(places, stable=True)  # copies one after another: their picture is decoded once
-        batch = self._batch(order, places[by_sample].tolist(), keys[by_sample])
-        back = torch.argsort(by_sample)
-        return {name: x[back] if isinstance(x, Tensor) else x for name, x in batch.items()}
+        self.reader.ahead(self.coming(step))
+        places, copies = self.share.places(step)
+        samples, epochs = self.stream[places.numpy()]
+        repeated = self.share.repeats > 1
+        keys = augment_keys(
+            torch.from_numpy(samples), self.stream.seed, torch.from_numpy(epochs), copies if repeated else None
+        )
+        by_place = torch.argsort(places, stable=True)  # copies one after another: their picture is decoded once
+        slots = {place: Slot(place) for place in places.tolist()}
+        filling = Filling(self.reader, self.transform, self._candidate, decoded=repeated)
+        made, chosen = filling((slots[place] for place in places[by_place].tolist()), keys[by_place])
+        rows = {**made, "labels": torch.from_numpy(self.stream.index.label[chosen])}
+        if repeated:
+            back = torch.argsort(by_place)
+            rows = {name: x[back] for name, x in rows.items()}
+        return {**rows, "keys": keys, "index": self.share.index(), "skipped": filling.skipped}
 
-    def _batch(self, order: np.ndarray, places: Sequence[int], keys: Tensor) -> dict[str, Any]:
-        skipped: dict[str, str] = {}
-        chosen: list[int] = []
-        images = self._images(order, places, skipped, chosen)
-        parts = [named(self.transform(chunk, keys[rows])) for rows, chunk in chunks(images)]
-        batch = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        labels = torch.from_numpy(self.index.label[chosen])
-        return {**batch, "keys": keys, "labels": labels, "skipped": skipped}
+    def coming(self, step: int) -> np.ndarray:
+        """The samples of this worker's batches from a step on, int64 [n], in the order of their need."""
+        every = _workers()
+        window = (self.stream.window or 0) * self.share.repeats
+        count = max(AHEAD, window // (self.share.batch_size * every))
+        places = torch.cat([self.share.places(step + every * i)[0] for i in range(count)])
+        return self.stream[places.numpy()][0]
 
-    def _images(
-        self, order: np.ndarray, places: Sequence[int], skipped: dict, chosen: list[int]
-    ) -> Iterator[Image.Image]:
-        for place, copies in itertools.groupby(places):
-            image, sample = self._first_readable(order, place, skipped)
-            for _ in copies:
-                chosen.append(sample)
-                yield image
-
-    def _first_readable(self, order: np.ndarray, place: int, skipped: dict[str, str]) -> tuple[Image.Image, int]:
-        """The sample at a place; for an unreadable one the next of the order, whoever asks and whatever came before."""
-        reasons = {}
-        for step in range(MAX_UNREADABLE):
-            sample = int(order[(place + step) % len(order)])
-            try:
-                return self.reader.image(sample), sample
-            except UnreadableImage as error:
-                reasons[error.name] = skipped[error.name] = error.reason
-        listed = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
-        raise ValueError(f"{MAX_UNREADABLE} samples in a row are unreadable; are these shards of images?\n{listed}")
+    def _candidate(self, place: int, tries: int) -> int:
+        """For an unreadable sample the next of the order, whoever asks and whatever came before."""
+        return int(self.stream.after(np.array([place]), tries)[0][0])
 
 
 @attrs.frozen(eq=False)
 class EvalBatches:
-    """(start, stop) -> the uint8 batch of these samples, in stored order, without the unreadable ones."""
+    """number -> the uint8 batch of these samples, in stored order, without the unreadable ones."""
 
     index: Index
     transform: Transform
+    places: list[tuple[int, int]]  # (first, last) of every batch
     reader: Reader = attrs.field(init=False)
 
     @reader.default
     def _reader(self) -> Reader:
         return Reader(self.index)
 
-    def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, number: int) -> dict[str, Any]:
         """Images uint8 [b, H, W, 3], labels [b], sample numbers [b], and what was skipped; images None if all were."""
-        skipped: dict[str, str] = {}
-        chosen: list[int] = []
-        images = self._images(range(*place), skipped, chosen)
-        parts = [named(self.transform(chunk, None))["images"] for _, chunk in chunks(images)]
+        own = self.places[number :: _workers()][:AHEAD]
+        self.reader.ahead(np.concatenate([np.arange(*place) for place in own]))
+        filling = Filling(self.reader, self.transform, _itself)
+        made, chosen = filling(map(Slot, range(*self.places[number])), None)
         return {
-            "images": torch.cat(parts) if parts else None,
+            "images": made.get("images"),
             "labels": torch.from_numpy(self.index.label[chosen]),
             "index": torch.tensor(chosen, dtype=torch.int64),
-            "skipped": skipped,
+            "skipped": filling.skipped,
         }
 
-    def _images(self, samples: range, skipped: dict, chosen: list[int]) -> Iterator[Image.Image]:
-        for sample in samples:
-            try:
-                image = self.reader.image(sample)
-            except UnreadableImage as error:
-                skipped[error.name] = error.reason
-                continue
-            chosen.append(sample)
-            yield image
+
+def _itself(place: int, tries: int) -> int | None:
+    """In evaluation nothing stands in for an unreadable sample."""
+    return place if not tries else None
 
 
-def chunks(images: Iterator[Image.Image]) -> Iterator[tuple[slice, list[Image.Image]]]:
-    """Pictures in lists of bounded size, with their rows in the batch."""
-    start, chunk, pixels = 0, [], 0
-    for image in images:
-        chunk.append(image)
-        pixels += image.width * image.height
-        if len(chunk) == CHUNK_IMAGES or pixels >= CHUNK_PIXELS:
-            yield slice(start, start + len(chunk)), chunk
-            start, chunk, pixels = start + len(chunk), [], 0
-    if chunk:
-        yield slice(start, start + len(chunk)), chunk
+def _workers() -> int:
+    """A worker gets every so manieth batch."""
+    info = get_worker_info()
+    return info.num_workers if info else 1

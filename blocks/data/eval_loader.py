@@ -1,6 +1,7 @@
 """Evaluation batches: every image once, over all processes and however many they are."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from blocks.data.batches import EvalBatches
 from blocks.data.loader import Loader
+from blocks.data.prefetch import one_ahead, side_stream
 from blocks.data.workers import data_loader, from_workers
 
 
@@ -38,13 +40,20 @@ class EvalLoader(Loader):
         if not places:
             return
         if self._loader is None:
-            batches = EvalBatches(self.index, self.transform)
-            self._loader = data_loader(batches, places, self.num_workers, self.device, persistent=True)
-        for batch in from_workers(self._loader):
-            self.skipped.update(batch["skipped"])
+            batches = EvalBatches(self.index, self.transform, places)
+            numbers = range(len(places))
+            self._loader = data_loader(batches, numbers, self.num_workers, self.device, self.timeout, persistent=True)
+        yield from one_ahead(self._readable(self._loader), self._on_device, side_stream(self.device))
+
+    def _readable(self, loader: DataLoader) -> Iterator[dict[str, Any]]:
+        for batch in from_workers(loader):
+            self._note(batch["skipped"])
             if batch["images"] is not None:
-                labels, index = (batch[name].to(self.device, non_blocking=True) for name in ("labels", "index"))
-                yield {"images": self._normalize(batch["images"]), "labels": labels, "index": index}
+                yield batch
+
+    def _on_device(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        labels, index = (batch[name].to(self.device, non_blocking=True) for name in ("labels", "index"))
+        return {"images": self._normalize(batch["images"]), "labels": labels, "index": index}
 
     def close(self) -> None:
         """Stop the workers."""

@@ -1,13 +1,18 @@
 """What a loader for training and one for evaluation have in common: what they are given, and how they are left."""
 
+from collections.abc import Mapping
 from typing import Self
 
 import attrs
 import torch
 
-from blocks.data.batches import Transform
+from blocks.data.augment.checks import share
 from blocks.data.index import Index
+from blocks.data.slots import Transform
 from blocks.data.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize
+
+FEW = 10  # unreadable images that are borne in the smallest data set
+LISTED = 5  # of them that an error names
 
 
 def _device(device: torch.device | str) -> torch.device:
@@ -18,7 +23,10 @@ def _device(device: torch.device | str) -> torch.device:
 class Loader:
     """One process's part of the batches of an index, normalised, on its device.
 
-    Unreadable images are listed in `skipped` {name: reason}. Raises ValueError for labels out of range.
+    Unreadable images are listed in `skipped` {name: reason}. More of them than the share `max_unreadable` of all
+    samples are an error, as soon as this process has met so many; ten are always borne, but with 0 not a single one.
+    A batch that takes the workers longer than `timeout` seconds is an error too: storage that hangs is no hang here.
+    Raises ValueError for labels out of range.
     """
 
     index: Index = attrs.field(kw_only=False)
@@ -31,6 +39,8 @@ class Loader:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     device: torch.device = attrs.field(default=torch.device("cpu"), converter=_device)
+    max_unreadable: float = attrs.field(default=0.01, validator=share)
+    timeout: float = attrs.field(default=600.0, validator=attrs.validators.gt(0))
     skipped: dict[str, str] = attrs.field(init=False, factory=dict, repr=False)
     _normalize: Normalize = attrs.field(init=False, repr=False)
 
@@ -46,6 +56,27 @@ class Loader:
     @_normalize.default
     def _normalize_default(self) -> Normalize:
         return Normalize(self.mean, self.std, self.device)
+
+    @property
+    def most_unreadable(self) -> int:
+        """How many unreadable images are borne."""
+        return max(FEW, int(self.max_unreadable * len(self.index))) if self.max_unreadable else 0
+
+    def check_unreadable(self, skipped: Mapping[str, str]) -> None:
+        """Raises ValueError for more unreadable images than `max_unreadable` allows."""
+        if len(skipped) <= self.most_unreadable:
+            return
+        listed = [f"  {name}: {reason}" for name, reason in sorted(skipped.items())[:LISTED]]
+        listed += [f"  and {len(skipped) - LISTED} more"] if len(skipped) > LISTED else []
+        raise ValueError(
+            f"{len(skipped)} of {len(self.index)} images are unreadable, and max_unreadable {self.max_unreadable:g} "
+            f"bears {self.most_unreadable}; mend these shards, or raise max_unreadable to go on without them:\n"
+            + "\n".join(listed)
+        )
+
+    def _note(self, skipped: Mapping[str, str]) -> None:
+        self.skipped.update(skipped)
+        self.check_unreadable(self.skipped)
 
     def close(self) -> None:
         """Stop the workers."""

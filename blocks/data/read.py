@@ -3,6 +3,7 @@
 import os
 from collections import OrderedDict
 
+import numpy as np
 from PIL import Image
 
 from blocks.data.decode import Encoded
@@ -34,6 +35,9 @@ class Reader:
     def image(self, sample: int) -> Image.Image:
         """The picture in RGB. Raises UnreadableImage."""
         return self.picture(sample).rgb()
+
+    def ahead(self, samples: np.ndarray) -> None:
+        """These samples [n] come next."""
 
     def _file(self, shard: int) -> int:
         if shard not in self._open:

@@ -1,19 +1,20 @@
 """Training batches: an endless stream whose only cursor is the number of the step."""
 
+import itertools
 from collections.abc import Iterator
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 from weakref import WeakSet
 
 import attrs
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from blocks.data.batches import TrainBatches
 from blocks.data.erasing import RandomErasing
 from blocks.data.loader import Loader
 from blocks.data.mixing import Mixing
 from blocks.data.order import mix_key
+from blocks.data.prefetch import one_ahead, side_stream
+from blocks.data.stream import Share, Stream
 from blocks.data.views import Pictures, each_view, named, pictures_of
 from blocks.data.workers import data_loader, from_workers
 from blocks.random import fold_in
@@ -30,32 +31,17 @@ class Finishing(Protocol):
         """uint8 [B, H, W, 3] on any device, keys [B, 2] on the CPU -> uint8 [B, *img_size, 3], or crops of them."""
 
 
-@attrs.frozen
-class Places:
-    """Where this process's part of every step's batch lies: (epoch, start, stop), from a step on, without end."""
-
-    start_step: int
-    steps_per_epoch: int
-    batch_size: int
-    rank: int
-    world_size: int
-
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        share, step = self.batch_size // self.world_size, self.start_step
-        while True:
-            epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
-            start = step_of_epoch * self.batch_size + self.rank * share
-            yield epoch, start, start + share
-            step += 1
-
-
 @attrs.define(eq=False, kw_only=True)
 class TrainLoader(Loader):
-    """Batches of a shuffled index; order, crops and flips are functions of (seed, epoch, sample) alone.
+    """Batches of a shuffled index, or of several (`mix_sources`); order, crops and flips are functions of (seed, epoch,
+    sample) alone.
 
-    An epoch is `len(index) // batch_size` steps: the rest of its order, another rest every epoch, is left out. With
-    `repeats` each sample comes that many times in a batch, otherwise augmented, and an epoch shows as many times
-    fewer samples. An unreadable image is replaced by the next of the epoch's order; ten in a row are an error.
+    The order is endless: a data epoch shows every sample once, and a batch may hold the end of one and the start of
+    the next. `steps_per_epoch`, for schedules and logs, counts whole batches. The whole epoch is permuted; with a
+    `shuffle_window` of W samples the shards are, and samples within windows of W, so that shards are read nearly one
+    after another: for remote shards and spinning disks. With `repeats` each sample comes that many times in a batch,
+    otherwise augmented, and a data epoch lasts as many times longer. An unreadable image is replaced by the next of the
+    epoch's order; ten in a row are an error.
     `batch_size` is that of all processes. A transform with home="device" finishes there; `erase` and `mix` follow the
     normalisation. Crops (of `MultiCrop`) are erased and mixed view by view, each view by draws of its own and always
     with the same partner, and their labels stay. Raises ValueError for sizes that do not fit.
@@ -65,17 +51,23 @@ class TrainLoader(Loader):
     erase: RandomErasing | None = None
     mix: Mixing | None = None
     repeats: int = 1
+    shuffle_window: int | None = None
     _batches: TrainBatches = attrs.field(init=False, repr=False)
     _streams: WeakSet = attrs.field(init=False, factory=WeakSet, repr=False)  # an abandoned one ends with its last ref
 
     @_batches.default
     def _make_batches(self) -> TrainBatches:
-        return TrainBatches(self.index, self.transform, self.seed, self.batch_size, self.repeats)
+        stream = Stream(self.index, self.seed, self.shuffle_window)
+        return TrainBatches(stream, Share(self.batch_size, self.rank, self.world_size, self.repeats), self.transform)
 
     def __attrs_post_init__(self) -> None:
         _check_sizes(len(self.index), self.batch_size, self.world_size)
         if not 1 <= self.repeats <= self.batch_size:
             raise ValueError(f"repeats {self.repeats} is not 1 or more, and at most the batch_size {self.batch_size}")
+        if self.shuffle_window is not None and self.shuffle_window < 1:
+            raise ValueError(
+                f"shuffle_window {self.shuffle_window} is not a number of samples; None shuffles all of them"
+            )
         if self.mix is not None:
             _check_mixing(self.mix, self.num_classes, self.batch_size, self.world_size)
 
@@ -83,6 +75,11 @@ class TrainLoader(Loader):
     def steps_per_epoch(self) -> int:
         """Whole batches of all processes in an epoch."""
         return len(self.index) // self.batch_size
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the sequence of batches follows from besides the sizes, for a run that is to go on."""
+        return {**self._batches.stream.facts(), "repeats": self.repeats}
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, Tensor]]:
         """Batches from a step on, without end, made ahead over the ends of epochs too.
@@ -96,19 +93,19 @@ class TrainLoader(Loader):
         return stream
 
     def _stream(self, start_step: int) -> Iterator[dict[str, Tensor]]:
-        places = Places(start_step, self.steps_per_epoch, self.batch_size, self.rank, self.world_size)
-        share = self.batch_size // self.world_size
-        index = torch.arange(self.rank * share, (self.rank + 1) * share)
-        on_device = index.to(self.device)
-        for step, batch in enumerate(from_workers(self._workers(places)), start_step):
-            self.skipped.update(batch["skipped"])
-            pictures, labels = self._pictures(batch), batch["labels"].to(self.device, non_blocking=True)
-            if self.mix is not None:
-                pictures, labels = _mixed(self.mix, pictures, labels, mix_key(self.seed, step), index)
-            yield {**pictures, "labels": labels, "index": on_device.clone()}
+        steps = itertools.count(start_step)
+        workers = data_loader(self._batches, steps, self.num_workers, self.device, self.timeout)
+        made = zip(itertools.count(start_step), from_workers(workers), strict=False)
+        return one_ahead(made, self._on_device, side_stream(self.device))
 
-    def _workers(self, places: Places) -> DataLoader:
-        return data_loader(self._batches, places, self.num_workers, self.device)
+    def _on_device(self, made: tuple[int, dict[str, Any]]) -> dict[str, Tensor]:
+        """The batch of a step as the model gets it."""
+        step, batch = made
+        self._note(batch["skipped"])
+        pictures, labels = self._pictures(batch), batch["labels"].to(self.device, non_blocking=True)
+        if self.mix is not None:
+            pictures, labels = _mixed(self.mix, pictures, labels, mix_key(self.seed, step), batch["index"])
+        return {**pictures, "labels": labels, "index": batch["index"].to(self.device, non_blocking=True)}
 
     def _pictures(self, batch: dict[str, Tensor]) -> Pictures:
         """The worker's pictures as the model gets them, but for mixing: float32, channels first.

@@ -1,6 +1,7 @@
 """The worker processes of a loader, and the way of a batch to the device."""
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,9 +13,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def data_loader(
-    dataset: Any, places: Iterable[Any], num_workers: int, device: torch.device, persistent: bool = False
+    dataset: Any,
+    places: Iterable[Any],
+    num_workers: int,
+    device: torch.device,
+    timeout: float,
+    persistent: bool = False,
 ) -> DataLoader:
-    """dataset[place] for every place, in order, made ahead in worker processes.
+    """dataset[place] for every place, in order, made ahead in worker processes, which may take `timeout` seconds each.
 
     The generator is our own because torch's loader would draw a seed from the global one.
     """
@@ -25,6 +31,7 @@ def data_loader(
         num_workers=num_workers,
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
+        timeout=timeout if num_workers else 0,
         generator=torch.Generator(),
         persistent_workers=persistent and num_workers > 0,
         worker_init_fn=_own_group,
@@ -32,11 +39,19 @@ def data_loader(
 
 
 def from_workers(loader: DataLoader) -> Iterator[Any]:
-    """The loader's batches. Raises RuntimeError when a worker process is gone, whatever torch makes of it."""
+    """The loader's batches. Raises RuntimeError when a worker process is gone or stuck, whatever torch makes of it."""
     try:
         yield from loader
     except (EOFError, ConnectionError) as error:  # it died while it handed over a batch
+        time.sleep(1)  # torch raises in the signal of its death: now, not while this error is being told
         raise RuntimeError("a data worker exited unexpectedly; was it killed for the memory it took?") from error
+    except RuntimeError as error:
+        if "timed out" not in str(error):
+            raise
+        raise RuntimeError(
+            f"no batch came from {loader.num_workers} data workers within {loader.timeout:g} s: the storage hangs, or "
+            "is slower than that; look at it, or give the loader a longer timeout"
+        ) from error
 
 
 def _own_group(_: int) -> None:

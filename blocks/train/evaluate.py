@@ -1,5 +1,6 @@
 """Top-1, top-5 and loss over a whole data set that is spread over processes."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -25,7 +26,8 @@ def evaluate(
     """{"top1", "top5" (from 5 classes on), "loss", "images", "unreadable"} over all processes' images.
 
     Each process sums over its own batches, as many as it has, and the sums meet once, at the end: unequal shares are
-    fine, an empty one too. Raises ValueError for an unknown precision and when no process saw an image.
+    fine, an empty one too. Raises ValueError for an unknown precision, when no process saw an image, and when all
+    together met more unreadable ones than the loader's `most_unreadable`, if it has that.
     """
     dtype = compute_dtype(precision)
     params = params if dtype is None else tree.cast(params, dtype)
@@ -36,6 +38,12 @@ def evaluate(
     sums[5] = len(getattr(loader, "skipped", ()))
     if processes.world_size > 1:
         dist.all_reduce(sums)
+    most = getattr(loader, "most_unreadable", math.inf)
+    if sums[5] > most:
+        raise ValueError(
+            f"{sums[5]:.0f} images are unreadable, over all processes, and the loader bears {most} of them; mend the "
+            "validation shards, or give the loader a higher max_unreadable"
+        )
     return _means(sums)
 
 

@@ -125,10 +125,19 @@ def _not_finite(names: list[str]) -> str:
 
 
 def gather_unreadable(loaders: Iterable[Any], world_size: int) -> dict[str, str]:
-    """{name: reason} of the images that any process could not read."""
-    mine = {name: str(why) for loader in loaders for name, why in getattr(loader, "skipped", {}).items()}
-    if world_size == 1:
-        return mine
-    every: list[Any] = [None] * world_size
-    dist.all_gather_object(every, mine)
-    return {name: why for names in every for name, why in names.items()}
+    """{name: reason} of the images that any process could not read.
+
+    Raises what a loader's `check_unreadable` does, on all processes.
+    """
+    loaders = [loader for loader in loaders if hasattr(loader, "skipped")]
+    every: list[Any] = [[loader.skipped for loader in loaders]]
+    if world_size > 1:
+        mine, every = every[0], [None] * world_size
+        dist.all_gather_object(every, mine)
+    found: dict[str, str] = {}
+    for loader, skipped in zip(loaders, zip(*every, strict=True), strict=True):
+        names = {name: str(why) for one in skipped for name, why in one.items()}
+        if hasattr(loader, "check_unreadable"):
+            loader.check_unreadable(names)
+        found |= names
+    return found

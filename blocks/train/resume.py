@@ -36,9 +36,9 @@ def newest(folder: str | Path, world_size: int) -> Path | None:
 
 
 def facts(train_data: Any, seed: int) -> dict[str, Any]:
-    """What the sequence of batches follows from."""
+    """What the sequence of batches follows from; train_data may have `facts` of its own."""
     known = {"seed": seed, "batch_size": train_data.batch_size, "steps_per_epoch": train_data.steps_per_epoch}
-    return known | {name: getattr(train_data, name) for name in ("num_samples",) if hasattr(train_data, name)}
+    return known | dict(getattr(train_data, "facts", {}))
 
 
 def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], path: str | Path) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from blocks.data.decode import Encoded
 from blocks.data.writer import write_shards
 
 
@@ -40,3 +41,11 @@ def tar(path: Path, files: list[tuple[str, bytes]]) -> Path:
             info.size = len(data)
             out.addfile(info, io.BytesIO(data))
     return path
+
+
+def decodings(monkeypatch) -> list[str]:
+    """The names of pictures, as they are decoded from now on."""
+    names, rgb = [], Encoded.rgb
+    monkeypatch.setattr(Encoded, "size", property(lambda self: (9, 9)))
+    monkeypatch.setattr(Encoded, "rgb", lambda self: names.append(self.name()) or rgb(self))
+    return names

@@ -2,14 +2,16 @@
 
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 
 from blocks.data.index import open_shards
 from blocks.data.order import augment_keys, repeated_places
+from blocks.data.stream import Stream
 from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import TrainTransform
-from tests.data.pictures import shards
+from tests.data.pictures import decodings, shards
 
 COUNT = 23  # the label is the sample's number: it tells samples apart
 
@@ -62,9 +64,14 @@ def test_copies_have_different_keys_and_the_first_is_that_of_no_repeats():
     assert torch.equal(keys[:5], augment_keys(samples[:5], 0, 1))
 
 
-def test_an_epoch_has_the_same_steps_and_fewer_samples(index):
+def test_a_data_epoch_lasts_longer(index):
+    """All of its samples come, each three times, before the next begins; steps are counted as before."""
     train = loader(index, repeats=3)
     assert train.steps_per_epoch == COUNT // 6
+    seen = torch.cat([batch["labels"] for batch in steps(train, 12)]).tolist()
+    order, _ = Stream(index, 3)[np.arange(2 * COUNT)]
+    assert sorted(seen[:66]) == sorted(np.repeat(order[:22], 3))
+    assert sorted(seen[66:]) == sorted(np.repeat(order[22:24], 3))
     single, repeated = (torch.cat([b["labels"] for b in steps(x, 3)]) for x in (loader(index), train))
     assert sorted(repeated.tolist()) == sorted(single[:6].tolist() * 3)  # the head of the same order
 
@@ -89,13 +96,10 @@ def test_processes_and_workers_change_no_repeated_batch(index, world_size, num_w
 
 
 def test_a_picture_is_decoded_once_for_its_copies(index, monkeypatch):
-    train, read = loader(index, repeats=3), []
-    reader = type(train._batches.reader)
-    image = reader.image
-    monkeypatch.setattr(reader, "image", lambda self, sample: read.append(sample) or image(self, sample))
-    labels = steps(train, 2)[1]["labels"]
-    assert len(read) == len(set(read)) == 4
-    assert set(read[2:]) == set(labels.tolist())
+    decoded = decodings(monkeypatch)
+    labels = steps(loader(index, repeats=3), 2)[1]["labels"]
+    assert len(decoded) == len(set(decoded)) == 4
+    assert {int(name[-4:]) for name in decoded[2:]} == set(labels.tolist())
 
 
 def test_copies_of_a_corrupt_image_are_replaced_by_the_next_of_the_order(tmp_path, index):

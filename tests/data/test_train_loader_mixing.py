@@ -3,6 +3,7 @@
 from itertools import islice
 
 import attrs
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from blocks.data.erasing import RandomErasing
 from blocks.data.index import open_shards
 from blocks.data.mixing import Mixing
 from blocks.data.order import augment_keys, epoch_order, mix_key
+from blocks.data.stream import Stream
 from blocks.data.train_loader import ERASE, TrainLoader
 from blocks.data.transforms import EvalTransform, TrainTransform
 from blocks.random import fold_in
@@ -52,8 +54,8 @@ def test_images_are_erased_by_their_keys_and_mixed_by_the_steps(index):
     erase, mix = RandomErasing(0.7), Mixing(COUNT)
     both = steps(loader(index, erase=erase, mix=mix), 2)
     for step, (before, after) in enumerate(zip(plain, both, strict=True)):
-        samples = epoch_order(COUNT, SEED, step)[:12]  # an epoch is one step
-        images = erase(before["images"], fold_in(augment_keys(samples, SEED, step), ERASE))
+        samples, epochs = map(torch.from_numpy, Stream(index, SEED)[step * 12 + np.arange(12)])
+        images = erase(before["images"], fold_in(augment_keys(samples, SEED, epochs), ERASE))
         images, targets = mix(images, before["labels"], mix_key(SEED, step), before["index"])
         assert torch.equal(after["images"], images)
         assert torch.equal(after["labels"], targets)

@@ -3,6 +3,7 @@
 from itertools import islice
 
 import attrs
+import numpy as np
 import pytest
 import torch
 
@@ -12,11 +13,12 @@ from blocks.data.index import open_shards
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.order import augment_keys, epoch_order, mix_key
+from blocks.data.stream import Stream
 from blocks.data.train_loader import ERASE, TrainLoader
 from blocks.data.transforms import TrainTransform
 from blocks.data.views import each_view, view_keys
 from blocks.random import fold_in
-from tests.data.pictures import shards
+from tests.data.pictures import decodings, shards
 
 COUNT, SEED, BATCH = 23, 3, 12  # an epoch is one step; the label is the sample's number
 LARGE, SMALL = TrainTransform(8, policy=Distortion()), TrainTransform((4, 6))
@@ -72,7 +74,8 @@ def test_every_view_is_erased_and_mixed_by_keys_of_its_own(index):
     erase, mix = RandomErasing(0.7), Mixing(COUNT)
     after = steps(loader(index, erase=erase, mix=mix), 2)
     for step, (plain, both) in enumerate(zip(before, after, strict=True)):
-        own = fold_in(augment_keys(epoch_order(COUNT, SEED, step)[:BATCH], SEED, step), ERASE)
+        samples, epochs = map(torch.from_numpy, Stream(index, SEED)[step * BATCH + np.arange(BATCH)])
+        own = fold_in(augment_keys(samples, SEED, epochs), ERASE)
         for place, (view, found) in enumerate(zip(views(plain), views(both), strict=True)):
             wanted = erase(view, view_keys(own, place))
             wanted, _ = mix(wanted, plain["labels"], view_keys(mix_key(SEED, step), place), plain["index"])
@@ -113,12 +116,9 @@ def test_a_stream_of_crops_from_a_step_on_continues_the_uninterrupted_one(index)
 
 
 def test_a_picture_is_decoded_once_for_all_its_views_and_copies(index, monkeypatch):
-    train, read = loader(index, repeats=3), []
-    reader = type(train._batches.reader)
-    image = reader.image
-    monkeypatch.setattr(reader, "image", lambda self, sample: read.append(sample) or image(self, sample))
-    steps(train, 1)
-    assert len(read) == len(set(read)) == 4
+    decoded = decodings(monkeypatch)
+    steps(loader(index, repeats=3), 1)
+    assert len(decoded) == len(set(decoded)) == 4
 
 
 @pytest.mark.parametrize("transform", [WORKERS, DEVICE], ids=["workers", "device"])

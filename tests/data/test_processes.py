@@ -1,0 +1,100 @@
+"""Real processes with real workers: the same samples and pixels as one process sees, and no hang when one is killed."""
+
+import signal
+import time
+
+import pytest
+import torch
+
+from blocks.data.index import open_shards
+from blocks.data.train_loader import TrainLoader
+from blocks.data.transforms import TrainTransform
+from tests.data import processes
+from tests.data.pictures import shards
+
+
+@pytest.fixture(scope="module")
+def indices(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        return [open_shards(shards(folder / name, count, 4)) for name, count in (("a", 7), ("b", 10))]
+
+
+@pytest.fixture(scope="module")
+def two(indices, tmp_path_factory):
+    """What each of two processes found."""
+    folder = tmp_path_factory.mktemp("two")
+    started = [processes.start(processes.one_of_two, rank, indices, folder) for rank in range(2)]
+    assert processes.wait(*started) == [0, 0]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def test_two_processes_begin_and_three_others_go_on_with_what_one_would_have_seen(indices, two):
+    """Over data epochs' ends, of a mixture with a window and repeats."""
+    wanted = processes.steps(processes.train_loader(indices), 0, processes.STEPS)
+    resumed = [
+        processes.steps(
+            processes.train_loader(indices, rank=rank, world_size=3, num_workers=rank % 2),
+            processes.RESUMED,
+            processes.STEPS,
+        )
+        for rank in range(3)
+    ]
+    for name, expected in wanted.items():
+        first = torch.cat([found["steps"][name] for found in two], 1)
+        second = torch.cat([found[name] for found in resumed], 1)
+        assert torch.equal(torch.cat([first, second]), expected), name
+
+
+def test_two_processes_evaluate_each_sample_once(indices, two):
+    assert torch.cat([found["seen"] for found in two]).tolist() == list(range(len(indices[0])))
+
+
+def test_a_process_that_is_killed_ends_the_other_with_an_error(indices, tmp_path):
+    started = [processes.start(processes.killed_beside_another, rank, indices, tmp_path) for rank in range(2)]
+    assert processes.wait(*started) == [1, -signal.SIGKILL]
+
+
+def _stuck(images, keys):
+    time.sleep(60)
+
+
+def test_a_stuck_worker_is_an_error_that_names_the_way_out(indices):
+    options = {"batch_size": 2, "transform": _stuck, "num_classes": 3, "num_workers": 1}
+    began = time.monotonic()
+    with (
+        pytest.raises(RuntimeError, match=r"no batch came from 1 data workers within 0.3 s: .* a longer timeout"),
+        TrainLoader(indices[0], **options, timeout=0.3) as train,
+    ):
+        next(train.batches())
+    assert time.monotonic() - began < 30
+
+
+def test_without_workers_a_timeout_has_no_use_and_is_no_error(indices):
+    with TrainLoader(indices[0], batch_size=2, transform=TrainTransform(8), num_classes=3, timeout=0.3) as train:
+        next(train.batches())
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0])
+def test_a_timeout_is_a_time(indices, timeout):
+    with pytest.raises(ValueError, match="timeout"):
+        TrainLoader(indices[0], batch_size=2, transform=TrainTransform(8), num_classes=3, timeout=timeout)
+
+
+def test_the_reader_is_told_what_comes_next(indices):
+    """Four batches of this process; with a window all until the stream is one window further."""
+    told = []
+    train = TrainLoader(indices[1], batch_size=2, transform=TrainTransform(8), num_classes=10, seed=1)
+    train._batches.reader.ahead = lambda samples: told.append(samples.tolist())
+    with train:
+        stream = train.batches()
+        for _ in range(3):
+            next(stream)
+    batches = [train._batches.coming(2 * step)[:4].tolist() for step in range(4)]
+    assert told[0] == batches[0] + batches[1]
+    assert told[2] == batches[1] + batches[2]
+    windowed = TrainLoader(
+        indices[1], batch_size=2, transform=TrainTransform(8), num_classes=10, shuffle_window=12, rank=1, world_size=2
+    )
+    assert len(windowed._batches.coming(0)) == 6
