@@ -35,6 +35,8 @@ def by_torchvision(data: bytes, box: Box) -> np.ndarray:
 def by_nvimgcodec(data: bytes, box: Box) -> np.ndarray:
     """Colours are made for the box alone, and what lies below it is not read."""
     top, left, height, width = box
+    if width == 1:  # in the first column it would repeat the colours, which all others interpolate
+        return by_pillow(data, box)
     library, decoder, params = _nvimgcodec(os.getpid(), threading.get_ident())
     part = library.CodeStream(data).get_sub_code_stream(0, library.Region(top, left, top + height, left + width))
     pixels = decoder.decode(part, params=params)

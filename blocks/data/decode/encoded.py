@@ -8,7 +8,7 @@ from PIL import Image
 
 from blocks.data.decode import pillow
 from blocks.data.decode.decoders import DECODERS, Box, best_decoder
-from blocks.data.decode.jpeg import plain_size
+from blocks.data.decode.jpeg import is_plain, size_in_header
 from blocks.data.decode.unreadable import unreadable
 
 
@@ -52,7 +52,7 @@ class Encoded:
             return pillow.reduced(self.data, scale)
 
     def _size(self) -> tuple[int, int]:
-        size = plain_size(self.data)
+        size = size_in_header(self.data)
         if size is None:
             return pillow.opened(self.data).size
         pillow.refuse_bomb(*size)
@@ -60,7 +60,7 @@ class Encoded:
 
     def _decoded(self, box: Box) -> np.ndarray:
         decoder = self.decoder or best_decoder()
-        if decoder != "pillow" and plain_size(self.data):
+        if decoder != "pillow" and is_plain(self.data):
             try:
                 return DECODERS[decoder](self.data, box)
             except (ValueError, RuntimeError):
