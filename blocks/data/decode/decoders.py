@@ -5,7 +5,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from blocks.data.decode.pillow import opened, to_rgb
 
-Box = tuple[int, int, int, int]  # top, left, height, width
+Box = Sequence[int]  # top, left, height, width
 
 
 def by_pillow(data: bytes, box: Box) -> np.ndarray:
