@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 
 from blocks.data.decode.pillow import opened, to_rgb
 
@@ -24,11 +25,9 @@ def by_pillow(data: bytes, box: Box) -> np.ndarray:
 
 def by_torchvision(data: bytes, box: Box) -> np.ndarray:
     """All of it is decoded, and the box is a part of that."""
-    import torch  # torchvision takes a second or more, which only those wait for who decode by it
-    from torchvision.io import ImageReadMode, decode_jpeg
-
     top, left, height, width = box
-    pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    decode_jpeg, mode = _torchvision()
+    pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=mode)
     return pixels.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
 
 
@@ -54,9 +53,22 @@ DECODERS: dict[str, Callable[[bytes, Box], np.ndarray]] = {
 
 @functools.cache
 def best_decoder() -> str:
-    """The fastest that is installed: nvImageCodec is the extra `fast`."""
+    """The fastest that is installed: nvImageCodec is the extra `fast`, and torchvision is about to give its own up."""
     parent = importlib.util.find_spec("nvidia")  # the name of many packages, which may all be missing
-    return "nvimgcodec" if parent and importlib.util.find_spec("nvidia.nvimgcodec") else "torchvision"
+    if parent and importlib.util.find_spec("nvidia.nvimgcodec"):
+        return "nvimgcodec"
+    try:
+        _torchvision()
+    except ImportError:
+        return "pillow"
+    return "torchvision"
+
+
+@functools.cache
+def _torchvision() -> tuple[Callable, Any]:
+    from torchvision.io import ImageReadMode, decode_jpeg  # takes a second or more: only for who decodes by it
+
+    return decode_jpeg, ImageReadMode.RGB
 
 
 @functools.cache

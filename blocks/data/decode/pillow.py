@@ -3,12 +3,15 @@
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 
 def opened(data: bytes) -> Image.Image:
     """The picture, of which only the header was read. Raises DecompressionBombError above Pillow's limit."""
-    image = Image.open(io.BytesIO(data))
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:  # names the place in memory
+        raise UnidentifiedImageError("not an image of a known format, or cut off in its header") from None
     refuse_bomb(*image.size)
     return image
 
