@@ -169,6 +169,6 @@ def _covering(images: Sequence[Picture], img_size: Size, crop_pct: float, interp
 
 def _decoded_once(images: Sequence[Picture]) -> Iterator[Picture]:
     """Pictures that come several times are decoded whole: for two boxes already that takes less time."""
-    times = Counter(map(id, images))
-    whole = {id(image): decoded(image) for image in images if times[id(image)] > 1}
+    times, once = Counter(map(id, images)), {id(image): image for image in images}
+    whole = {place: decoded(image) for place, image in once.items() if times[place] > 1}
     return (whole.get(id(image), image) for image in images)

@@ -48,4 +48,4 @@ def pixels(picture: Picture, box: Box) -> np.ndarray:
 
 def decoded(picture: Picture) -> Image.Image | Decoded:
     """The picture with all its pixels at hand."""
-    return Decoded(picture.pixels()) if isinstance(picture, Encoded) else picture
+    return Decoded(picture) if isinstance(picture, Encoded) else picture

@@ -1,5 +1,6 @@
 """A picture that is decoded when it is asked for, as much of it as is asked for."""
 
+import functools
 from collections.abc import Callable
 
 import attrs
@@ -70,14 +71,23 @@ class Encoded:
 
 @attrs.frozen(eq=False)
 class Decoded:
-    """All pixels of a picture, uint8 [h, w, 3], for who wants many boxes of them."""
+    """A stored picture of which many boxes are wanted: what they are cut from is decoded once.
 
-    array: np.ndarray = attrs.field(repr=False)
+    It answers as the stored one does, so that it makes no difference which of the two is asked.
+    """
+
+    stored: Encoded
+    _reduced: dict[int, Image.Image | None] = attrs.field(init=False, factory=dict, repr=False)
+
+    @functools.cached_property
+    def array(self) -> np.ndarray:
+        """All its pixels: uint8 [H, W, 3]."""
+        return self.stored.pixels()
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
-        return self.array.shape[1], self.array.shape[0]
+        return self.stored.size
 
     def rgb(self) -> Image.Image:
         """The whole picture."""
@@ -87,3 +97,9 @@ class Decoded:
         """The pixels of a box (top, left, height, width) within the picture, or of all of it: uint8 [h, w, 3]."""
         top, left, height, width = box or (0, 0, *self.array.shape[:2])
         return self.array[top : top + height, left : left + width]
+
+    def reduced(self, scale: int) -> Image.Image | None:
+        """The whole picture at 1 / scale, as the stored one has it."""
+        if scale not in self._reduced:
+            self._reduced[scale] = self.stored.reduced(scale)
+        return self._reduced[scale]
