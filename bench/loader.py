@@ -4,10 +4,10 @@
     taskset -c 1 python bench/loader.py --images photographs/ --workers 1 --out loader.jsonl
 
 All crop at random (8 to 100 % of the area), resize to one size by a bicubic filter, mirror and normalise. Ours reads
-shards that are written here from the same files, with each decoder that is installed; "whole" decodes and resizes as
-torchvision's does. Every turn starts a loader, draws the first batch, then those that were made meanwhile, untimed, and
-then the timed ones. "small" are pictures of 32 pixels, made up here. FFCV is not among the peers: it keeps no JPEGs as
-they are.
+shards that are written here from the same files, with each decoder that is installed; "exact" resizes as torchvision
+and timm do. Every turn starts a loader, draws the first batch, then those that were made meanwhile, untimed, and
+then the timed ones. "small" are pictures of 32 pixels, made up here. FFCV, which has a file format of its own, is
+not among the peers.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from measure import hardware, order, ratio
 from PIL import Image
 
 from blocks import random
-from blocks.data import TrainLoader, TrainTransform, open_shards, write_shards
+from blocks.data import Index, TrainLoader, TrainTransform, open_shards, write_shards
 from blocks.data.decode import DECODERS, Encoded, best_decoder
 
 MEANWHILE = 4  # batches that a worker has made, or is making, when the first one comes
@@ -47,9 +47,8 @@ class DecodedBy:
         return self.transform([Encoded(image.data, image.name, self.decoder) for image in images], keys)
 
 
-def ours(shards: Path, transform: Callable, batch_size: int) -> Stream:
+def ours(index: Index, transform: Callable, batch_size: int) -> Stream:
     def stream(workers: int) -> Iterator[torch.Tensor]:
-        index = open_shards(str(shards / "train-*.tar"))
         loader = TrainLoader(
             index, batch_size=batch_size, transform=transform, num_classes=CLASSES, num_workers=workers
         )
@@ -60,12 +59,12 @@ def ours(shards: Path, transform: Callable, batch_size: int) -> Stream:
     return stream
 
 
-def contestants(folder: Path, shards: Path, size: int, batch_size: int) -> dict[str, Stream]:
+def contestants(folder: Path, shards: Path, index: Index, size: int, batch_size: int) -> dict[str, Stream]:
     fast = TrainTransform(size)
     decoders = [name for name in DECODERS if name != "nvimgcodec" or best_decoder() == name]
-    made = {f"ours, {name}": ours(shards, DecodedBy(name, fast), batch_size) for name in decoders}
+    made = {f"ours, {name}": ours(index, DecodedBy(name, fast), batch_size) for name in decoders}
     exact = DecodedBy("pillow", TrainTransform(size, resize="pillow"))
-    return {**made, "ours, exact": ours(shards, exact, batch_size), **peers(folder, shards, size, batch_size)}
+    return {**made, "ours, exact": ours(index, exact, batch_size), **peers(folder, shards, size, batch_size)}
 
 
 def timed(stream: Stream, workers: int, batches: int) -> tuple[float, float]:
@@ -171,11 +170,12 @@ def main() -> None:
     for what, files, size in (("photographs", photographs(args.images), 224), ("small", small(), 32)):
         with tempfile.TemporaryDirectory() as made:
             folder, shards = written(files, Path(made))
-            parts = stages(shards, TrainTransform(size), args.batch_size, args.rounds)
+            index = open_shards(str(shards / "train-*.tar"))
+            parts = stages(index, TrainTransform(size), args.batch_size, args.rounds)
             print(f"\n{what}, ms of an image: " + "   ".join(f"{name} {ms:.3f}" for name, ms in parts.items()))
             save({"row": f"{what}, stages", "milliseconds": parts}, args)
             for workers in args.workers:
-                streams = contestants(folder, shards, size, args.batch_size)
+                streams = contestants(folder, shards, index, size, args.batch_size)
                 report(what, workers, measure(streams, args, workers), args)
 
 

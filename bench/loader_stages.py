@@ -1,25 +1,24 @@
 """What the parts of our loader take of an image's time, and the least that its decoder could take."""
 
 import statistics
-from pathlib import Path
 
 import torch
 from measure import interleaved
 
 from blocks import random
-from blocks.data import TrainTransform, open_shards
+from blocks.data import Index, TrainTransform
 from blocks.data.augment.boxes import sides
 from blocks.data.read import Reader
 from blocks.data.resize import by_torch
 from blocks.data.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 
 
-def stages(shards: Path, transform: TrainTransform, batch_size: int, rounds: int) -> dict[str, float]:
+def stages(index: Index, transform: TrainTransform, batch_size: int, rounds: int) -> dict[str, float]:
     """Milliseconds an image, medians of batches on the CPU.
 
-    "entropy" decodes two pixels in the last row: all before them is undone from its Huffman code, and little else.
+    "all" lacks the normalisation, which is the main process's. "entropy" decodes two pixels in the last row: all before
+    them is undone from its Huffman code, and little else.
     """
-    index = open_shards(str(shards / "train-*.tar"))
     reader, samples = Reader(index), range(0, len(index), max(1, len(index) // batch_size))[:batch_size]
     pictures, keys = [reader.picture(sample) for sample in samples], random.split(random.key(0), len(samples))
     widths, heights = torch.tensor([picture.size for picture in pictures]).unbind(1)
@@ -29,7 +28,7 @@ def stages(shards: Path, transform: TrainTransform, batch_size: int, rounds: int
     batch, normalize = transform(pictures, keys), Normalize(IMAGENET_MEAN, IMAGENET_STD, torch.device("cpu"))
     seconds = interleaved(
         {
-            "all but normalise": lambda: transform([reader.picture(sample) for sample in samples], keys),
+            "all": lambda: transform([reader.picture(sample) for sample in samples], keys),
             "read": lambda: [reader.read(sample) for sample in samples],
             "header": lambda: [picture.size for picture in pictures],
             "draw": lambda: transform.draw(keys, heights, widths),
