@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 
 import attrs
 import torch
-from PIL import Image
 from torch import Tensor
 
 from blocks.data.augment.boxes import sides
 from blocks.data.augment.checks import one_of, pixels
-from blocks.data.decode import Encoded, rgb
+from blocks.data.decode import Picture, decoded
 from blocks.data.transforms import HOMES, TrainTransform, canvases
 from blocks.data.views import Pictures, view_keys
 
@@ -39,13 +38,13 @@ class MultiCrop:
         if self.canvas is not None and self.home != "device":
             raise ValueError(f"canvas {self.canvas} has no use with home {self.home!r}; it is for home='device'")
 
-    def __call__(self, images: Sequence[Image.Image | Encoded], keys: Tensor) -> Pictures | Tensor:
+    def __call__(self, images: Sequence[Picture], keys: Tensor) -> Pictures | Tensor:
         """The views, for home "device" the canvases uint8 [B, canvas, canvas, 3]; keys [B, 2] on the CPU."""
         if self.home == "device":
             size = self.canvas or max(max(sides(view.img_size)) for view in self.views)
-            return canvases(images, size, self.views[0].interpolation)
-        pictures = [rgb(image) for image in images]
-        return self._crops(keys, lambda view, own: view(pictures * (len(own) // len(pictures)), own))
+            return canvases(images, size, self.views[0].interpolation, self.views[0].resize)
+        pictures = [decoded(image) for image in images] if len(self.views) > 1 else images
+        return self._crops(keys, lambda view, own: view(list(pictures) * (len(own) // len(pictures)), own))
 
     def finish(self, images: Tensor, keys: Tensor) -> Pictures:
         """The views of canvases: uint8 [B, H, W, 3] on any device, keys [B, 2] on the CPU."""

@@ -1,5 +1,6 @@
 """Pictures to one uint8 batch. A random transform is a function of the samples' keys."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -17,7 +18,8 @@ from blocks.data.augment.ops import FILL
 from blocks.data.augment.parse import policy as parsed
 from blocks.data.augment.pillow import AFFINE_FILTERS, FILTERS, apply_all
 from blocks.data.augment.plan import Plan, Policy
-from blocks.data.decode import Encoded, rgb
+from blocks.data.decode import Box, Picture, decoded, rgb
+from blocks.data.resize import RESIZES, resized
 from blocks.random import fold_in
 
 FLIP, POLICY, JITTER = 1, 2, 3  # what a sample's folded keys are for; the crop draws from the sample's own
@@ -41,7 +43,7 @@ class Draws:
     mirrored: Tensor
     plan: Plan
 
-    def rows(self) -> Iterator[tuple[list[int], bool, list[int], list[float]]]:
+    def rows(self) -> Iterator[tuple[Box, bool, list[int], list[float]]]:
         """Box, mirrored, ops and args, picture by picture."""
         columns = (self.boxes, self.mirrored, self.plan.ops, self.plan.args)
         return zip(*(column.tolist() for column in columns), strict=True)
@@ -55,7 +57,8 @@ class TrainTransform:
     where: all of it by Pillow in the loader's `workers`; or only a canvas there and the rest on the `device`, batched,
     by `finish`. A canvas is a square of `canvas` pixels (or else of the longer side of `img_size`): the resized centre,
     so that the ends of a long picture are lost. What is drawn is the same function of key and size in both. `fill` is
-    what affine operations bring in from outside.
+    what affine operations bring in from outside. `resize` "torch" is fast, "pillow" has the pixels of torchvision's and
+    timm's transforms on the same box (see `resized`); `finish` always has Pillow's.
     """
 
     img_size: Size = attrs.field(validator=picture_size)
@@ -68,6 +71,7 @@ class TrainTransform:
     home: str = attrs.field(default="workers", validator=one_of(HOMES))
     canvas: int | None = attrs.field(default=None, validator=attrs.validators.optional(pixels))
     fill: tuple[int, int, int] = FILL
+    resize: str = attrs.field(default="torch", validator=one_of(RESIZES))
 
     def __attrs_post_init__(self) -> None:
         if self.canvas is not None and self.home != "device":
@@ -76,15 +80,19 @@ class TrainTransform:
             allowed = ", ".join(AFFINE_FILTERS)
             raise ValueError(f"interpolation {self.interpolation!r} cannot rotate or shear; a policy takes {allowed}")
 
-    def __call__(self, images: Sequence[Image.Image | Encoded], keys: Tensor) -> Tensor:
-        """The batch, for home "device" the canvases; each row depends on its own picture and key alone."""
-        pictures = [rgb(image) for image in images]
+    def __call__(self, images: Sequence[Picture], keys: Tensor) -> Tensor:
+        """The batch, for home "device" the canvases; each row depends on its own picture and key alone.
+
+        Only the boxes are decoded, but for pictures that come several times.
+        """
         if self.home == "device":
-            return canvases(pictures, self.canvas or max(sides(self.img_size)), self.interpolation)
-        widths, heights = torch.tensor([picture.size for picture in pictures]).unbind(1)
+            return canvases(images, self.canvas or max(sides(self.img_size)), self.interpolation, self.resize)
+        widths, heights = torch.tensor([image.size for image in images]).unbind(1)
         rows = self.draw(keys, heights, widths).rows()
-        made = [self._picture(picture, *row) for picture, row in zip(pictures, rows, strict=True)]
-        return torch.from_numpy(np.stack(made))
+        batch = torch.empty(len(images), *sides(self.img_size), 3, dtype=torch.uint8)
+        for out, picture, row in zip(batch, _decoded_once(images), rows, strict=True):
+            out.copy_(self._picture(picture, *row))
+        return batch
 
     def draw(self, keys: Tensor, heights: Tensor, widths: Tensor) -> Draws:
         """Everything random: keys [B, 2], sizes [B], all on the CPU."""
@@ -105,14 +113,13 @@ class TrainTransform:
         batch = crop_resize(images, draws.boxes, self.img_size, self.interpolation, draws.mirrored)
         return apply_plan(batch, draws.plan, self.fill, self.interpolation)
 
-    def _picture(
-        self, image: Image.Image, box: list[int], mirrored: bool, ops: list[int], args: list[float]
-    ) -> np.ndarray:
-        top, left, height, width = box
-        crop = image.crop((left, top, left + width, top + height))
-        crop = crop.resize(sides(self.img_size)[::-1], FILTERS[self.interpolation])
-        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else crop
-        return np.asarray(apply_all(crop, ops, args, self.interpolation, self.fill))
+    def _picture(self, picture: Picture, box: Box, mirrored: bool, ops: list[int], args: list[float]) -> Tensor:
+        crop = resized(picture, box, sides(self.img_size), self.interpolation, self.resize)
+        crop = crop.flip(1) if mirrored else crop
+        if not any(ops):
+            return crop
+        made = apply_all(Image.fromarray(crop.numpy()), ops, args, self.interpolation, self.fill)
+        return torch.from_numpy(np.array(made))
 
 
 @attrs.frozen
@@ -123,26 +130,45 @@ class EvalTransform:
     crop_pct: float = attrs.field(default=0.875, validator=crop_share)
     interpolation: str = attrs.field(default="bicubic", validator=one_of(FILTERS))
 
-    def __call__(self, images: Sequence[Image.Image | Encoded], keys: Tensor | None = None) -> Tensor:
-        """The batch; the keys are not used."""
-        pictures = [rgb(image) for image in images]
-        boxes = [center_crop_box(image.height, image.width, self.img_size, self.crop_pct) for image in pictures]
-        return _resized(pictures, boxes, self.img_size, self.interpolation)
+    def __call__(self, images: Sequence[Picture], keys: Tensor | None = None) -> Tensor:
+        """The batch; the keys are not used. Pictures are decoded whole and resized by Pillow: the published pixels."""
+        return _covering(images, self.img_size, self.crop_pct, self.interpolation)
 
 
-def canvases(images: Sequence[Image.Image | Encoded], size: int, interpolation: str) -> Tensor:
+def canvases(images: Sequence[Picture], size: int, interpolation: str, resize: str) -> Tensor:
     """Squares of one size: uint8 [B, size, size, 3].
 
-    Pictures that are one stay as they are; of others the short side is resized and the centre cut out.
+    Pictures that are one stay as they are; of others the short side is resized and the centre cut out, by "torch"
+    from a box of whole pixels.
     """
-    pictures = [rgb(image) for image in images]
-    boxes = [center_crop_box(image.height, image.width, size, crop_pct=1.0) for image in pictures]
-    return _resized(pictures, boxes, size, interpolation)
+    if resize == "pillow":
+        return _covering(images, size, 1.0, interpolation)
+    batch = torch.empty(len(images), size, size, 3, dtype=torch.uint8)
+    for out, picture in zip(batch, images, strict=True):
+        out.copy_(resized(picture, _whole_pixels(picture.size, size), (size, size), interpolation, resize))
+    return batch
 
 
-def _resized(images: list[Image.Image], boxes: list, img_size: Size, interpolation: str) -> Tensor:
+def _whole_pixels(picture_size: tuple[int, int], size: int) -> Box:
+    """The central square, nearly: at least a pixel, and inside."""
+    width, height = picture_size
+    left, top, right, bottom = center_crop_box(height, width, size, crop_pct=1.0)
+    h, w = max(1, round(bottom - top)), max(1, round(right - left))
+    return min(round(top), height - h), min(round(left), width - w), h, w
+
+
+def _covering(images: Sequence[Picture], img_size: Size, crop_pct: float, interpolation: str) -> Tensor:
     height, width = sides(img_size)
     batch = np.empty((len(images), height, width, 3), np.uint8)
-    for row, image, box in zip(batch, images, boxes, strict=True):
+    for row, picture in zip(batch, images, strict=True):
+        image = rgb(picture)
+        box = center_crop_box(image.height, image.width, img_size, crop_pct)
         row[:] = np.asarray(image.resize((width, height), FILTERS[interpolation], box))
     return torch.from_numpy(batch)
+
+
+def _decoded_once(images: Sequence[Picture]) -> Iterator[Picture]:
+    """Pictures that come several times are decoded whole: for two boxes already that takes less time."""
+    times, once = Counter(map(id, images)), {id(image): image for image in images}
+    whole = {place: decoded(image) for place, image in once.items() if times[place] > 1}
+    return (whole.get(id(image), image) for image in images)

@@ -116,7 +116,7 @@ def test_a_picture_becomes_what_torchvision_and_pillow_make_of_it():
 
 
 def test_both_homes_make_the_same_bytes():
-    transform = TrainTransform(16, policy=attrs.evolve(FULL, solarize=0.5))
+    transform = TrainTransform(16, policy=attrs.evolve(FULL, solarize=0.5), resize="pillow")
     squares = [picture(i, 24, 24) for i in range(100)]
     device = attrs.evolve(transform, home="device", canvas=24)
     assert torch.equal(device.finish(device(squares, keys(100)), keys(100)), transform(squares, keys(100)))

@@ -108,13 +108,14 @@ def test_a_canvas_is_the_picture_itself_where_it_fits():
 
 
 def test_a_canvas_is_else_the_resized_centre():
-    batch = TrainTransform(16, home="device")(IMAGES, keys(12))
+    batch = TrainTransform(16, home="device", resize="pillow")(IMAGES, keys(12))
     assert torch.equal(batch, EvalTransform(16, crop_pct=1.0)(IMAGES))
 
 
 def in_both_homes(transform):
     """A canvas of the pictures' own size loses nothing: from there on both homes have the same to do."""
     squares = [picture(i, 24, 24) for i in range(100)]
+    transform = attrs.evolve(transform, resize="pillow")
     device = attrs.evolve(transform, home="device", canvas=24)
     finished = device.finish(device(squares, keys(100)), keys(100))
     return transform(squares, keys(100)).int(), finished.int()
@@ -133,7 +134,7 @@ def test_oblong_crops_are_the_same_in_both_homes(interpolation, size):
 
 def test_an_oblong_is_the_same_box_at_another_size():
     """Height first, as torchvision's; the box has the aspect of a square's."""
-    transform = TrainTransform((16, 10), flip=0.0)
+    transform = TrainTransform((16, 10), flip=0.0, resize="pillow")
     boxes = TrainTransform(16).draw(keys(12), *torch.tensor(SIZES).unbind(1)).boxes.tolist()
     bicubic = functional.InterpolationMode.BICUBIC
     made = [functional.resized_crop(image, *box, [16, 10], bicubic) for image, box in zip(IMAGES, boxes, strict=True)]
@@ -180,6 +181,7 @@ def test_workers_get_their_transform_by_pickle():
         (lambda: TrainTransform(8, home="gpu"), "'gpu' is not known; use one of workers, device"),
         (lambda: TrainTransform(8, canvas=16), "canvas 16 has no use with home 'workers'"),
         (lambda: TrainTransform(8, home="device", canvas=0), "canvas 0"),
+        (lambda: TrainTransform(8, resize="opencv"), "resize 'opencv' is not known; use one of torch, pillow"),
         (lambda: TrainTransform(8, policy=policy("v0"), interpolation="lanczos"), "a policy takes nearest, bilinear"),
         (lambda: TrainTransform(8, policy=9), "policy 9 draws no plans"),
         (lambda: TrainTransform(8, color_jitter=(0.1, 0.2)), "is not one number, nor 3, nor 4"),

@@ -1,0 +1,51 @@
+"""Image bytes to 8-bit RGB pixels, whatever they hold: all of a picture, or a box of it."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from blocks.data.decode.decoders import DECODERS, Box, best_decoder
+from blocks.data.decode.encoded import Decoded, Encoded
+from blocks.data.decode.unreadable import UnreadableImage
+
+EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "tif", "tiff")
+Picture = Image.Image | Encoded | Decoded
+
+__all__ = [
+    "DECODERS",
+    "EXTENSIONS",
+    "Box",
+    "Decoded",
+    "Encoded",
+    "Picture",
+    "UnreadableImage",
+    "best_decoder",
+    "decode",
+    "decoded",
+    "pixels",
+    "rgb",
+]
+
+
+def decode(data: bytes, name: str | Callable[[], str]) -> Image.Image:
+    """A loaded RGB image. Raises UnreadableImage(name, reason)."""
+    return Encoded(data, name).rgb()
+
+
+def rgb(picture: Picture) -> Image.Image:
+    """The whole picture, decoded."""
+    return picture if isinstance(picture, Image.Image) else picture.rgb()
+
+
+def pixels(picture: Picture, box: Box) -> np.ndarray:
+    """The pixels of a box (top, left, height, width) within the picture: uint8 [h, w, 3]."""
+    if not isinstance(picture, Image.Image):
+        return picture.pixels(box)
+    top, left, height, width = box
+    return np.array(picture.crop((left, top, left + width, top + height)))
+
+
+def decoded(picture: Picture) -> Image.Image | Decoded:
+    """The picture with all its pixels at hand."""
+    return Decoded(picture) if isinstance(picture, Encoded) else picture
