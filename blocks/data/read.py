@@ -3,12 +3,16 @@
 import os
 from collections import OrderedDict
 
+import numpy as np
 from PIL import Image
 
+from blocks.data.ahead import Ahead
 from blocks.data.decode import Encoded
 from blocks.data.index import Index
+from blocks.data.shard import CachedShard
 
 MAX_OPEN = 256  # files a process, a quarter of the usual limit
+MAX_EVICTED = 4  # of them, those that the cache has removed: their bytes are on the disk while they are open
 
 
 class Reader:
@@ -17,9 +21,21 @@ class Reader:
     def __init__(self, index: Index):
         self.index = index
         self._open: OrderedDict[int, int] = OrderedDict()  # shard -> file descriptor, the newest last
+        self._cached = any(isinstance(shard, CachedShard) for shard in index.shards)
+        self._ahead = Ahead(index.shards)
+
+    def ahead(self, samples: np.ndarray) -> None:
+        """These come next: their shards are fetched in the background. Does nothing where all are plain tars here.
+
+        What cannot be fetched is raised by the `read` that needs it.
+        """
+        if self._cached:
+            shards, first = np.unique(self.index.shard[samples], return_index=True)
+            numbers = shards[np.argsort(first)].tolist()
+            self._fetching().want(number for number in numbers if number not in self._open)
 
     def read(self, sample: int) -> bytes:
-        """The image's bytes as stored. Raises OSError when the shard no longer holds them."""
+        """The image's bytes as stored. Raises OSError when the shard no longer holds them, or cannot be fetched."""
         index, size = self.index, int(self.index.size[sample])
         shard = int(index.shard[sample])
         data = os.pread(self._file(shard), size, int(index.offset[sample]))
@@ -37,14 +53,32 @@ class Reader:
 
     def _file(self, shard: int) -> int:
         if shard not in self._open:
-            if len(self._open) == MAX_OPEN:
-                os.close(self._open.popitem(last=False)[1])
-            self._open[shard] = os.open(self.index.shards[shard].local(), os.O_RDONLY)
+            self._make_room()
+            self._open[shard] = self._opened(shard)
         self._open.move_to_end(shard)
         return self._open[shard]
 
+    def _opened(self, shard: int) -> int:
+        if self._cached:
+            self._fetching().wait_for(shard)
+        return self.index.shards[shard].open()
+
+    def _make_room(self) -> None:
+        if len(self._open) == MAX_OPEN:
+            os.close(self._open.popitem(last=False)[1])
+        if self._cached:
+            evicted = [shard for shard, file in self._open.items() if os.fstat(file).st_nlink == 0]
+            for shard in evicted[:-MAX_EVICTED]:
+                os.close(self._open.pop(shard))
+
+    def _fetching(self) -> Ahead:
+        if self._ahead.process != os.getpid():  # forked: the threads are the parent's
+            self._ahead = Ahead(self.index.shards)
+        return self._ahead
+
     def close(self) -> None:
-        """Close all files; the next read opens them again."""
+        """Close all files and begin no fetch; the next read opens them again."""
+        self._ahead.close()
         while self._open:
             os.close(self._open.popitem()[1])
 
@@ -52,7 +86,7 @@ class Reader:
         return self.index
 
     def __setstate__(self, index: Index) -> None:
-        self.index, self._open = index, OrderedDict()
+        self.__init__(index)  # type: ignore[misc]
 
     def __del__(self):
         self.close()
