@@ -46,7 +46,7 @@ def _brace(pattern: str) -> Iterable[str]:
 def _remote(name: str, split: str | None, files: IndexFiles) -> list[Place]:
     if is_pipe(name):
         return [place_of(name)]
-    path = urllib.parse.urlsplit(name).path if is_http(name) else name.partition("://")[2]
+    path = urllib.parse.urlsplit(name).path if is_http(name) else filesystem(name)[1]
     if "." not in path.rpartition("/")[2] and "*" not in path:
         return _in_folder(name, split, files)
     if is_http(name):

@@ -59,8 +59,8 @@ class Retries:
                 reasons.append(str(error))
                 wait = error.wait
         raise FetchError(
-            f"{name}: not fetched in {self.attempts} attempts ({_in_short(reasons)}); see whether it can be reached from "
-            f"here; a slow or busy server may want more than Retries(attempts={self.attempts}, timeout={self.timeout:g})"
+            f"{name}: not fetched in {self.attempts} attempts ({_in_short(reasons)}); see whether it can be reached; "
+            f"a slow or busy server may want more than Retries(attempts={self.attempts}, timeout={self.timeout:g})"
         )
 
     def _delay(self, number: int, wait: float) -> float:
