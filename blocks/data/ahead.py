@@ -4,10 +4,8 @@ import functools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-
-from blocks.data.shard import Shard
 
 FETCHES = 2  # at a time in a process, whatever the number of readers
 READY = 4  # shards fetched and not yet read: more would drive those being read out of a small cache
@@ -20,11 +18,14 @@ def _slots(process: int) -> threading.Semaphore:
 
 
 class Ahead:
-    """Background threads that live while there is something to fetch. Of one process: a fork makes its own."""
+    """Calls fetch(number) of shards in daemon threads, which live while there is something to fetch.
 
-    def __init__(self, shards: tuple[Shard, ...]):
+    It belongs to one process: a fork makes its own.
+    """
+
+    def __init__(self, fetch: Callable[[int], object]):
         self.process = os.getpid()
-        self._shards = shards
+        self._fetch = fetch
         self._lock = threading.Lock()
         self._wanted: deque[int] = deque()
         self._results: dict[int, Future] = {}
@@ -69,7 +70,7 @@ class Ahead:
             number, result = job
             with _slots(self.process):
                 try:
-                    self._shards[number].local()
+                    self._fetch(number)
                 except BaseException as error:
                     result.set_exception(error)
                 else:

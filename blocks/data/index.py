@@ -122,4 +122,8 @@ def _common_classes(folders: set[str], files: IndexFiles) -> tuple[str, ...] | N
 
 @functools.lru_cache(maxsize=4)
 def _keys(path: str) -> dict[int, str]:
-    return sample_keys(path)
+    """None of a tar that cannot be read: a message is made of what there is."""
+    try:
+        return sample_keys(path)
+    except (OSError, ValueError):
+        return {}

@@ -47,7 +47,7 @@ def _remote(name: str, split: str | None, files: IndexFiles) -> list[Place]:
     if is_pipe(name):
         return [place_of(name)]
     path = urllib.parse.urlsplit(name).path if is_http(name) else filesystem(name)[1]
-    if "." not in path.rpartition("/")[2] and "*" not in path:
+    if name.endswith("/") or not set(path.rpartition("/")[2]) & set(".*?["):
         return _in_folder(name, split, files)
     if is_http(name):
         if "*" in path:

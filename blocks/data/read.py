@@ -9,7 +9,7 @@ from PIL import Image
 from blocks.data.ahead import Ahead
 from blocks.data.decode import Encoded
 from blocks.data.index import Index
-from blocks.data.shard import CachedShard
+from blocks.data.shard import CachedShard, Shard
 
 MAX_OPEN = 256  # files a process, a quarter of the usual limit
 MAX_EVICTED = 4  # of them, those that the cache has removed: their bytes are on the disk while they are open
@@ -22,7 +22,7 @@ class Reader:
         self.index = index
         self._open: OrderedDict[int, int] = OrderedDict()  # shard -> file descriptor, the newest last
         self._cached = any(isinstance(shard, CachedShard) for shard in index.shards)
-        self._ahead = Ahead(index.shards)
+        self._ahead = _ahead(index.shards)
 
     def ahead(self, samples: np.ndarray) -> None:
         """These come next: their shards are fetched in the background. Does nothing where all are plain tars here.
@@ -73,7 +73,7 @@ class Reader:
 
     def _fetching(self) -> Ahead:
         if self._ahead.process != os.getpid():  # forked: the threads are the parent's
-            self._ahead = Ahead(self.index.shards)
+            self._ahead = _ahead(self.index.shards)
         return self._ahead
 
     def close(self) -> None:
@@ -90,3 +90,8 @@ class Reader:
 
     def __del__(self):
         self.close()
+
+
+def _ahead(shards: tuple[Shard, ...]) -> Ahead:
+    """Without the reader, which goes while threads still fetch."""
+    return Ahead(lambda number: shards[number].local())

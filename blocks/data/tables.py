@@ -1,15 +1,15 @@
 """Where the samples of shards lie: from the index beside them, or from one scan of each."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress, TaskID
 
+from blocks.data.ahead import Ahead
 from blocks.data.cache import fingerprint
 from blocks.data.index_files import Entry, IndexFiles
 from blocks.data.places import Place
@@ -23,7 +23,6 @@ from blocks.data.storage.source import Version
 
 POOL_FROM = 8  # shards: below, starting processes costs more than it saves
 CONNECTIONS = 8  # at a time, while shards are asked for their versions
-FETCHES = 2  # at a time, while shards are scanned
 
 
 def open_tables(places: list[Place], files: IndexFiles, cache: ShardCache) -> tuple[list[Shard], list[np.ndarray]]:
@@ -44,7 +43,7 @@ def _shards(places: list[Place], in_table: list[bool], files: IndexFiles, cache:
     make: list[Any] = [partial(_shard, *each, files, cache) for each in zip(places, in_table, strict=True)]
     if all(known or not is_remote(place.name) for place, known in zip(places, in_table, strict=True)):
         return [one() for one in make]
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
+    with _stopping(ThreadPoolExecutor(CONNECTIONS)) as pool:
         return list(pool.map(lambda one: one(), make))
 
 
@@ -70,18 +69,35 @@ def _scan_all(shards: list[Shard]) -> Iterator[np.ndarray]:
 
 
 def _fetch_and_scan(shards: list[Shard]) -> Iterator[np.ndarray]:
-    new = [shard for shard in shards if isinstance(shard, RemoteShard) and not is_scanned(shard)]
-    sizes = [shard.expected.bytes for shard in new]
-    with bytes_bar(visible=bool(new)) as bar, _stopping(ThreadPoolExecutor(FETCHES)) as pool:
-        known = sum(size for size in sizes if size is not None) if None not in sizes else None
-        task = bar.add_task(f"fetching {len(new)} shards", total=known)
-        yield from pool.map(partial(_fetch_and_read, bar, task), shards)
+    new = [number for number, shard in enumerate(shards) if isinstance(shard, RemoteShard) and not is_scanned(shard)]
+    with bytes_bar(visible=bool(new)) as bar:
+        task = bar.add_task(f"fetching {len(new)} shards", total=_total([shards[number] for number in new]))
+        ahead = Ahead(lambda number: _fetch(shards[number], lambda size: bar.advance(task, size)))
+        ahead.want(new)
+        try:
+            for number, shard in enumerate(shards):
+                ahead.wait_for(number)
+                yield read_table(shard)
+        finally:
+            ahead.close()
 
 
-def _fetch_and_read(bar: Progress, task: TaskID, shard: Shard) -> np.ndarray:
-    if isinstance(shard, RemoteShard) and not is_scanned(shard):
-        shard.fetch(lambda size: bar.advance(task, size))
-    return read_table(shard)
+def _total(shards: list[Any]) -> int | None:
+    sizes = [shard.expected.bytes for shard in shards]
+    return None if None in sizes else sum(sizes)
+
+
+def _fetch(shard: Any, report: Callable[[int], object]) -> None:
+    """Also what another process fetched, or had, is reported."""
+    arrived = 0
+
+    def count(size: int) -> None:
+        nonlocal arrived
+        arrived += size
+        report(size)
+
+    shard.fetch(count)
+    report((shard.expected.bytes or arrived) - arrived)
 
 
 @contextmanager

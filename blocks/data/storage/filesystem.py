@@ -69,8 +69,10 @@ def ask(url: str, call: Callable[[], Any], timeout: float) -> Any:
         return answer.result(timeout)
     except FileNotFoundError:
         raise NotThere(f"{url}: not found; check the URL") from None
-    except (PermissionError, ImportError) as error:
-        raise NotAllowed(f"{url}: {error}; check the URL and what it takes to be let in") from None
+    except PermissionError as error:
+        raise NotAllowed(f"{url}: {_one_line(error)}; check the URL and what it takes to be let in") from None
+    except ImportError as error:
+        raise FetchError(f"{url}: {_one_line(error)}") from None
     except TimeoutError:
         raise Passing(f"no answer in {timeout:g} s") from None
     except Exception as error:
