@@ -11,6 +11,8 @@ from tests.data.indexed import write_index, write_timms
 from tests.data.pictures import shards
 
 COUNT, PER_SHARD = 10, 4
+SHARD = {"name": "a.tar", "samples": COUNT, "bytes": 1, "sha256": "0" * 64}
+HUGE = 2**63 - 1
 
 
 @pytest.fixture
@@ -20,8 +22,9 @@ def folder(tmp_path):
 
 
 def rewrite(folder, change) -> None:
+    """index.json, after `change(its split)`."""
     index = json.loads((folder / "index.json").read_text())
-    change(index)
+    change(index["splits"]["train"])
     (folder / "index.json").write_text(json.dumps(index))
 
 
@@ -42,9 +45,7 @@ def test_a_table_stands_for_a_scan(folder, monkeypatch):
 
 def test_shards_that_are_not_in_the_table_are_scanned(folder):
     write_index(folder)
-    rewrite(
-        folder, lambda index: index["splits"]["train"].update(samples=8, shards=index["splits"]["train"]["shards"][:2])
-    )
+    rewrite(folder, lambda split: split.update(samples=8, shards=split["shards"][:2]))
     np.save(folder / "train-samples.npy", np.load(folder / "train-samples.npy")[:, :8])
     assert len(open_shards(folder)) == 8
     assert len(open_shards(f"{folder}/train-*.tar")) == COUNT
@@ -57,8 +58,7 @@ def test_a_shard_of_another_size_than_its_index_says_is_an_error_with_both(folde
     with open(path, "ab") as file:
         file.write(bytes(512))
     with pytest.raises(
-        ValueError,
-        match=rf"train-000001\.tar has {size + 512} bytes, .*index\.json says {size}; fetch or write it again",
+        ValueError, match=rf"train-000001\.tar has {size + 512} bytes, .*index\.json says {size}; fetch"
     ):
         open_shards(folder)
 
@@ -87,26 +87,17 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(folder, name, where):
         (folder / "_info.json").write_text(text)
     else:
         write_index(folder)
-        split = (lambda index: index["splits"]["train"]) if where == "table" else None
-        rewrite(
-            folder,
-            lambda index: split(index).update(table=name)
-            if split
-            else index["splits"]["train"]["shards"][1].update(name=name),
-        )
+        change = {"table": name} if where == "table" else {"shards": [{**SHARD, "name": name}]}
+        rewrite(folder, lambda split: split.update(change))
     with pytest.raises(ValueError, match=r"is not an index of shards \(.* is no (file in its folder|text)\)"):
         open_shards(folder)
 
 
 def test_a_folder_below_is_within(folder):
+    write_index(folder)
     (folder / "below").mkdir()
     (folder / "train-000001.tar").rename(folder / "below" / "train-000001.tar")
-    write_index(folder)
-    rewrite(folder, lambda index: None)
-    shards(folder, COUNT, PER_SHARD)
-    write_index(folder)
-    (folder / "train-000001.tar").rename(folder / "below" / "train-000001.tar")
-    rewrite(folder, lambda index: index["splits"]["train"]["shards"][1].update(name="below/train-000001.tar"))
+    rewrite(folder, lambda split: split["shards"][1].update(name="below/train-000001.tar"))
     assert len(open_shards(folder)) == COUNT
 
 
@@ -114,13 +105,11 @@ def test_a_folder_below_is_within(folder):
     ("change", "words"),
     [
         ({"samples": 11}, "11 samples in all, 10 in its shards"),
-        ({"shards": [{"name": "a.tar", "samples": -1}]}, "-1|KeyError"),
-        (
-            {"shards": [{"name": "a.tar", "samples": True, "bytes": 1, "sha256": "0" * 64}], "samples": 1},
-            "True is no count",
-        ),
-        ({"shards": [{"name": "a.tar", "samples": 10, "bytes": 1.5, "sha256": "0" * 64}]}, "1.5 is no count"),
-        ({"shards": [{"name": "a.tar", "samples": 10, "bytes": 1, "sha256": "../x"}]}, "is no sha256"),
+        ({"shards": [{**SHARD, "samples": -1}], "samples": -1}, "-1 is no count"),
+        ({"shards": [{"name": "a.tar", "samples": 10}]}, "KeyError: 'bytes'"),
+        ({"shards": [{**SHARD, "samples": True}], "samples": 1}, "True is no count"),
+        ({"shards": [{**SHARD, "bytes": 1.5}]}, "1.5 is no count"),
+        ({"shards": [{**SHARD, "sha256": "../x"}]}, "is no sha256"),
         ({"shards": 3}, "TypeError"),
         ({"table": None}, "None is no text"),
     ],
@@ -132,7 +121,7 @@ def test_an_index_of_another_kind_is_refused(folder, change, words):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", "[" * 100_000, '{"splits": 3}', '{"version": 3, "splits": {}}', "\xff"]
+    "text", ["", "[]", "{", "[" * 100_000, '{"splits": 3}', '{"version": 3, "splits": {}}', "\xff"], ids=range(7)
 )
 def test_what_is_no_index_at_all_is_refused(folder, text):
     (folder / "index.json").write_text(text, encoding="latin-1")
@@ -140,9 +129,7 @@ def test_what_is_no_index_at_all_is_refused(folder, text):
         open_shards(folder)
 
 
-@pytest.mark.parametrize(
-    ("row", "value"), [(0, 0), (0, -5), (0, 10**9), (0, 2**63 - 1), (1, -1), (1, 2**63 - 1), (2, -1)]
-)
+@pytest.mark.parametrize(("row", "value"), [(0, 0), (0, -5), (0, 10**9), (0, HUGE), (1, -1), (1, HUGE), (2, -1)])
 def test_a_sample_outside_its_shard_is_refused(folder, row, value):
     write_index(folder)
     table = np.load(folder / "train-samples.npy")
