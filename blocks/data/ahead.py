@@ -44,14 +44,17 @@ class Ahead:
             self._start()
 
     def wait_for(self, number: int) -> None:
-        """Wait until this shard is fetched, if that has begun. Raises what its fetch raised."""
+        """Return when this shard is fetched, if it was wanted. Raises what its fetch raised."""
         with self._lock:
             result = self._results.pop(number, None)
-            if number in self._wanted:
+            waits = number in self._wanted
+            if waits:
                 self._wanted.remove(number)
             self._start()
         if result is not None:
             result.result()
+        elif waits:
+            self._fetch(number)
 
     def close(self) -> None:
         """Begin nothing more."""

@@ -17,6 +17,7 @@ from blocks.data.storage.shard_cache import ShardCache
 from blocks.data.storage.source import Version
 
 GZIP = b"\x1f\x8b"
+WAY_OUT = "fetch or write it again, or leave it out of the shards"
 EVICTED = 5  # times that a shard may go between its fetch and its opening
 
 
@@ -125,6 +126,3 @@ def _gunzip(shard: CachedShard, path: str | Path, target: Path) -> None:
             part.finish()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{shard.name} is truncated or damaged ({error}); {WAY_OUT}") from None
-
-
-WAY_OUT = "fetch or write it again, or leave it out of the shards"

@@ -11,7 +11,8 @@ import numpy as np
 
 from blocks.data.ahead import Ahead
 from blocks.data.cache import fingerprint
-from blocks.data.index_files import Entry, IndexFiles
+from blocks.data.index_files import IndexFiles
+from blocks.data.index_format import Entry
 from blocks.data.places import Place
 from blocks.data.pool import process_map, progress_bar
 from blocks.data.scan import is_scanned, read_table
@@ -69,10 +70,12 @@ def _scan_all(shards: list[Shard]) -> Iterator[np.ndarray]:
 
 
 def _fetch_and_scan(shards: list[Shard]) -> Iterator[np.ndarray]:
-    new = [number for number, shard in enumerate(shards) if isinstance(shard, RemoteShard) and not is_scanned(shard)]
+    new = {i: shard for i, shard in enumerate(shards) if isinstance(shard, RemoteShard) and not is_scanned(shard)}
+    sizes = [shard.expected.bytes for shard in new.values()]
     with bytes_bar(visible=bool(new)) as bar:
-        task = bar.add_task(f"fetching {len(new)} shards", total=_total([shards[number] for number in new]))
-        ahead = Ahead(lambda number: _fetch(shards[number], lambda size: bar.advance(task, size)))
+        total = sum(size for size in sizes if size is not None) if None not in sizes else None
+        task = bar.add_task(f"fetching {len(new)} shards", total=total)
+        ahead = Ahead(lambda number: _fetch(new[number], lambda size: bar.advance(task, size)))
         ahead.want(new)
         try:
             for number, shard in enumerate(shards):
@@ -82,12 +85,7 @@ def _fetch_and_scan(shards: list[Shard]) -> Iterator[np.ndarray]:
             ahead.close()
 
 
-def _total(shards: list[Any]) -> int | None:
-    sizes = [shard.expected.bytes for shard in shards]
-    return None if None in sizes else sum(sizes)
-
-
-def _fetch(shard: Any, report: Callable[[int], object]) -> None:
+def _fetch(shard: RemoteShard, report: Callable[[int], object]) -> None:
     """Also what another process fetched, or had, is reported."""
     arrived = 0
 

@@ -4,7 +4,9 @@ import functools
 import hashlib
 import io
 import socket
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -140,6 +142,22 @@ def test_nobody_there_is_told():
 def test_a_server_that_takes_calls_and_says_nothing_is_left():
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(FetchError, match=r"no answer in 0\.3 s"):
         fetched(f"http://127.0.0.1:{silent.getsockname()[1]}/a.tar")
+
+
+def test_a_server_that_never_ends_its_head_is_left():
+    def drip(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                call, _ = listener.accept()
+                call.sendall(b"HTTP/1.1 200 OK\r\n")
+                for _ in range(10):
+                    call.sendall(b"X: 1\r\n")
+                    time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        with pytest.raises(FetchError, match=r"each time: no answer in 0\.3 s"):
+            fetched(f"http://127.0.0.1:{listener.getsockname()[1]}/a.tar")
 
 
 @pytest.mark.parametrize("ranges", [True, False])

@@ -1,13 +1,11 @@
 """Files of an object store, and whatever else fsspec opens: s3://, gs://, hf://, memory:// ..."""
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any
 
 from blocks.data.storage.part import Part
 from blocks.data.storage.retries import FetchError, NotAllowed, NotThere, Passing
-from blocks.data.storage.source import Version
+from blocks.data.storage.source import Version, within
 
 PIECE = 1 << 23  # bytes of a request: what a slow line moves within a timeout
 MARKS = ("ETag", "etag", "md5Hash", "blob_id", "LastModified", "last_modified", "mtime", "updated", "created")
@@ -63,10 +61,8 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 def ask(url: str, call: Callable[[], Any], timeout: float) -> Any:
     """call() within `timeout` seconds, its errors as ours. Many file systems have ten types of their own."""
-    answer: Future = Future()
-    threading.Thread(target=_answer, args=(answer, call), daemon=True).start()
     try:
-        return answer.result(timeout)
+        return within(timeout, call)
     except FileNotFoundError:
         raise NotThere(f"{url}: not found; check the URL") from None
     except PermissionError as error:
@@ -77,13 +73,6 @@ def ask(url: str, call: Callable[[], Any], timeout: float) -> Any:
         raise Passing(f"no answer in {timeout:g} s") from None
     except Exception as error:
         raise Passing(f"{type(error).__name__}: {_one_line(error)}") from None
-
-
-def _answer(answer: Future, call: Callable[[], Any]) -> None:
-    try:
-        answer.set_result(call())
-    except BaseException as error:
-        answer.set_exception(error)
 
 
 def _one_line(error: Exception) -> str:

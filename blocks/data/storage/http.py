@@ -9,7 +9,7 @@ from typing import Any
 
 from blocks.data.storage.part import Part
 from blocks.data.storage.retries import FetchError, NotAllowed, NotThere, Passing
-from blocks.data.storage.source import READ, Pace, Version
+from blocks.data.storage.source import READ, Pace, Version, within
 
 AGENT = {"User-Agent": "vitmason"}
 LATER = (408, 425, 429)  # and all from 500
@@ -82,9 +82,10 @@ class HttpSource:
             raise Passing(f"cut after {part.size} bytes: {_told(error)}") from None
 
     def _open(self, headers: dict[str, str]) -> Any:
+        """The answer up to its body. The looking up of a name has no timeout of its own, nor has the whole of a head."""
         request = urllib.request.Request(self.url, headers={**AGENT, **headers})
         try:
-            return urllib.request.urlopen(request, timeout=self.timeout)
+            return within(self.timeout, lambda: urllib.request.urlopen(request, timeout=self.timeout))
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refused(error) from None

@@ -1,13 +1,17 @@
 """What every place that shards come from can do; and how its slowness is noticed."""
 
+import threading
 import time
-from typing import Protocol
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol, TypeVar
 
 import attrs
 
 from blocks.data.storage.part import Part
 from blocks.data.storage.retries import Passing
 
+T = TypeVar("T")
 LEAST = 1024  # bytes a second: below, a connection counts as hanging
 READ = 1 << 20  # bytes at a time
 
@@ -34,6 +38,20 @@ class Source(Protocol):
 
     def append(self, part: Part) -> None:
         """The rest of the file, or all of it after `part.restart()`."""
+
+
+def within(timeout: float, call: Callable[[], T]) -> T:
+    """call(), in a thread that is left behind when it takes longer. Raises TimeoutError then, else what it raised."""
+    answer: Future[T] = Future()
+    threading.Thread(target=_answer, args=(answer, call), daemon=True).start()
+    return answer.result(timeout)
+
+
+def _answer(answer: Future, call: Callable[[], object]) -> None:
+    try:
+        answer.set_result(call())
+    except BaseException as error:
+        answer.set_exception(error)
 
 
 class Pace:
