@@ -82,7 +82,7 @@ class HttpSource:
             raise Passing(f"cut after {part.size} bytes: {_told(error)}") from None
 
     def _open(self, headers: dict[str, str]) -> Any:
-        """The answer up to its body. The looking up of a name has no timeout of its own, nor has the whole of a head."""
+        """The answer up to its body. Looking up a name has no timeout of its own, nor has the whole of a head."""
         request = urllib.request.Request(self.url, headers={**AGENT, **headers})
         try:
             return within(self.timeout, lambda: urllib.request.urlopen(request, timeout=self.timeout))

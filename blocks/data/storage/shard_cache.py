@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ class ShardCache:
 
     def evict(self, allowed: int) -> int:
         """Remove the least recently used until `allowed` bytes are taken -> bytes removed; parts in the making stay."""
-        files = sorted((self._stat(path), path) for path in self.folder.glob("*.tar"))
+        files = sorted((self._stat(path), path) for path in self._paths("*.tar"))
         taken, removed = self._taken(), 0
         for (_, size), path in files:
             if taken - removed <= allowed:
@@ -81,7 +82,11 @@ class ShardCache:
         return self._taken() + int((disk.f_bavail - KEPT_FREE * disk.f_blocks) * disk.f_frsize)
 
     def _taken(self) -> int:
-        return sum(self._stat(path)[1] for pattern in ("*.tar", "*.tmp/*") for path in self.folder.glob(pattern))
+        return sum(self._stat(path)[1] for pattern in ("*.tmp/*", "*.tar") for path in self._paths(pattern))
+
+    def _paths(self, pattern: str) -> list[Path]:
+        """Unlike Path.glob, not put out by folders that go meanwhile."""
+        return [self.folder / name for name in glob.glob(pattern, root_dir=self.folder)]
 
     def _stat(self, path: Path) -> tuple[int, int]:
         """(last use, bytes), (0, 0) for one that another process just removed."""
@@ -92,7 +97,7 @@ class ShardCache:
 
     def _remove_left_over(self) -> None:
         """Parts of processes that were killed: nobody holds their lock."""
-        for part in self.folder.glob("*.tmp"):
+        for part in self._paths("*.tmp"):
             target = part.with_name(part.name.split(".tar")[0] + ".tar")
             with try_locked(target) as free:
                 if free:
