@@ -1,4 +1,4 @@
-"""A folder of files that can be made again: shard indices, unpacked shards, the digits."""
+"""A folder of files that can be made again: shard indices, fetched and unpacked shards, the digits."""
 
 import fcntl
 import hashlib
@@ -20,8 +20,12 @@ def cache_folder() -> Path:
 def fingerprint(path: str) -> str:
     """A file's name in the cache: changes with its place, its size and the time of its last change."""
     stat = os.stat(path)
-    text = f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
+    return digest(os.path.abspath(path), str(stat.st_size), str(stat.st_mtime_ns))
+
+
+def digest(*texts: str) -> str:
+    """A short name for some texts."""
+    return hashlib.sha256(os.fsencode("\0".join(texts))).hexdigest()[:32]
 
 
 def once(target: Path, make: Callable[[Path], None]) -> Path:
@@ -33,7 +37,7 @@ def once(target: Path, make: Callable[[Path], None]) -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target):
+        with locked(target):
             if not target.exists():
                 _make(target, make)
     except OSError as error:
@@ -64,11 +68,33 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _locked(target: Path) -> Iterator[None]:
+def locked(target: Path) -> Iterator[None]:
     """One process at a time for this target; the lock goes with its process, however that ends."""
-    with open(target.with_name(f"{target.name}.lock"), "w") as lock:
+    with open(_lock_of(target), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a process forked meanwhile has it open as well
+
+
+@contextmanager
+def try_locked(target: Path) -> Iterator[bool]:
+    """As `locked`, without waiting: whether the lock was free."""
+    with open(_lock_of(target), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def _lock_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.lock")
 
 
 def _remove(path: Path) -> None:

@@ -61,23 +61,3 @@ def _replace(path: Path, data: bytes) -> None:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The index.json of a folder, None where there is none. Raises ValueError for one of another kind."""
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        shards = [shard for split in manifest["splits"].values() for shard in split["shards"]]
-        if all(isinstance(shard["samples"], int) and isinstance(shard["name"], str) for shard in shards):
-            return manifest
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    raise ValueError(f"{path} is not an index of shards; delete it, or write the shards again")
-
-
-def samples_per_shard(manifest: dict[str, Any]) -> dict[str, int]:
-    """The number of samples by shard name, over all splits."""
-    return {shard["name"]: shard["samples"] for split in manifest["splits"].values() for shard in split["shards"]}

@@ -1,10 +1,7 @@
 """What lies where in a tar: one pass over the headers. Nothing in a tar is ever used as a path."""
 
-import gzip
 import os
-import shutil
 import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,48 +10,50 @@ import numpy as np
 
 from blocks.data.cache import cache_folder, fingerprint, once
 from blocks.data.decode import EXTENSIONS
+from blocks.data.shard import WAY_OUT, CachedShard, Shard
 
 FORMAT = "1"  # of the cached arrays
 LABEL_BYTES = 18  # of digits: they fit 64 bits
 
 
-def read_shard(path: str) -> tuple[str, np.ndarray]:
-    """A shard's plain tar and its samples: (path, int64 [3, N] of offset, size, label), from the cache if it is there.
+def read_table(shard: Shard) -> np.ndarray:
+    """A shard's samples, int64 [3, N] of offset, size, label, from the cache if they are there.
 
     Raises ValueError that names the shard for a truncated or damaged one, and the sample for a missing image or label.
     """
-    tar_path = _unpacked(path)
-    cached = cache_folder() / "index" / f"{fingerprint(path)}-{FORMAT}.npy"
-    once(cached, lambda target: np.save(target, _scan(tar_path, path)))
-    return tar_path, np.load(cached, allow_pickle=False)
+    table = once(_cached(shard), lambda target: np.save(target, _scan(shard)))
+    return np.load(table, allow_pickle=False)
+
+
+def is_scanned(shard: Shard) -> bool:
+    """Whether `read_table` need not look into the shard."""
+    return _cached(shard).exists()
 
 
 def sample_keys(tar_path: str) -> dict[int, str]:
     """The key of every image of a tar by its offset: for messages, so that the index need not hold them."""
-    return {image.offset_data: key for key, image, _, _ in _samples(tar_path, tar_path)}
+    with open(tar_path, "rb") as file:
+        return {image.offset_data: key for key, image, _ in _samples(file, tar_path)}
 
 
-def _unpacked(path: str) -> str:
-    with open(path, "rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            return path
-    return str(once(cache_folder() / "unpacked" / f"{fingerprint(path)}.tar", lambda target: _gunzip(path, target)))
+def _cached(shard: Shard) -> Path:
+    stamp = shard.in_cache().stem if isinstance(shard, CachedShard) else fingerprint(shard.name)
+    return cache_folder() / "index" / f"{stamp}-{FORMAT}.npy"
 
 
-def _gunzip(path: str, target: Path) -> None:
+def _scan(shard: Shard) -> np.ndarray:
     try:
-        with gzip.open(path) as source, open(target, "wb") as out:
-            shutil.copyfileobj(source, out, 1 << 20)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is truncated or damaged ({error}); {_WAY_OUT}") from None
+        with os.fdopen(shard.open(), "rb") as file:
+            return _table(file, shard.name)
+    except ValueError:
+        if isinstance(shard, CachedShard):
+            shard.discard()  # or it would be found there when the source is whole again
+        raise
 
 
-_WAY_OUT = "fetch or write it again, or leave it out of the shards"
-
-
-def _scan(tar_path: str, name: str) -> np.ndarray:
+def _table(file: BinaryIO, name: str) -> np.ndarray:
     rows = []
-    for key, image, label, file in _samples(tar_path, name):
+    for key, image, label in _samples(file, name):
         if label.size > LABEL_BYTES:
             raise ValueError(f"{name}, sample {key}: the label has {label.size} bytes; write a class number")
         text = os.pread(file.fileno(), label.size, label.offset_data)
@@ -65,24 +64,23 @@ def _scan(tar_path: str, name: str) -> np.ndarray:
     return np.array(rows, np.int64).reshape(-1, 3).T
 
 
-def _samples(tar_path: str, name: str) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarInfo, BinaryIO]]:
-    """(key, image, label, open tar) of every sample: neighbours with one name up to the first dot, as in webdataset."""
-    with open(tar_path, "rb") as file:
-        current, parts = "", dict[str, tarfile.TarInfo]()
-        for member in _members(file, tar_path, name):
-            key, extension = _split_name(member.name)
-            if key != current and parts:
-                yield current, *_image_and_label(parts, name, current), file
-                parts = {}
-            kind = "image" if extension in EXTENSIONS else extension
-            if kind in parts:
-                raise ValueError(f"{name}, sample {key}: {parts[kind].name} and {member.name}; one {kind} is wanted")
-            current, parts[kind] = key, member
-        if parts:
-            yield current, *_image_and_label(parts, name, current), file
+def _samples(file: BinaryIO, name: str) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarInfo]]:
+    """(key, image, label) of every sample: neighbours with one name up to the first dot, as in webdataset."""
+    current, parts = "", dict[str, tarfile.TarInfo]()
+    for member in _members(file, name):
+        key, extension = _split_name(member.name)
+        if key != current and parts:
+            yield current, *_image_and_label(parts, name, current)
+            parts = {}
+        kind = "image" if extension in EXTENSIONS else extension
+        if kind in parts:
+            raise ValueError(f"{name}, sample {key}: {parts[kind].name} and {member.name}; one {kind} is wanted")
+        current, parts[kind] = key, member
+    if parts:
+        yield current, *_image_and_label(parts, name, current)
 
 
-def _members(file: BinaryIO, tar_path: str, name: str) -> Iterator[tarfile.TarInfo]:
+def _members(file: BinaryIO, name: str) -> Iterator[tarfile.TarInfo]:
     """Regular files of a tar. Raises ValueError unless the tar ends with the block of zeros that closes it.
 
     tarfile itself takes damage behind the first header for the end.
@@ -101,9 +99,9 @@ def _members(file: BinaryIO, tar_path: str, name: str) -> Iterator[tarfile.TarIn
     except tarfile.ReadError as error:
         reason = str(error)
     if reason:
-        size = os.path.getsize(tar_path)
+        size = os.fstat(file.fileno()).st_size
         raise ValueError(
-            f"{name} is truncated or damaged ({reason}; {size} bytes): {count} files in it are readable; {_WAY_OUT}"
+            f"{name} is truncated or damaged ({reason}; {size} bytes): {count} files in it are readable; {WAY_OUT}"
         )
 
 

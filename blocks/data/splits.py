@@ -5,7 +5,7 @@ from blocks.data.index import Index, open_shards
 
 
 def train_and_val(data: str, val: str) -> tuple[Index, Index]:
-    """The training and the validation shards, by pattern, file or folder each; "digits" brings its own of both.
+    """The training and the validation shards, by pattern, file, folder or URL each; "digits" brings its own of both.
 
     Raises ValueError where one lacks the other, or where their classes differ.
     """

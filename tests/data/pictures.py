@@ -1,6 +1,7 @@
 """Tiny pictures and shards for the tests of data."""
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -49,3 +50,8 @@ def decodings(monkeypatch) -> list[str]:
     monkeypatch.setattr(Encoded, "size", property(lambda self: (9, 9)))
     monkeypatch.setattr(Encoded, "rgb", lambda self: names.append(self.name()) or rgb(self))
     return names
+
+
+def read_manifest(folder):
+    """The index.json of a folder, as any reader of JSON would see it."""
+    return json.loads((folder / "index.json").read_text(encoding="utf-8"))

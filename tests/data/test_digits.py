@@ -7,8 +7,8 @@ import pytest
 
 from blocks.data.digits import digits
 from blocks.data.index import open_shards
-from blocks.data.manifest import read_manifest
 from blocks.data.read import Reader
+from tests.data.pictures import read_manifest
 
 sklearn = pytest.importorskip("sklearn.datasets")
 

@@ -3,12 +3,12 @@
 import hashlib
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
+from blocks.data.index_files import IndexFiles
 from blocks.data.inspect.census import Advance
-from blocks.data.manifest import read_manifest
 from blocks.data.pool import process_map
+from blocks.data.storage.retries import Retries
 
 
 def stated_checksums(shards: Iterable[str]) -> dict[str, str]:
@@ -34,8 +34,8 @@ def verify(shards: Iterable[str], workers: int = 0, advance: Advance = lambda: N
 
 
 def _by_name(folder: str) -> dict[str, str | None]:
-    manifest = read_manifest(Path(folder)) or {"splits": {}}
-    return {shard["name"]: shard.get("sha256") for split in manifest["splits"].values() for shard in split["shards"]}
+    index = IndexFiles(Retries()).at(folder)
+    return {name: entry.sha256 for name, (_, entry) in index.entries.items()} if index else {}
 
 
 def _sha256(path: str) -> str:

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from timm.data.readers.reader_wds import ReaderWds
 
 from blocks.data.index import open_shards
-from blocks.data.manifest import read_manifest
 from blocks.data.read import Reader
 from blocks.data.writing import write_dataset
-from tests.data.pictures import picture
+from tests.data.pictures import picture, read_manifest
 from tests.data.writing.made import files, image_folder, items
 
 

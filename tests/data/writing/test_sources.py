@@ -8,10 +8,9 @@ import torch
 from torchvision.datasets import CIFAR10, ImageFolder
 
 from blocks.data.index import open_shards
-from blocks.data.manifest import read_manifest
 from blocks.data.read import Reader
 from blocks.data.writing import Item, Source, write_dataset
-from tests.data.pictures import encoded, picture
+from tests.data.pictures import encoded, picture, read_manifest
 from tests.data.writing.made import files, image_folder, members
 
 

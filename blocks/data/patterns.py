@@ -1,0 +1,103 @@
+"""What a user writes for shards: braces, wildcards, folders, URLs, pipes; and the shards that are meant."""
+
+import glob
+import os
+import urllib.parse
+from collections.abc import Iterable
+
+from braceexpand import braceexpand
+from webdataset.shardlists import expand_urls
+
+from blocks.data.index_files import IndexFiles
+from blocks.data.index_format import IndexFile
+from blocks.data.places import Place, join, place_in, place_of
+from blocks.data.storage.fetch import is_http, is_pipe, is_remote
+from blocks.data.storage.filesystem import ask, filesystem
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz")
+
+
+def expand(pattern: str, split: str | None, files: IndexFiles) -> list[Place]:
+    """The shards of a pattern, a file, a folder, a URL or a pipe. Raises FileNotFoundError where there is none."""
+    pattern = pattern.removeprefix("file://")
+    if is_remote(pattern):
+        return [place for name in _brace(pattern) for place in _remote(name, split, files)]
+    pattern = os.path.expanduser(pattern)
+    if os.path.isdir(pattern):
+        return _in_folder(pattern, split, files)
+    if os.path.isfile(pattern):
+        return [place_of(pattern)]
+    return [place_of(name) for part in expand_urls(pattern) if part for name in _glob(part)]
+
+
+def _glob(pattern: str) -> list[str]:
+    found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) and not os.path.exists(pattern) else [pattern]
+    if not found:
+        raise FileNotFoundError(f"no shard matches {pattern}")
+    return found
+
+
+def _brace(pattern: str) -> Iterable[str]:
+    """'a::b' is both, as in webdataset, where both are URLs; an IPv6 address is one."""
+    parts = pattern.split("::")
+    together = is_pipe(pattern) or not all(map(is_remote, parts))
+    return (name for part in ([pattern] if together else parts) for name in braceexpand(part))
+
+
+def _remote(name: str, split: str | None, files: IndexFiles) -> list[Place]:
+    if is_pipe(name):
+        return [place_of(name)]
+    path = urllib.parse.urlsplit(name).path if is_http(name) else filesystem(name)[1]
+    if name.endswith("/") or not set(path.rpartition("/")[2]) & set(".*?["):
+        return _in_folder(name, split, files)
+    if is_http(name):
+        if "*" in path:
+            raise ValueError(
+                f"{name}: a web server does not list its files; name them: train-{{000000..000146}}.tar, "
+                "or give the URL of a folder that has an index.json"
+            )
+        return [place_of(name)]
+    return [place_of(url) for url in _remote_glob(name, files)] if glob.has_magic(path) else [place_of(name)]
+
+
+def _remote_glob(pattern: str, files: IndexFiles) -> list[str]:
+    fs, path = filesystem(pattern)
+    found = files.retries.run(pattern, lambda: ask(pattern, lambda: fs.glob(path), files.retries.timeout))
+    if not found:
+        raise FileNotFoundError(f"no shard matches {pattern}")
+    return sorted(map(fs.unstrip_protocol, found))
+
+
+def _in_folder(folder: str, split: str | None, files: IndexFiles) -> list[Place]:
+    index = files.at(folder)
+    if index is not None:
+        return [place_in(folder, entry.name) for entry in index.splits[_chosen(index, folder, split)].shards]
+    found = sorted(name for name in _listed(folder, files) if name.endswith(SUFFIXES))
+    found = [name for name in found if split is None or name.startswith(split)]
+    if not found:
+        raise FileNotFoundError(f"{folder} holds no shards ({', '.join(SUFFIXES)})" + (f" of {split}" if split else ""))
+    return [place_of(join(folder, name)) for name in found]
+
+
+def _chosen(index: IndexFile, folder: str, split: str | None) -> str:
+    splits = ", ".join(index.splits)
+    if split is None and len(index.splits) > 1:
+        first, shards = next((name, split.shards) for name, split in index.splits.items())
+        example = join(folder, shards[0].name) if shards else ""
+        raise ValueError(f"{folder} holds the splits {splits}; take one: split={first!r}, or its shards: {example} ...")
+    if not index.splits or split not in (None, *index.splits):
+        raise ValueError(f"{folder} holds the splits {splits}, not {split}")
+    return split or next(iter(index.splits))
+
+
+def _listed(folder: str, files: IndexFiles) -> list[str]:
+    if not is_remote(folder):
+        return os.listdir(folder)
+    if is_http(folder):
+        raise FileNotFoundError(
+            f"{folder} has no index.json or _info.json to be read, and a web server does not list its files; "
+            f"name the shards: {join(folder, 'train-')}{{000000..000146}}.tar"
+        )
+    fs, path = filesystem(folder)
+    found = files.retries.run(folder, lambda: ask(folder, lambda: fs.ls(path, detail=False), files.retries.timeout))
+    return [name.rstrip("/").rpartition("/")[2] for name in found]

@@ -1,0 +1,129 @@
+"""Files from a web server, with the standard library."""
+
+import http.client
+import re
+import ssl
+import urllib.error
+import urllib.request
+from typing import Any
+
+from blocks.data.storage.part import Part
+from blocks.data.storage.retries import FetchError, NotAllowed, NotThere, Passing
+from blocks.data.storage.source import READ, Pace, Version, within
+
+AGENT = {"User-Agent": "vitmason"}
+LATER = (408, 425, 429)  # and all from 500
+BEYOND = 416  # the server's file ends before the range starts
+
+
+class _Beyond(Passing):
+    """The file became shorter than what has arrived of it."""
+
+
+class HttpSource:
+    """A URL. What has arrived is kept when the connection is cut, and the rest asked for where the server can."""
+
+    def __init__(self, url: str, timeout: float, expected: Version):
+        self.url, self.timeout, self.expected = url, timeout, expected
+        self._first = Version()  # of this file, as the first attempt saw it
+
+    def version(self) -> Version:
+        """Asks for one byte: unlike HEAD, every server answers that, also to a URL signed for GET."""
+        with self._open({"Range": "bytes=0-0"}) as response:
+            return _version(response)
+
+    def append(self, part: Part) -> None:
+        with self._ask_for_rest(part) as response:
+            found = _version(response)
+            self.expected.check(found)
+            if not self._continues(response, found, part):
+                part.restart()
+            self._first = found
+            part.expect(found.bytes)
+            self._copy(response, part)
+        if found.bytes is not None and part.size != found.bytes:
+            raise Passing(f"cut after {part.size} of {found.bytes} bytes")
+
+    def _ask_for_rest(self, part: Part) -> Any:
+        try:
+            return self._open(self._range(part))
+        except _Beyond:
+            part.restart()
+            raise
+
+    def _range(self, part: Part) -> dict[str, str]:
+        if not part.size:
+            return {}
+        mark = self._first.mark
+        only_if = {"If-Range": mark} if mark and not mark.startswith("W/") else {}
+        return {"Range": f"bytes={part.size}-", **only_if}
+
+    def _continues(self, response: http.client.HTTPResponse, found: Version, part: Part) -> bool:
+        start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+        if response.status != http.client.PARTIAL_CONTENT:
+            return False
+        if start is None or int(start[1]) != part.size or found != self._first:
+            part.restart()
+            raise Passing(f"another part of it came than the one from byte {part.size}")
+        return True
+
+    def _copy(self, response: http.client.HTTPResponse, part: Part) -> None:
+        pace = Pace(self.timeout)
+        while data := self._read(response, part):
+            part.write(data)
+            pace.moved(len(data))
+
+    def _read(self, response: http.client.HTTPResponse, part: Part) -> bytes:
+        try:
+            return response.read1(READ)
+        except TimeoutError:
+            raise Passing(f"no byte in {self.timeout:g} s, after {part.size}") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise Passing(f"cut after {part.size} bytes: {_told(error)}") from None
+
+    def _open(self, headers: dict[str, str]) -> Any:
+        """The answer up to its body. Looking up a name has no timeout of its own, nor has the whole of a head."""
+        request = urllib.request.Request(self.url, headers={**AGENT, **headers})
+        try:
+            return within(self.timeout, lambda: urllib.request.urlopen(request, timeout=self.timeout))
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._refused(error) from None
+        except urllib.error.URLError as error:
+            raise self._unreachable(error.reason) from None
+        except http.client.InvalidURL as error:
+            raise FetchError(f"{self.url}: {error}") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from None
+
+    def _refused(self, error: urllib.error.HTTPError) -> Exception:
+        told = f"{error.code} {error.reason}"
+        if error.code in LATER or error.code >= 500:
+            wait = error.headers.get("Retry-After", "")
+            return Passing(told, float(wait) if wait.isdecimal() else 0.0)
+        if error.code == BEYOND:
+            return _Beyond(told)
+        if error.code in (404, 410):
+            return NotThere(f"{self.url}: {told}; check the URL")
+        if error.code in (401, 403, 407):
+            return NotAllowed(f"{self.url}: {told}; check the URL and what it takes to be let in")
+        return FetchError(f"{self.url}: {told}")
+
+    def _unreachable(self, error: Any) -> Exception:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return FetchError(f"{self.url}: {error.verify_message}; its certificate is not trusted here")
+        if isinstance(error, TimeoutError):
+            return Passing(f"no answer in {self.timeout:g} s")
+        return Passing(_told(error))
+
+
+def _version(response: http.client.HTTPResponse) -> Version:
+    headers = response.headers
+    size = headers.get("Content-Length", "")
+    if response.status == http.client.PARTIAL_CONTENT:
+        size = headers.get("Content-Range", "").rpartition("/")[2]
+    return Version(int(size) if size.isdecimal() else None, headers.get("ETag") or headers.get("Last-Modified"))
+
+
+def _told(error: Any) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)

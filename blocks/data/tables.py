@@ -1,0 +1,121 @@
+"""Where the samples of shards lie: from the index beside them, or from one scan of each."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from blocks.data.ahead import Ahead
+from blocks.data.cache import fingerprint
+from blocks.data.index_files import IndexFiles
+from blocks.data.index_format import Entry
+from blocks.data.places import Place
+from blocks.data.pool import process_map, progress_bar
+from blocks.data.scan import is_scanned, read_table
+from blocks.data.shard import PackedShard, RemoteShard, Shard, is_packed
+from blocks.data.storage.fetch import is_remote, version
+from blocks.data.storage.progress import bytes_bar
+from blocks.data.storage.shard_cache import ShardCache
+from blocks.data.storage.source import Version
+
+POOL_FROM = 8  # shards: below, starting processes costs more than it saves
+CONNECTIONS = 8  # at a time, while shards are asked for their versions
+
+
+def open_tables(places: list[Place], files: IndexFiles, cache: ShardCache) -> tuple[list[Shard], list[np.ndarray]]:
+    """The shard at every place and where its samples lie, int64 [3, n] of offset, size, label.
+
+    Raises ValueError where a shard and the index beside it differ.
+    """
+    tables = [files.rows(place) for place in places]
+    shards = _shards(places, [table is not None for table in tables], files, cache)
+    unknown = [number for number, table in enumerate(tables) if table is None]
+    for number, table in zip(unknown, _scan_all([shards[number] for number in unknown]), strict=True):
+        _compare(places[number], table, files)
+        tables[number] = table
+    return shards, tables  # type: ignore[return-value]
+
+
+def _shards(places: list[Place], in_table: list[bool], files: IndexFiles, cache: ShardCache) -> list[Shard]:
+    make: list[Any] = [partial(_shard, *each, files, cache) for each in zip(places, in_table, strict=True)]
+    if all(known or not is_remote(place.name) for place, known in zip(places, in_table, strict=True)):
+        return [one() for one in make]
+    with _stopping(ThreadPoolExecutor(CONNECTIONS)) as pool:
+        return list(pool.map(lambda one: one(), make))
+
+
+def _shard(place: Place, in_table: bool, files: IndexFiles, cache: ShardCache) -> Shard:
+    entry = files.entry(place) if in_table else None
+    if is_remote(place.name):
+        if entry is None:
+            return RemoteShard(place.name, cache, files.retries, version(place.name, files.retries))
+        return RemoteShard(place.name, cache, files.retries, Version(entry.bytes), entry.sha256)
+    if entry is not None:
+        _compare_bytes(place, entry, files)
+    return PackedShard(place.name, cache, fingerprint(place.name)) if is_packed(place.name) else Shard(place.name)
+
+
+def _scan_all(shards: list[Shard]) -> Iterator[np.ndarray]:
+    """In their order. Local tars in processes, since it is Python's work; others in threads, since it is the line's."""
+    if any(isinstance(shard, RemoteShard) for shard in shards):
+        yield from _fetch_and_scan(shards)
+        return
+    workers = min(len(shards), os.cpu_count() or 1) if len(shards) >= POOL_FROM else 0
+    with progress_bar(visible=len(shards) >= POOL_FROM) as bar:
+        yield from bar.track(process_map(read_table, shards, workers), len(shards), description="reading shards")
+
+
+def _fetch_and_scan(shards: list[Shard]) -> Iterator[np.ndarray]:
+    new = {i: shard for i, shard in enumerate(shards) if isinstance(shard, RemoteShard) and not is_scanned(shard)}
+    sizes = [shard.expected.bytes for shard in new.values()]
+    with bytes_bar(visible=bool(new)) as bar:
+        total = sum(size for size in sizes if size is not None) if None not in sizes else None
+        task = bar.add_task(f"fetching {len(new)} shards", total=total)
+        ahead = Ahead(lambda number: _fetch(new[number], lambda size: bar.advance(task, size)))
+        ahead.want(new)
+        try:
+            for number, shard in enumerate(shards):
+                ahead.wait_for(number)
+                yield read_table(shard)
+        finally:
+            ahead.close()
+
+
+def _fetch(shard: RemoteShard, report: Callable[[int], object]) -> None:
+    """Also what another process fetched, or had, is reported."""
+    arrived = 0
+
+    def count(size: int) -> None:
+        nonlocal arrived
+        arrived += size
+        report(size)
+
+    shard.fetch(count)
+    report((shard.expected.bytes or arrived) - arrived)
+
+
+@contextmanager
+def _stopping(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """After the first failure nothing more is begun."""
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _compare(place: Place, table: np.ndarray, files: IndexFiles) -> None:
+    entry, index = files.entry(place), files.at(place.folder)
+    if entry is not None and index is not None and table.shape[1] != entry.samples:
+        raise ValueError(
+            f"{place.name} holds {table.shape[1]} samples, {index.path} says {entry.samples}; fetch or write it again"
+        )
+
+
+def _compare_bytes(place: Place, entry: Entry, files: IndexFiles) -> None:
+    index, found = files.at(place.folder), os.path.getsize(place.name)
+    if index is not None and found != entry.bytes:
+        raise ValueError(f"{place.name} has {found} bytes, {index.path} says {entry.bytes}; fetch or write it again")
