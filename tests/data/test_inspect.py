@@ -16,6 +16,7 @@ from blocks.data.inspect import knobs
 from blocks.data.inspect.census import look_at, take_census
 from blocks.data.inspect.facts import gather
 from blocks.data.inspect.report import printable
+from blocks.data.manifest import write_manifest
 from tests.data.pictures import encoded, picture, shards, tar
 
 ROOT = Path(__file__).parents[2]
@@ -36,12 +37,11 @@ def shard(path, contents):
 
 
 def index_json(folder, names, splits=("train",)):
-    """An index.json of version 2: every shard of a split whose name it begins with, and its checksum."""
-    entries = {
-        split: {"shards": [_entry(folder / name) for name in names if name.startswith(split)]} for split in splits
-    }
-    text = json.dumps({"version": 2, "classes": CLASSES, "splits": entries})
-    (folder / "index.json").write_text(text)
+    """An index of every shard of a split whose name it begins with, and its checksum."""
+    of = {split: [folder / name for name in names if name.startswith(split)] for split in splits}
+    opened = {split: open_shards(paths) for split, paths in of.items()}
+    tables = {split: np.stack((index.offset, index.size, index.label)) for split, index in opened.items()}
+    write_manifest(folder, CLASSES, {split: list(map(_entry, paths)) for split, paths in of.items()}, tables)
 
 
 def _entry(path):
@@ -301,7 +301,7 @@ def test_a_shard_that_lost_its_end_after_it_was_opened_has_damaged_samples(tmp_p
     index = open_shards(path)
     path.write_bytes(path.read_bytes()[: int(index.offset[2])])
     facts = gather(index, take_census(index))
-    assert [sample["key"] for sample in facts["damaged"][1:]] == [f"at byte {index.offset[i]}" for i in (2, 3)]
+    assert [sample["key"] for sample in facts["damaged"][1:]] == [f"byte {index.offset[i]}" for i in (2, 3)]
     assert "shorter" in facts["damaged"][1]["reason"]
 
 

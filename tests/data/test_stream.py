@@ -20,7 +20,7 @@ def index(counts):
     """Samples without bytes."""
     shard = np.repeat(np.arange(len(counts)), counts)
     zeros = np.zeros(len(shard), np.int64)
-    names = tuple(Shard(f"{i}.tar", f"{i}.tar") for i in range(len(counts)))
+    names = tuple(Shard(f"{i}.tar") for i in range(len(counts)))
     return Index(names, shard, zeros, zeros, np.arange(len(shard)))
 
 

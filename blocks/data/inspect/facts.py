@@ -137,10 +137,10 @@ def _whereabouts(index: Index, sample: int) -> Facts:
     try:
         key = sample_key(index, sample)
     except (ValueError, OSError, KeyError):
-        key = f"at byte {index.offset[sample]}"
+        key = f"byte {index.offset[sample]}"
     return {"shard": shard, "key": key}
 
 
 def sample_key(index: Index, sample: int) -> str:
     """What a shard calls a sample. Raises ValueError or OSError where the shard cannot be read."""
-    return index.name(sample).removeprefix(f"{index.shards[index.shard[sample]].name}, sample ")
+    return index.name(sample).removeprefix(f"{index.shards[index.shard[sample]].name}, ").removeprefix("sample ")
