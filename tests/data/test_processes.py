@@ -1,5 +1,6 @@
 """Real processes with real workers: the same samples and pixels as one process sees, and no hang when one is killed."""
 
+import os
 import signal
 import time
 
@@ -51,9 +52,21 @@ def test_two_processes_evaluate_each_sample_once(indices, two):
     assert torch.cat([found["seen"] for found in two]).tolist() == list(range(len(indices[0])))
 
 
-def test_a_process_that_is_killed_ends_the_other_with_an_error(indices, tmp_path):
+def test_a_process_that_is_killed_ends_the_other_with_an_error_and_its_own_workers(indices, tmp_path):
     started = [processes.start(processes.killed_beside_another, rank, indices, tmp_path) for rank in range(2)]
     assert processes.wait(*started) == [1, -signal.SIGKILL]
+    assert _ends(int((tmp_path / "worker").read_text()))
+
+
+def _ends(pid):
+    """Whether a process is gone soon."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def _stuck(images, keys):
