@@ -14,15 +14,16 @@ from blocks.data.slots import Filling, Slot, Transform
 from blocks.data.stream import Share, Stream
 
 AHEAD = 4  # batches of this worker that its reader is told of, at least
+SPREAD = 12  # and of the rest of a shuffle window: a sample of every shard in it suffices
 
 
 @attrs.frozen(eq=False)
 class TrainBatches:
     """step -> the uint8 batch of this process's share.
 
-    Before a batch is made the reader is told which samples this worker needs next: those of AHEAD batches, or with a
-    shuffle window of all its batches until the whole stream, all processes' together, is a window further. So the
-    shards of the next window are on their way while this one is read, and no others.
+    Before a batch is made the reader is told which samples this worker needs next: those of AHEAD batches, and with a
+    shuffle window of some more, evenly spread until the whole stream, all processes' together, is a window further.
+    So the shards of the next window are on their way while this one is read, and no others.
     """
 
     stream: Stream
@@ -59,8 +60,10 @@ class TrainBatches:
         """The samples of this worker's batches from a step on, int64 [n], in the order of their need."""
         every = _workers()
         window = (self.stream.window or 0) * self.share.repeats
-        count = max(AHEAD, window // (self.share.batch_size * every))
-        places = torch.cat([self.share.places(step + every * i)[0] for i in range(count)])
+        last = window // (self.share.batch_size * every)
+        spread = np.unique(np.linspace(AHEAD, max(AHEAD, last), SPREAD, dtype=np.int64))
+        batches = [*range(AHEAD), *spread[spread < last].tolist()]
+        places = torch.cat([self.share.places(step + every * batch)[0] for batch in batches])
         return self.stream[places.numpy()][0]
 
     def _candidate(self, place: int, tries: int) -> int:

@@ -7,6 +7,7 @@ import attrs
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from blocks.data.decode import Encoded, UnreadableImage
 from blocks.data.read import Reader
@@ -115,4 +116,12 @@ class Filling:
 
 def joined(parts: list[Pictures]) -> Pictures:
     """The parts of a batch as one; a single one as it is."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else dict(*parts)
+    return {name: _cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else dict(*parts)
+
+
+def _cat(parts: list[Tensor]) -> Tensor:
+    """One part after another; in a worker where the main process sees it, or it would be copied on its way there."""
+    if get_worker_info() is None:
+        return torch.cat(parts)
+    whole = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=parts[0].dtype)
+    return torch.cat(parts, out=whole.share_memory_())

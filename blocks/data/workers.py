@@ -1,6 +1,8 @@
 """The worker processes of a loader, and the way of a batch to the device."""
 
+import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -34,7 +36,7 @@ def data_loader(
         timeout=timeout if num_workers else 0,
         generator=torch.Generator(),
         persistent_workers=persistent and num_workers > 0,
-        worker_init_fn=_own_group,
+        worker_init_fn=_begin_worker,
     )
 
 
@@ -54,9 +56,20 @@ def from_workers(loader: DataLoader) -> Iterator[Any]:
         ) from error
 
 
-def _own_group(_: int) -> None:
-    """A signal to the whole group, as Ctrl-C is, is for the main process: it stops between two steps, workers alive."""
+def _begin_worker(_: int) -> None:
+    """A signal to the whole group, as Ctrl-C is, is for the main process: it stops between two steps, workers alive.
+
+    When that is killed its workers end. Torch's own watch sees no more than the server that started them, if one did.
+    """
     os.setpgrp()
+    threading.Thread(target=_end_with_main, daemon=True).start()
+
+
+def _end_with_main() -> None:
+    main = multiprocessing.parent_process()
+    if main is not None:
+        main.join()
+        os._exit(1)
 
 
 def _as_it_is(batch: Any) -> Any:

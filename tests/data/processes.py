@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from itertools import islice
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -56,6 +57,7 @@ def steps(loader, first, last):
 
 def one_of_two(rank, indices, folder):
     """The first steps of one of two processes with two workers, and its share of an evaluation."""
+    multiprocessing.set_start_method("fork", force=True)  # else each worker loads torch anew
     where = {"rank": rank, "world_size": 2, "num_workers": 2}
     with EvalLoader(indices[0], batch_size=2, transform=EvalTransform(8), num_classes=3, **where) as val:
         seen = torch.cat([batch["index"] for batch in val])
@@ -63,10 +65,15 @@ def one_of_two(rank, indices, folder):
 
 
 def killed_beside_another(rank, indices, folder):
-    """Both add up their labels step by step; kill -9 takes the second at its third step."""
+    """Both add up their labels step by step; kill -9 takes the second at its third step, not its data worker.
+
+    That comes from a server of its own, which outlives the killed process: torch's watch does not end it.
+    """
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     with train_loader(indices, rank=rank, world_size=2, num_workers=1) as train:
         for step, batch in enumerate(train.batches()):
             if rank == 1 and step == 2:
+                (worker,) = multiprocessing.active_children()
+                Path(folder, "worker").write_text(str(worker.pid))
                 os.kill(os.getpid(), signal.SIGKILL)
             dist.all_reduce(batch["labels"])

@@ -1,10 +1,13 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from blocks.data.eval_loader import EvalLoader
 from blocks.data.index import open_shards
 from blocks.data.transforms import EvalTransform
 from tests.data.pictures import shards
+from tests.data.test_stream import index as index_of
 
 COUNT = 11
 
@@ -31,6 +34,18 @@ def test_every_image_comes_exactly_once_over_all_processes(index, world_size, nu
     assert torch.cat([batch["labels"] for batch in seen]).tolist() == [i % 3 for i in range(COUNT)]
     wanted = torch.cat([batch["images"] for batch in loader(index)])
     assert torch.equal(torch.cat([batch["images"] for batch in seen]), wanted)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 12))
+def test_shares_are_each_sample_once_and_differ_by_one_at_most(samples, world_size, batch_size):
+    whole, options = index_of([samples]), {"batch_size": batch_size, "num_classes": samples, "world_size": world_size}
+    shares = [loader(whole, rank=rank, **options)._places() for rank in range(world_size)]
+    seen = [sample for share in shares for place in share for sample in range(*place)]
+    assert seen == list(range(samples))
+    sizes = [sum(last - first for first, last in share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+    assert all(0 < last - first <= batch_size for share in shares for first, last in share)
 
 
 def test_the_last_batch_is_smaller(index):

@@ -1,8 +1,10 @@
 """Real processes with real workers: the same samples and pixels as one process sees, and no hang when one is killed."""
 
+import os
 import signal
 import time
 
+import attrs
 import pytest
 import torch
 
@@ -51,9 +53,21 @@ def test_two_processes_evaluate_each_sample_once(indices, two):
     assert torch.cat([found["seen"] for found in two]).tolist() == list(range(len(indices[0])))
 
 
-def test_a_process_that_is_killed_ends_the_other_with_an_error(indices, tmp_path):
+def test_a_process_that_is_killed_ends_the_other_with_an_error_and_its_own_workers(indices, tmp_path):
     started = [processes.start(processes.killed_beside_another, rank, indices, tmp_path) for rank in range(2)]
     assert processes.wait(*started) == [1, -signal.SIGKILL]
+    assert _ends(int((tmp_path / "worker").read_text()))
+
+
+def _ends(pid):
+    """Whether a process is gone soon."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def _stuck(images, keys):
@@ -83,7 +97,7 @@ def test_a_timeout_is_a_time(indices, timeout):
 
 
 def test_the_reader_is_told_what_comes_next(indices):
-    """Four batches of this process; with a window all until the stream is one window further."""
+    """Four batches of this process; with a window some until the stream is one window further, and no later ones."""
     told = []
     train = TrainLoader(indices[1], batch_size=2, transform=TrainTransform(8), num_classes=10, seed=1)
     train._batches.reader.ahead = lambda samples: told.append(samples.tolist())
@@ -94,7 +108,7 @@ def test_the_reader_is_told_what_comes_next(indices):
     batches = [train._batches.coming(2 * step)[:4].tolist() for step in range(4)]
     assert told[0] == batches[0] + batches[1]
     assert told[2] == batches[1] + batches[2]
-    windowed = TrainLoader(
-        indices[1], batch_size=2, transform=TrainTransform(8), num_classes=10, shuffle_window=12, rank=1, world_size=2
-    )
-    assert len(windowed._batches.coming(0)) == 6
+    windowed = attrs.evolve(train, shuffle_window=40, rank=1, world_size=2)._batches
+    places = torch.cat([windowed.share.places(step)[0] for step in range(20)])
+    assert set(windowed.coming(0)) == set(windowed.stream[places.numpy()][0])
+    assert 16 <= len(windowed.coming(0)) < len(places)

@@ -69,3 +69,13 @@ def test_an_unknown_precision_and_an_empty_data_set_are_refused():
         evaluate(model, params, ValData(), HERE, precision="float12")
     with pytest.raises(ValueError, match="no image to evaluate on"):
         evaluate(model, params, [], HERE)
+
+
+def test_more_unreadable_images_than_the_loader_bears_are_an_error():
+    model, data = Classifier(), ValData()
+    params = model.init(random.key(0))
+    data.skipped, data.most_unreadable = {"a": "torn", "b": "torn"}, 2
+    assert evaluate(model, params, data, HERE)["unreadable"] == 2
+    data.most_unreadable = 1
+    with pytest.raises(ValueError, match="2 images are unreadable, over all processes, and the loader bears 1 of them"):
+        evaluate(model, params, data, HERE)

@@ -218,3 +218,26 @@ def test_an_objective_without_a_model_needs_an_own_evaluation(tmp_path):
 def test_counts_below_one_are_refused(tmp_path):
     with pytest.raises(ValueError, match="log_every 0"):
         train(tmp_path, log_every=0)
+
+
+def test_facts_of_the_data_belong_to_the_run(tmp_path):
+    """A shuffle window, say: with another one the rest of the run would see other samples."""
+    data = ask_to_stop(4)
+    data.facts = {"shuffle_window": 1000, "num_samples": IMAGES}
+    assert not train(tmp_path, train_data=data).finished
+    other = TrainData()
+    other.facts = {"shuffle_window": None, "num_samples": IMAGES}
+    with pytest.raises(ValueError, match="from another run: shuffle_window was 1000, is None"):
+        train(tmp_path, train_data=other)
+    other.facts = {"shuffle_window": 1000, "num_samples": IMAGES}
+    assert train(tmp_path, train_data=other).finished
+
+
+def test_too_many_unreadable_images_end_the_run(tmp_path):
+    """As the loader says, of what all processes met; it is asked after every epoch."""
+    data, asked = TrainData(), []
+    data.skipped = {"a": "torn"}
+    data.check_unreadable = lambda skipped: asked.append(dict(skipped)) if len(asked) < 2 else 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path, train_data=data)
+    assert asked == [{"a": "torn"}] * 2
