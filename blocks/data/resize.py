@@ -18,8 +18,8 @@ def resized(picture: Picture, box: Box, size: tuple[int, int], interpolation: st
     """A box (top, left, height, width) at a size (H, W): uint8 [H, W, 3]. Raises UnreadableImage.
 
     By "pillow" the pixels are those of crop and resize. By "torch" some differ by a grey level, and a large box of
-    a JPEG, at least four times the size both ways, is decoded at 1/4 or 1/8 of its scale, never below the size: 40
-    decibels beside the other. What torch has no kernel for is Pillow's.
+    a JPEG, at least four times the size both ways, is decoded at 1/4 or 1/8 of its scale, never below the size: beside
+    the other a photograph has a PSNR of 38 decibels, in the median. What torch has no kernel for is Pillow's.
     """
     if resize == "torch" and interpolation in IN_TORCH:
         small = _at_reduced_scale(picture, box, size, interpolation)

@@ -54,7 +54,7 @@ class TrainTransform:
     """Random resized crop, mirror, policy, colour jitter: pictures, keys -> uint8 [B, H, W, 3].
 
     `img_size` is H = W, or (H, W); the crop's aspect (width / height) is in `ratio`, whatever these are. `home` says
-    where: all of it by Pillow in the loader's `workers`; or only a canvas there and the rest on the `device`, batched,
+    where: all of it in the loader's `workers`, one by one; or only a canvas there and the rest on the `device`, batched
     by `finish`. A canvas is a square of `canvas` pixels (or else of the longer side of `img_size`): the resized centre,
     so that the ends of a long picture are lost. What is drawn is the same function of key and size in both. `fill` is
     what affine operations bring in from outside. `resize` "torch" is fast, "pillow" has the pixels of torchvision's and

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blocks.data.decode import DECODERS, Decoded, Encoded, UnreadableImage, decoded, pixels
+from blocks.data.decode import DECODERS, Decoded, Encoded, UnreadableImage, best_decoder, decoded, decoders, pixels
 from blocks.data.decode.jpeg import is_plain, size_in_header
 from tests.data.pictures import encoded, picture
 
@@ -241,3 +241,25 @@ def test_an_encoded_picture_is_copied_to_other_processes_with_its_decoder(decode
 def test_a_decoder_that_is_not_known_is_refused():
     with pytest.raises(ValueError, match="decoder 'turbo' is not known; use one of pillow, torchvision, nvimgcodec"):
         Encoded(b"", "x", "turbo")
+
+
+def test_a_decoder_that_is_not_installed_is_no_fault_of_the_picture(monkeypatch):
+    def missing(data, box):
+        raise ModuleNotFoundError("No module named 'nvidia'")
+
+    monkeypatch.setitem(DECODERS, "nvimgcodec", missing)
+    with pytest.raises(ModuleNotFoundError, match="nvidia"):
+        Encoded(jpeg(), "x", "nvimgcodec").pixels()
+
+
+def test_the_fastest_that_is_installed_is_taken(monkeypatch):
+    def missing():
+        raise ImportError
+
+    best = best_decoder.__wrapped__
+    monkeypatch.setattr(decoders, "_library", lambda: None)
+    assert best() == "nvimgcodec"
+    monkeypatch.setattr(decoders, "_library", missing)
+    assert best() == "torchvision"
+    monkeypatch.setattr(decoders, "_torchvision", missing)
+    assert best() == "pillow"

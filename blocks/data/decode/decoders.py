@@ -1,7 +1,6 @@
 """The pixels of a box of a plain JPEG, by whichever decoder: the same pixels."""
 
 import functools
-import importlib.util
 import os
 import sys
 import threading
@@ -15,6 +14,7 @@ import torch
 from blocks.data.decode.pillow import opened, to_rgb
 
 Box = Sequence[int]  # top, left, height, width
+_QUIET = threading.Lock()  # one at a time turns stderr off and on again
 
 
 def by_pillow(data: bytes, box: Box) -> np.ndarray:
@@ -54,14 +54,13 @@ DECODERS: dict[str, Callable[[bytes, Box], np.ndarray]] = {
 @functools.cache
 def best_decoder() -> str:
     """The fastest that is installed: nvImageCodec is the extra `fast`, and torchvision is about to give its own up."""
-    parent = importlib.util.find_spec("nvidia")  # the name of many packages, which may all be missing
-    if parent and importlib.util.find_spec("nvidia.nvimgcodec"):
-        return "nvimgcodec"
-    try:
-        _torchvision()
-    except ImportError:
-        return "pillow"
-    return "torchvision"
+    for name, load in (("nvimgcodec", _library), ("torchvision", _torchvision)):
+        try:
+            load()
+        except ImportError:
+            continue
+        return name
+    return "pillow"
 
 
 @functools.cache
@@ -72,10 +71,16 @@ def _torchvision() -> tuple[Callable, Any]:
 
 
 @functools.cache
+def _library() -> Any:
+    with _QUIET, _quiet():
+        from nvidia import nvimgcodec
+    return nvimgcodec
+
+
+@functools.cache
 def _nvimgcodec(process: int, thread: int) -> tuple[Any, Any, Any]:
     """The library, a decoder on the CPU and its settings: no two threads may share one, nor processes after a fork."""
-    with _quiet():
-        from nvidia import nvimgcodec
+    nvimgcodec = _library()
     decoder = nvimgcodec.Decoder(
         device_id=nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY,
         backends=[nvimgcodec.Backend(nvimgcodec.CPU_ONLY)],

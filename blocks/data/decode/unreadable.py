@@ -18,10 +18,10 @@ class UnreadableImage(ValueError):
 
 @contextmanager
 def unreadable(name: str | Callable[[], str], picture: Any) -> Iterator[None]:
-    """Whatever is raised inside becomes an UnreadableImage, but for a lack of memory."""
+    """Whatever is raised inside becomes an UnreadableImage, but for what is no fault of the picture."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, ImportError):  # ImportError: of a decoder that is not installed
         raise
     except Exception as error:  # Pillow's plugins raise some ten types on damaged bytes
         reason = f"{type(error).__name__}: {error}" if picture.data else "no bytes"
