@@ -61,7 +61,7 @@ class TrainBatches:
         every = _workers()
         window = (self.stream.window or 0) * self.share.repeats
         last = window // (self.share.batch_size * every)
-        spread = np.unique(np.linspace(AHEAD, max(AHEAD, last), SPREAD, dtype=np.int64))
+        spread = np.unique(np.linspace(AHEAD, max(AHEAD, last), SPREAD, endpoint=False, dtype=np.int64))
         batches = [*range(AHEAD), *spread[spread < last].tolist()]
         places = torch.cat([self.share.places(step + every * batch)[0] for batch in batches])
         return self.stream[places.numpy()][0]
