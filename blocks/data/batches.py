@@ -10,7 +10,7 @@ from torch.utils.data import get_worker_info
 from blocks.data.index import Index
 from blocks.data.order import augment_keys
 from blocks.data.read import Reader
-from blocks.data.slots import Filling, Slot, Transform
+from blocks.data.slots import Filling, PictureReader, Slot, Transform
 from blocks.data.stream import Share, Stream
 
 AHEAD = 4  # batches of this worker that its reader is told of, at least
@@ -29,7 +29,7 @@ class TrainBatches:
     stream: Stream
     share: Share
     transform: Transform
-    reader: Reader = attrs.field(init=False)
+    reader: PictureReader = attrs.field()
 
     @reader.default
     def _reader(self) -> Reader:
@@ -48,7 +48,7 @@ class TrainBatches:
         )
         by_place = torch.argsort(places, stable=True)  # copies one after another: their picture is decoded once
         slots = {place: Slot(place) for place in places.tolist()}
-        filling = Filling(self.reader, self.transform, self._candidate, decoded=repeated)
+        filling = Filling(self.reader, self.transform, self._candidate)
         made, chosen = filling((slots[place] for place in places[by_place].tolist()), keys[by_place])
         rows = {**made, "labels": torch.from_numpy(self.stream.index.label[chosen])}
         if repeated:
@@ -78,7 +78,7 @@ class EvalBatches:
     index: Index
     transform: Transform
     places: list[tuple[int, int]]  # (first, last) of every batch
-    reader: Reader = attrs.field(init=False)
+    reader: PictureReader = attrs.field()
 
     @reader.default
     def _reader(self) -> Reader:

@@ -1,13 +1,14 @@
 """Evaluation batches: every image once, over all processes and however many they are."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from blocks.data.batches import EvalBatches
+from blocks.data.kept import Cut
 from blocks.data.loader import Loader
 from blocks.data.prefetch import one_ahead, side_stream
 from blocks.data.workers import data_loader, from_workers
@@ -40,9 +41,11 @@ class EvalLoader(Loader):
         if not places:
             return
         if self._loader is None:
-            batches = EvalBatches(self.index, self.transform, places)
-            numbers = range(len(places))
-            self._loader = data_loader(batches, numbers, self.num_workers, self.device, self.timeout, persistent=True)
+            batches, kept = EvalBatches(self.index, self.transform, places), self._keeping()
+            if kept is not None:
+                batches = attrs.evolve(batches, reader=kept.reader, transform=kept.transform)
+            numbers, hands = range(len(places)), self._hands(kept)
+            self._loader = data_loader(batches, numbers, hands, self.device, self.timeout, persistent=True)
         yield from one_ahead(self._readable(self._loader), self._on_device, side_stream(self.device))
 
     def _readable(self, loader: DataLoader) -> Iterator[dict[str, Any]]:
@@ -53,7 +56,10 @@ class EvalLoader(Loader):
 
     def _on_device(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         labels, index = (batch[name].to(self.device, non_blocking=True) for name in ("labels", "index"))
-        return {"images": self._normalize(batch["images"]), "labels": labels, "index": index}
+        return {"images": self._normalize(self._gathered(batch["images"])), "labels": labels, "index": index}
+
+    def _cut(self) -> Cut:
+        return cast(Cut, self.transform)  # nothing in it is drawn: what is kept are its results
 
     def close(self) -> None:
         """Stop the workers."""

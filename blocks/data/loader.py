@@ -5,9 +5,12 @@ from typing import Self
 
 import attrs
 import torch
+from torch import Tensor
 
-from blocks.data.augment.checks import share
+from blocks.data.augment.checks import one_of, share
 from blocks.data.index import Index
+from blocks.data.kept import Cut
+from blocks.data.kept_reader import KEEPS, Kept, kept_as
 from blocks.data.slots import Transform
 from blocks.data.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 
@@ -25,6 +28,9 @@ class Loader:
 
     Unreadable images are listed in `skipped` {name: reason}. More of them than the share `max_unreadable` of all
     samples are an error, as soon as this process has met so many; ten are always borne, but with 0 not a single one.
+    `decoded` keeps every picture decoded from the first time on: on the "disk", in a file that all processes of a
+    machine share and later runs find again, read into each process's "memory", or on the "device", where no workers
+    are needed. It is for sets that fit there; what is kept is of one size.
     A batch that takes the workers longer than `timeout` seconds is an error too: storage that hangs is no hang here.
     Raises ValueError for labels out of range.
     """
@@ -41,7 +47,9 @@ class Loader:
     device: torch.device = attrs.field(default=torch.device("cpu"), converter=_device)
     max_unreadable: float = attrs.field(default=0.01, validator=share)
     timeout: float = attrs.field(default=600.0, validator=attrs.validators.gt(0))
+    decoded: str | None = attrs.field(default=None, validator=attrs.validators.optional(one_of(KEEPS)))
     skipped: dict[str, str] = attrs.field(init=False, factory=dict, repr=False)
+    _kept: Kept | None = attrs.field(init=False, default=None, repr=False)
     _normalize: Normalize = attrs.field(init=False, repr=False)
 
     @rank.validator
@@ -56,6 +64,24 @@ class Loader:
     @_normalize.default
     def _normalize_default(self) -> Normalize:
         return Normalize(self.mean, self.std, self.device)
+
+    def _cut(self) -> Cut | None:
+        """What makes pictures of one size that can be kept; None keeps whole ones."""
+        raise NotImplementedError
+
+    def _keeping(self) -> Kept | None:
+        """The kept pictures, if they are to be kept; made at first use."""
+        if self.decoded is not None and self._kept is None:
+            what = self.index, self.decoded, self.transform, self._cut(), self.device, self.num_workers
+            self._kept = kept_as(*what)
+        return self._kept
+
+    def _hands(self, kept: Kept | None) -> int:
+        """Workers: none where all pictures are on the device."""
+        return 0 if kept is not None and kept.pixels is not None else self.num_workers
+
+    def _gathered(self, images: Tensor) -> Tensor:
+        return images if self._kept is None else self._kept.gathered(images)
 
     @property
     def most_unreadable(self) -> int:

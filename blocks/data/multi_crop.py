@@ -8,8 +8,9 @@ from torch import Tensor
 
 from blocks.data.augment.boxes import sides
 from blocks.data.augment.checks import one_of, pixels
+from blocks.data.canvas import Canvas
 from blocks.data.decode import Picture, decoded
-from blocks.data.transforms import HOMES, TrainTransform, canvases
+from blocks.data.transforms import HOMES, TrainTransform
 from blocks.data.views import Pictures, view_keys
 
 
@@ -41,10 +42,15 @@ class MultiCrop:
     def __call__(self, images: Sequence[Picture], keys: Tensor) -> Pictures | Tensor:
         """The views, for home "device" the canvases uint8 [B, canvas, canvas, 3]; keys [B, 2] on the CPU."""
         if self.home == "device":
-            size = self.canvas or max(max(sides(view.img_size)) for view in self.views)
-            return canvases(images, size, self.views[0].interpolation, self.views[0].resize)
+            return self.cut(images)
         pictures = [decoded(image) for image in images] if len(self.views) > 1 else images
         return self._crops(keys, lambda view, own: view(list(pictures) * (len(own) // len(pictures)), own))
+
+    @property
+    def cut(self) -> Canvas:
+        """What the workers make of a picture at home "device"."""
+        size = self.canvas or max(max(sides(view.img_size)) for view in self.views)
+        return Canvas(size, self.views[0].interpolation, self.views[0].resize)
 
     def finish(self, images: Tensor, keys: Tensor) -> Pictures:
         """The views of canvases: uint8 [B, H, W, 3] on any device, keys [B, 2] on the CPU."""

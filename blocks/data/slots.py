@@ -1,21 +1,30 @@
 """Places of a batch and the pictures that fill them, whatever turns out to be unreadable."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from blocks.data.decode import Encoded, UnreadableImage
-from blocks.data.read import Reader
+from blocks.data.decode import UnreadableImage
 from blocks.data.views import Pictures, named
 
-Transform = Callable[[Sequence[Image.Image | Encoded], Tensor | None], Tensor | Pictures]
+Transform = Callable[[Sequence[Any], Tensor | None], Tensor | Pictures]  # of what a PictureReader gives
 MAX_IN_A_ROW = 10  # unreadable ones: then it is not the images that are damaged
 CHUNK_IMAGES, CHUNK_PIXELS = 64, 1 << 25  # pictures held at a time: one draw of keys for many, 100 MB at most
+
+
+class PictureReader(Protocol):
+    """Where pictures come from, sample by sample."""
+
+    def picture(self, sample: int) -> Any:
+        """What the transform takes: of some `size`, and perhaps unreadable."""
+
+    def ahead(self, samples: np.ndarray) -> None:
+        """These come next."""
 
 
 @attrs.define(eq=False)
@@ -24,7 +33,7 @@ class Slot:
 
     place: int
     sample: int = -1
-    picture: Any = None  # Encoded, or PIL's
+    picture: Any = None
     tries: int = 0
 
 
@@ -37,13 +46,12 @@ class Filling:
 
     Where `candidate` gives None the slot is left out. Pictures go to the transform as they are stored; what only the
     transform finds unreadable is replaced too, and its chunk made again: each row is a function of its own picture and
-    key, so no other row changes. With `decoded` pictures are decoded before, once for all rows of a slot.
+    key, so no other row changes.
     """
 
-    reader: Reader
+    reader: PictureReader
     transform: Transform
     candidate: Callable[[int, int], int | None]
-    decoded: bool = False
     skipped: dict[str, str] = attrs.field(init=False, factory=dict)
 
     def __call__(self, slots: Iterable[Slot], keys: Tensor | None) -> tuple[Pictures, list[int]]:
@@ -99,10 +107,10 @@ class Filling:
                 self._fail(slot, error)
         return False
 
-    def _picture(self, sample: int) -> Encoded | Image.Image:
+    def _picture(self, sample: int) -> Any:
         picture = self.reader.picture(sample)
         picture.size  # noqa: B018 - the header is read: here a damaged one is still alone
-        return picture.rgb() if self.decoded else picture
+        return picture
 
     def _fail(self, slot: Slot, error: UnreadableImage) -> None:
         """Raises ValueError where it is not the images that are damaged."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from blocks.data.batches import TrainBatches
 from blocks.data.erasing import RandomErasing
+from blocks.data.kept import Cut
 from blocks.data.loader import Loader
 from blocks.data.mixing import Mixing
 from blocks.data.order import mix_key
@@ -93,8 +94,10 @@ class TrainLoader(Loader):
         return stream
 
     def _stream(self, start_step: int) -> Iterator[dict[str, Tensor]]:
-        steps = itertools.count(start_step)
-        workers = data_loader(self._batches, steps, self.num_workers, self.device, self.timeout)
+        steps, batches, kept = itertools.count(start_step), self._batches, self._keeping()
+        if kept is not None:
+            batches = attrs.evolve(batches, reader=kept.reader, transform=kept.transform)
+        workers = data_loader(batches, steps, self._hands(kept), self.device, self.timeout)
         made = zip(itertools.count(start_step), from_workers(workers), strict=False)
         return one_ahead(made, self._on_device, side_stream(self.device))
 
@@ -114,13 +117,16 @@ class TrainLoader(Loader):
         """
         made, keys = pictures_of(batch), batch["keys"]
         if getattr(self.transform, "home", "workers") == "device":
-            images = made["images"].to(self.device, non_blocking=True)
+            images = self._gathered(made["images"]).to(self.device, non_blocking=True)
             made = named(cast(Finishing, self.transform).finish(images, keys))
         pictures = {name: self._normalized(x) for name, x in made.items()}
         if self.erase is not None:
             for view, own in each_view(pictures, fold_in(keys, ERASE)):
                 self.erase.erase_(view, own)
         return pictures
+
+    def _cut(self) -> Cut | None:
+        return getattr(self.transform, "cut", None) if getattr(self.transform, "home", "workers") == "device" else None
 
     def _normalized(self, pictures: Tensor) -> Tensor:
         """uint8 [b, H, W, 3] or [b, V, H, W, 3] -> float32 on the device, channels first."""

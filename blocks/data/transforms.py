@@ -11,14 +11,15 @@ from torch import Tensor
 
 from blocks.data.augment.batched_ops import apply_plan
 from blocks.data.augment.batched_resize import crop_resize
-from blocks.data.augment.boxes import Size, center_crop_box, flips, random_crop_boxes, sides
+from blocks.data.augment.boxes import Size, flips, random_crop_boxes, sides
 from blocks.data.augment.checks import crop_share, interval, one_of, picture_size, pixels, share
 from blocks.data.augment.color_jitter import ColorJitter, as_jitter
 from blocks.data.augment.ops import FILL
 from blocks.data.augment.parse import policy as parsed
 from blocks.data.augment.pillow import AFFINE_FILTERS, FILTERS, apply_all
 from blocks.data.augment.plan import Plan, Policy
-from blocks.data.decode import Box, Picture, decoded, rgb
+from blocks.data.canvas import Canvas, covering
+from blocks.data.decode import Box, Picture, decoded
 from blocks.data.resize import RESIZES, resized
 from blocks.random import fold_in
 
@@ -86,13 +87,18 @@ class TrainTransform:
         Only the boxes are decoded, but for pictures that come several times.
         """
         if self.home == "device":
-            return canvases(images, self.canvas or max(sides(self.img_size)), self.interpolation, self.resize)
+            return self.cut(images)
         widths, heights = torch.tensor([image.size for image in images]).unbind(1)
         rows = self.draw(keys, heights, widths).rows()
         batch = torch.empty(len(images), *sides(self.img_size), 3, dtype=torch.uint8)
         for out, picture, row in zip(batch, _decoded_once(images), rows, strict=True):
             out.copy_(self._picture(picture, *row))
         return batch
+
+    @property
+    def cut(self) -> Canvas:
+        """What the workers make of a picture at home "device"."""
+        return Canvas(self.canvas or max(sides(self.img_size)), self.interpolation, self.resize)
 
     def draw(self, keys: Tensor, heights: Tensor, widths: Tensor) -> Draws:
         """Everything random: keys [B, 2], sizes [B], all on the CPU."""
@@ -132,39 +138,7 @@ class EvalTransform:
 
     def __call__(self, images: Sequence[Picture], keys: Tensor | None = None) -> Tensor:
         """The batch; the keys are not used. Pictures are decoded whole and resized by Pillow: the published pixels."""
-        return _covering(images, self.img_size, self.crop_pct, self.interpolation)
-
-
-def canvases(images: Sequence[Picture], size: int, interpolation: str, resize: str) -> Tensor:
-    """Squares of one size: uint8 [B, size, size, 3].
-
-    Pictures that are one stay as they are; of others the short side is resized and the centre cut out, by "torch"
-    from a box of whole pixels.
-    """
-    if resize == "pillow":
-        return _covering(images, size, 1.0, interpolation)
-    batch = torch.empty(len(images), size, size, 3, dtype=torch.uint8)
-    for out, picture in zip(batch, images, strict=True):
-        out.copy_(resized(picture, _whole_pixels(picture.size, size), (size, size), interpolation, resize))
-    return batch
-
-
-def _whole_pixels(picture_size: tuple[int, int], size: int) -> Box:
-    """The central square, nearly: at least a pixel, and inside."""
-    width, height = picture_size
-    left, top, right, bottom = center_crop_box(height, width, size, crop_pct=1.0)
-    h, w = max(1, round(bottom - top)), max(1, round(right - left))
-    return min(round(top), height - h), min(round(left), width - w), h, w
-
-
-def _covering(images: Sequence[Picture], img_size: Size, crop_pct: float, interpolation: str) -> Tensor:
-    height, width = sides(img_size)
-    batch = np.empty((len(images), height, width, 3), np.uint8)
-    for row, picture in zip(batch, images, strict=True):
-        image = rgb(picture)
-        box = center_crop_box(image.height, image.width, img_size, crop_pct)
-        row[:] = np.asarray(image.resize((width, height), FILTERS[interpolation], box))
-    return torch.from_numpy(batch)
+        return covering(images, self.img_size, self.crop_pct, self.interpolation)
 
 
 def _decoded_once(images: Sequence[Picture]) -> Iterator[Picture]:

@@ -1,0 +1,114 @@
+"""Pictures kept decoded: made once, in files that all processes of a machine share."""
+
+import functools
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+import numpy as np
+from torch import Tensor
+
+from blocks.data.cache import cache_folder, digest, fingerprint, once
+from blocks.data.decode import Picture, UnreadableImage, rgb
+from blocks.data.index import Index
+from blocks.data.pool import process_map, progress_bar
+from blocks.data.read import Reader
+
+FORMAT = "1"
+CHUNK = 64  # pictures that a process decodes at a time
+Cut = Callable[[Sequence[Picture]], Tensor]  # pictures to one size; its repr says all that its result follows from
+
+
+@attrs.frozen(eq=False)
+class KeptPictures:
+    """The pictures of an index: pixels uint8 [N, H, W, 3], and which of them could be decoded, bool [N].
+
+    Copied to another process, they are read from the disk there.
+    """
+
+    folder: Path
+    pixels: np.ndarray = attrs.field(repr=False)
+    readable: np.ndarray = attrs.field(repr=False)
+
+    def __reduce__(self) -> tuple:
+        return open_kept, (self.folder, False)
+
+
+def open_kept(folder: Path, in_memory: bool) -> KeptPictures:
+    """What `keep` wrote: read as it is needed, or at once."""
+    pixels = np.load(folder / "pixels.npy", mmap_mode=None if in_memory else "r", allow_pickle=False)
+    return KeptPictures(folder, pixels, np.load(folder / "readable.npy", allow_pickle=False))
+
+
+def keep(index: Index, cut: Cut | None = None, workers: int = 0) -> Path:
+    """A folder in the cache with the index's pictures, as `cut` makes them or as they are; decoded at first use.
+
+    The processes of a machine wait for the first of them. Raises ValueError for pictures of different sizes where
+    nothing cuts them, OSError where the cache has no room.
+    """
+    if cut is not None and not attrs.has(type(cut)):
+        raise ValueError(f"{cut!r} does not say what it makes of a picture; decoded takes attrs classes, as ours are")
+    shards = [fingerprint(shard.local()) for shard in index.shards]
+    places = digest(*(column.tobytes().hex() for column in (index.shard, index.offset, index.size)))
+    name = digest(FORMAT, repr(cut), places, *shards)
+    return once(cache_folder() / "decoded" / name, functools.partial(_decode_all, index, cut, workers))
+
+
+def _decode_all(index: Index, cut: Cut | None, workers: int, folder: Path) -> None:
+    shape = _shape(index, cut)
+    _check_room(folder.parent, len(index), shape)
+    folder.mkdir()
+    path = folder / "pixels.npy"
+    pixels = np.lib.format.open_memmap(path, "w+", np.uint8, (len(index), *shape))
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))  # or a full disk would end the process
+    chunks = [range(start, min(start + CHUNK, len(index))) for start in range(0, len(index), CHUNK)]
+    decode_some = functools.partial(_decode_some, Reader(index), cut, pixels)
+    with progress_bar() as bar:
+        results = bar.track(process_map(decode_some, chunks, workers), len(chunks), description="decoding")
+        readable = np.concatenate(list(results))
+    pixels.flush()
+    np.save(folder / "readable.npy", readable)
+
+
+def _decode_some(reader: Reader, cut: Cut | None, pixels: np.ndarray, samples: range) -> np.ndarray:
+    """Fill some rows (of a file that the processes share): which of them could be decoded, bool [n]."""
+    readable = np.zeros(len(samples), bool)
+    for row, sample in enumerate(samples):
+        try:
+            made = _made(reader.picture(sample), cut)
+        except UnreadableImage:
+            continue
+        if made.shape != pixels.shape[1:]:
+            (h, w, _), (height, width, _) = made.shape, pixels.shape[1:]
+            raise ValueError(
+                f"{reader.index.name(sample)} has {w} x {h} pixels, others {width} x {height}; pictures kept decoded "
+                "have one size: give the transform home='device', which cuts canvases of one"
+            )
+        pixels[sample], readable[row] = made, True
+    return readable
+
+
+def _made(picture: Picture, cut: Cut | None) -> np.ndarray:
+    return np.asarray(rgb(picture)) if cut is None else cut([picture])[0].numpy()
+
+
+def _shape(index: Index, cut: Cut | None) -> tuple[int, ...]:
+    reader = Reader(index)
+    for sample in range(len(index)):
+        try:
+            return _made(reader.picture(sample), cut).shape
+        except UnreadableImage:
+            continue
+    raise ValueError(f"none of {len(index)} samples can be decoded; are these shards of images?")
+
+
+def _check_room(folder: Path, count: int, shape: tuple[int, ...]) -> None:
+    wanted, free = count * int(np.prod(shape)), shutil.disk_usage(folder).free
+    if wanted > free:
+        raise ValueError(
+            f"{count} pictures of {shape[1]} x {shape[0]} pixels take {wanted / 1e9:.1f} GB decoded, and {folder} has "
+            f"{free / 1e9:.1f} GB left; set XDG_CACHE_HOME to a folder with room, or do without decoded"
+        )

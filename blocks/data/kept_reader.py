@@ -1,0 +1,98 @@
+"""Kept pictures in the place of a reader's: what is left for the workers to do, and for the device."""
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from blocks.data.decode import Encoded
+from blocks.data.index import Index
+from blocks.data.kept import Cut, KeptPictures, keep, open_kept
+from blocks.data.read import Reader
+from blocks.data.slots import Transform
+
+KEEPS = ("disk", "memory", "device")
+
+
+@attrs.frozen(eq=False)
+class Row:
+    """A kept picture that is cut already."""
+
+    sample: int
+    array: np.ndarray = attrs.field(repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.array.shape[1], self.array.shape[0]
+
+
+@attrs.frozen(eq=False)
+class KeptReader:
+    """A reader of kept pictures: of rows where they are cut already, else of whole pictures.
+
+    One that could not be decoded is given as it is stored: it says itself why.
+    """
+
+    stored: Reader
+    kept: KeptPictures
+    cut: bool
+
+    def picture(self, sample: int) -> Row | Image.Image | Encoded:
+        """A picture that needs no decoder."""
+        if not self.kept.readable[sample]:
+            return self.stored.picture(sample)
+        array = self.kept.pixels[sample]
+        return Row(sample, array) if self.cut else Image.fromarray(array)
+
+    def ahead(self, samples: np.ndarray) -> None:
+        """Nothing has to be fetched."""
+
+
+@attrs.frozen(eq=False)
+class Kept:
+    """Where a loader's pictures come from, what its workers still do to them, and the device's copy, if it has one."""
+
+    reader: KeptReader
+    transform: Transform
+    pixels: Tensor | None = attrs.field(default=None, repr=False)
+
+    def gathered(self, images: Tensor) -> Tensor:
+        """The pictures uint8 [b, H, W, 3] of a worker's batch: as they are, or by their numbers from the device."""
+        return images if self.pixels is None else self.pixels[images.to(self.pixels.device, non_blocking=True)]
+
+
+def kept_as(
+    index: Index, where: str, transform: Transform, cut: Cut | None, device: torch.device, workers: int
+) -> Kept:
+    """The pictures of an index kept decoded, as `cut` makes them; without it they are whole, and transformed later.
+
+    Raises ValueError for whole pictures on the device, and as `keep`.
+    """
+    if where == "device" and cut is None:
+        raise ValueError("decoded='device' is for a transform with home='device'; this one works in the workers")
+    kept = open_kept(keep(index, cut, workers), in_memory=where == "memory")
+    reader = KeptReader(Reader(index), kept, cut is not None)
+    if where == "device":
+        return Kept(reader, numbers, torch.from_numpy(np.array(kept.pixels)).to(device))
+    return Kept(reader, transform if cut is None else stacked)
+
+
+def stacked(pictures: Sequence[Row | Encoded], keys: Tensor | None = None) -> Tensor:
+    """Rows as a batch: uint8 [b, H, W, 3]. Raises UnreadableImage."""
+    return torch.from_numpy(np.stack([_row(picture).array for picture in pictures]))
+
+
+def numbers(pictures: Sequence[Row | Encoded], keys: Tensor | None = None) -> Tensor:
+    """The samples of rows: int64 [b]. Raises UnreadableImage."""
+    return torch.tensor([_row(picture).sample for picture in pictures])
+
+
+def _row(picture: Row | Encoded) -> Row:
+    if isinstance(picture, Encoded):
+        picture.pixels()  # raises what it raised before
+        raise AssertionError(f"{picture} was unreadable when it was to be kept")
+    return picture
