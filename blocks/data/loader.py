@@ -24,7 +24,8 @@ class Loader:
     """One process's part of the batches of an index, normalised, on its device.
 
     Unreadable images are listed in `skipped` {name: reason}. More of them than the share `max_unreadable` of all
-    samples are an error, as soon as this process has met so many; ten are always borne, but with 0 not a single one.
+    samples are an error, as soon as this process has met so many, or all together at an epoch's end; ten are always
+    borne, but with 0 not a single one.
     A batch that takes the workers longer than `timeout` seconds is an error too: storage that hangs is no hang here.
     Raises ValueError for labels out of range.
     """
