@@ -27,7 +27,8 @@ class Loader:
     """One process's part of the batches of an index, normalised, on its device.
 
     Unreadable images are listed in `skipped` {name: reason}. More of them than the share `max_unreadable` of all
-    samples are an error, as soon as this process has met so many; ten are always borne, but with 0 not a single one.
+    samples are an error, as soon as this process has met so many, or all together at an epoch's end; ten are always
+    borne, but with 0 not a single one.
     `decoded` keeps every picture decoded from the first time on: on the "disk", in a file that all processes of a
     machine share and later runs find again, read into each process's "memory", or on the "device", where no workers
     are needed. It is for sets that fit there; what is kept is of one size.

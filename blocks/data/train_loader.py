@@ -40,9 +40,9 @@ class TrainLoader(Loader):
     The order is endless: a data epoch shows every sample once, and a batch may hold the end of one and the start of
     the next. `steps_per_epoch`, for schedules and logs, counts whole batches. The whole epoch is permuted; with a
     `shuffle_window` of W samples the shards are, and samples within windows of W, so that shards are read nearly one
-    after another: for remote shards and spinning disks. With `repeats` each sample comes that many times in a batch,
-    otherwise augmented, and a data epoch lasts as many times longer. An unreadable image is replaced by the next of the
-    epoch's order; ten in a row are an error.
+    after another: for remote shards and spinning disks. Of a mixture each source has windows of its own. With `repeats`
+    each sample comes that many times in a batch, otherwise augmented, and a data epoch lasts as many times longer.
+    An unreadable image is replaced by the next of the epoch's order; ten in a row are an error.
     `batch_size` is that of all processes. A transform with home="device" finishes there; `erase` and `mix` follow the
     normalisation. Crops (of `MultiCrop`) are erased and mixed view by view, each view by draws of its own and always
     with the same partner, and their labels stay. Raises ValueError for sizes that do not fit.
