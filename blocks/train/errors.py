@@ -12,7 +12,7 @@ from types import TracebackType
 import blocks
 
 PACKAGE = Path(blocks.__file__).resolve().parent
-DELIBERATE = (ValueError, FileNotFoundError, FileExistsError, FloatingPointError)
+DELIBERATE = (ValueError, OSError, RuntimeError, FloatingPointError)
 
 
 def one_line(recipe: type) -> None:

@@ -155,6 +155,10 @@ def main(r):
         blocks.random.key(-1)  # the package refuses
     if r.wrong == "own":
         raise ValueError("own is wrong; use right")
+    if r.wrong == "server":
+        from blocks.data import open_shards
+        from blocks.data.storage import Retries
+        open_shards("http://127.0.0.1:9/a.tar", retries=Retries(1))  # nobody listens: out of reach, and told so
     int("not a number")  # nobody's refusal: a mistake in the program
 
 main(cli(Recipe))
@@ -183,6 +187,9 @@ def told(program, capsys, *argv):
 def test_what_is_refused_on_purpose_is_one_line(program, capsys):
     assert told(program, capsys) == "program.py: error: seed -1 is out of range; use 0 to 2**64 - 1\n"
     assert told(program, capsys, "--wrong", "own") == "program.py: error: own is wrong; use right\n"
+    unreachable = told(program, capsys, "--wrong", "server")
+    assert unreachable.startswith("program.py: error: http://127.0.0.1:9/")
+    assert unreachable.count("\n") == 1
 
 
 def test_what_breaks_is_a_traceback(program, capsys):
