@@ -257,9 +257,9 @@ def test_the_fastest_that_is_installed_is_taken(monkeypatch):
         raise ImportError
 
     best = best_decoder.__wrapped__
-    monkeypatch.setattr(decoders, "_library", lambda: None)
+    monkeypatch.setattr(decoders, "nvimgcodec_library", lambda: None)
     assert best() == "nvimgcodec"
-    monkeypatch.setattr(decoders, "_library", missing)
+    monkeypatch.setattr(decoders, "nvimgcodec_library", missing)
     assert best() == "torchvision"
-    monkeypatch.setattr(decoders, "_torchvision", missing)
+    monkeypatch.setattr(decoders, "torchvision_decoder", missing)
     assert best() == "pillow"
