@@ -44,7 +44,7 @@ def by_torch(array: np.ndarray, size: tuple[int, int], interpolation: str) -> Te
 
 
 def scaled(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
-    """The same on any device: torch's kernel for bytes is the CPU's, on others some differ by a grey level."""
+    """The same on any device. Only the CPU has a kernel for bytes: on others some pixels differ by a grey level."""
     if image.shape[:2] == size:
         return image
     planes = image[None].permute(0, 3, 1, 2)  # pixel after pixel in memory, in which form torch has a kernel for bytes

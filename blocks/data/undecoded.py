@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from blocks.data.canvas import Canvas, whole_pixels
-from blocks.data.decode import Encoded, Picture, decode_batch
+from blocks.data.decode import Encoded, Picture, UnreadableImage, decode_batch
 from blocks.data.decode.jpeg import is_plain
 from blocks.data.resize import IN_TORCH, scaled
 from blocks.data.views import Pictures
@@ -59,8 +59,8 @@ def canvases(batch: Pictures, cut: Canvas, device: torch.device, name: Callable[
     """What `cut` makes of the pictures that `undecoded` sent, by row: uint8 [b, S, S, 3] on the device.
 
     On a CPU these are the bytes that the workers would have made, but for large pictures, at least four times the size
-    both ways: the workers decode them at reduced scale. Raises UnreadableImage, with the name of the row: its header
-    was good, but neither the device nor the host can decode what follows.
+    both ways: the workers decode them at reduced scale. Raises ValueError, with the name of the row, for one that no
+    worker found damaged, but that neither the device nor the host can decode.
     """
     lengths = batch["lengths"]
     others, plain = ((lengths == 0).nonzero()[:, 0], lengths.nonzero()[:, 0])
@@ -69,9 +69,18 @@ def canvases(batch: Pictures, cut: Canvas, device: torch.device, name: Callable[
     jpegs = batch["jpegs"].split(lengths.tolist())
     for rows in plain.split(AT_ONCE):
         pictures = [Encoded(jpegs[row].numpy().tobytes(), partial(name, row)) for row in rows.tolist()]
-        for row, pixels in zip(rows.tolist(), decode_batch(pictures, device), strict=True):
+        for row, pixels in zip(rows.tolist(), _decoded(pictures, device), strict=True):
             made[row] = _canvas(pixels, cut)
     return made
+
+
+def _decoded(pictures: list[Encoded], device: torch.device) -> list[Tensor]:
+    try:
+        return decode_batch(pictures, device)
+    except UnreadableImage as error:
+        raise ValueError(
+            f"{error}; its markers are those of a whole JPEG, so it was not replaced: decode='workers' replaces it"
+        ) from error
 
 
 def _canvas(pixels: Tensor, cut: Canvas) -> Tensor:
