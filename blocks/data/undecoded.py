@@ -63,7 +63,7 @@ def canvases(batch: Pictures, cut: Canvas, device: torch.device, name: Callable[
     worker found damaged, but that neither the device nor the host can decode.
     """
     lengths = batch["lengths"]
-    others, plain = ((lengths == 0).nonzero()[:, 0], lengths.nonzero()[:, 0])
+    others, plain = (lengths == 0).nonzero()[:, 0], lengths.nonzero()[:, 0]
     made = torch.empty(len(lengths), cut.size, cut.size, 3, dtype=torch.uint8, device=device)
     made.index_copy_(0, others.to(device), batch["images"].to(device, non_blocking=True))
     jpegs = batch["jpegs"].split(lengths.tolist())
