@@ -63,6 +63,8 @@ class Recipe:
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool = False  # the step, by torch.compile
     workers: int = 8  # per process
+    decoded: Literal["", "disk", "memory", "device"] = ""  # keeps all pictures decoded; device: if augment is
+    shuffle_window: int = 0  # samples, for remote shards; 0: shuffle whole epochs
     seed: int = 0
     out: str = "runs/deit_supervised"  # checkpoints and metrics; a run found here goes on
 
@@ -85,16 +87,18 @@ def main(r: Recipe) -> None:
         objective = Supervised(model, label_smoothing=r.smoothing)
 
         where = dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
+        where |= dict(num_workers=r.workers, decoded=r.decoded or None)
         transform = TrainTransform(r.img_size, scale=r.scale, flip=r.flip, policy=r.policy, home=r.augment)
         mixes = r.mixup or r.cutmix
         train_data = TrainLoader(
-            train_shards, batch_size=r.batch_size, num_classes=num_classes, seed=r.seed, num_workers=r.workers,
-            transform=transform, repeats=r.repeats, erase=RandomErasing(r.erase) if r.erase else None,
+            train_shards, batch_size=r.batch_size, num_classes=num_classes, seed=r.seed,
+            shuffle_window=r.shuffle_window or None, transform=transform, repeats=r.repeats,
+            erase=RandomErasing(r.erase) if r.erase else None,
             mix=Mixing(num_classes=num_classes, mixup_alpha=r.mixup, cutmix_alpha=r.cutmix) if mixes else None, **where,
         )  # fmt: skip
         val_data = EvalLoader(
-            val_shards, batch_size=256, num_classes=num_classes, num_workers=r.workers,
-            transform=EvalTransform(r.img_size, r.crop_pct), **where,
+            val_shards, batch_size=256, num_classes=num_classes, transform=EvalTransform(r.img_size, r.crop_pct),
+            **where,
         )  # fmt: skip
 
         steps, peak = train_data.steps_per_epoch, scaled_lr(r.lr, r.batch_size, per=512)

@@ -10,8 +10,10 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_python_blocks_run_from_top_to_bottom():
-    """In one namespace, as a reader would paste them."""
+def test_the_python_blocks_run_from_top_to_bottom(tmp_path, monkeypatch):
+    """In one namespace and an empty folder, as a reader would paste them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert len(BLOCKS) >= 3
     namespace = {"__name__": "readme"}
     for block in BLOCKS:

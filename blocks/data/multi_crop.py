@@ -47,10 +47,9 @@ class MultiCrop:
         """The views, for home "device" the canvases uint8 [B, canvas, canvas, 3]; keys [B, 2] on the CPU."""
         if self.home == "device":
             return undecoded(images, self.cut) if self.decode == "device" else self.cut(images)
-        pictures = [decoded(image) for image in images] if len(self.views) > 1 else images
-        return self._crops(
-            keys, lambda view, own: cast(Tensor, view(list(pictures) * (len(own) // len(pictures)), own))
-        )
+        once = {id(image): decoded(image) if len(self.views) > 1 else image for image in images}
+        pictures = [once[id(image)] for image in images]
+        return self._crops(keys, lambda view, own: cast(Tensor, view(pictures * (len(own) // len(pictures)), own)))
 
     @property
     def cut(self) -> Canvas:

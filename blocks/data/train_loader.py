@@ -9,6 +9,7 @@ import attrs
 from torch import Tensor
 
 from blocks.data.batches import TrainBatches
+from blocks.data.cache_room import check_cache
 from blocks.data.canvas import Canvas
 from blocks.data.erasing import RandomErasing
 from blocks.data.kept import Cut
@@ -71,6 +72,7 @@ class TrainLoader(Loader):
             raise ValueError(
                 f"shuffle_window {self.shuffle_window} is not a number of samples; None shuffles all of them"
             )
+        check_cache(self.index, self.shuffle_window)
         if self.mix is not None:
             _check_mixing(self.mix, self.num_classes, self.batch_size, self.world_size)
 

@@ -58,6 +58,7 @@ class BucketedSum:
 
     Give `watch` to `LeafCopies`; then `finish()` returns the sums, in the leaves' order. A bucket is sent when
     it and all before it are full, hence in the same order on all processes. A leaf without a gradient adds zero.
+    Gradients wait for their bucket and are brought into it in one call.
     The storage is kept from step to step, and what `finish` returned is valid until the next backward pass.
     A few more numbers may ride in the first bucket, so that they need no exchange of their own.
     Each process takes the norm of its share of the sums only, (rank, world_size).
@@ -86,6 +87,7 @@ class BucketedSum:
     def begin(self, carried: list[Tensor] | None = None, ride: Tensor | None = None) -> None:
         """Forget the last pass. `carried`: sums of earlier micro-batches here; `ride` [riders]: what else to sum."""
         self.carried = carried
+        self.waiting: dict[int, Tensor] = {}
         self.missing = [set(bucket.places) for bucket in self.buckets]
         self.sent: list[dist.Work] = []
         if ride is not None:
@@ -98,8 +100,8 @@ class BucketedSum:
         return first.flat[first.grads.numel() :]
 
     def watch(self, place: int, grad: Tensor) -> Tensor:
-        """Take a final gradient, still in the cache; send what is full. The sum will stand in the returned view."""
-        self.fill(place, grad)
+        """Take a final gradient; send what is full. The sum will stand in the returned view."""
+        self.waiting[place] = grad
         missing = self.missing[self.home[place]]
         missing.remove(place)
         if not missing:
@@ -111,17 +113,15 @@ class BucketedSum:
         while len(self.sent) < len(self.buckets) and not self.missing[len(self.sent)]:
             self.send(self.buckets[len(self.sent)])
 
-    def fill(self, place: int, grad: Tensor | float) -> None:
-        """Put a leaf's gradient, and what was carried, where it will be summed."""
-        if self.carried is None:
-            self.views[place].copy_(grad) if isinstance(grad, Tensor) else self.views[place].fill_(grad)
-        else:
-            torch.add(self.carried[place], grad, out=self.views[place])
-
     def send(self, bucket: Bucket) -> None:
-        """Start the bucket's sum, zeros where no gradient came."""
-        for place in self.missing[len(self.sent)]:
-            self.fill(place, 0.0)
+        """Start the bucket's sum: what was carried, if anything, and the gradients that came."""
+        if self.carried is not None:
+            torch._foreach_copy_(list(bucket.views), [self.carried[place] for place in bucket.places])
+        elif missing := self.missing[len(self.sent)]:
+            torch._foreach_zero_([self.views[place] for place in missing])
+        if came := [place for place in bucket.places if place in self.waiting]:
+            put = torch._foreach_copy_ if self.carried is None else torch._foreach_add_
+            put([self.views[place] for place in came], [self.waiting.pop(place) for place in came])
         self.sent.append(dist.all_reduce(bucket.flat, group=self.group, async_op=True))
 
     def finish(self) -> tuple[list[Tensor], Tensor]:

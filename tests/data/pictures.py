@@ -45,11 +45,15 @@ def tar(path: Path, files: list[tuple[str, bytes]]) -> Path:
 
 
 def decodings(monkeypatch) -> list[str]:
-    """The names of pictures, as they are decoded from now on."""
-    names, rgb = [], Encoded.rgb
-    monkeypatch.setattr(Encoded, "size", property(lambda self: (9, 9)))
-    monkeypatch.setattr(Encoded, "rgb", lambda self: names.append(self.name()) or rgb(self))
+    """The names of pictures, as they are decoded from now on, whole or in part."""
+    names: list[str] = []
+    for way in ("rgb", "_decoded"):
+        monkeypatch.setattr(Encoded, way, _noting(getattr(Encoded, way), names))
     return names
+
+
+def _noting(way, names):
+    return lambda self, *box: names.append(self.name()) or way(self, *box)
 
 
 def read_manifest(folder):

@@ -42,23 +42,17 @@ def index(tmp_path):
     return make(tmp_path / "damaged", DAMAGED)
 
 
-@pytest.fixture
-def found_late(monkeypatch):
-    """Headers are whole: only who asks for the pixels finds the damage, and that is the transform."""
-    monkeypatch.setattr(Encoded, "size", property(lambda self: (9, 9)))
-
-
 def test_what_the_transform_finds_is_replaced_as_what_the_header_tells(index, monkeypatch):
     def both():
         return [batch for repeats in (1, 2) for batch in steps(train_loader(index, repeats=repeats), 8)]
 
-    before = both()
-    monkeypatch.setattr(Encoded, "size", property(lambda self: (9, 9)))
+    before = both()  # a header is whole: only who asks for the pixels finds the damage
+    monkeypatch.setattr(Encoded, "size", property(lambda self: self.rgb().size))
     for a, b in zip(before, both(), strict=True):
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_no_other_row_changes_and_keys_stay_with_their_places(index, tmp_path, found_late):
+def test_no_other_row_changes_and_keys_stay_with_their_places(index, tmp_path):
     whole = steps(train_loader(make(tmp_path / "whole", ())), 8)
     train = train_loader(index)
     seen = 0
@@ -77,7 +71,7 @@ def test_no_other_row_changes_and_keys_stay_with_their_places(index, tmp_path, f
 
 
 @pytest.mark.parametrize(("world_size", "num_workers"), [(2, 0), (3, 0), (2, 1)])
-def test_processes_and_workers_change_no_substitute(index, found_late, world_size, num_workers):
+def test_processes_and_workers_change_no_substitute(index, world_size, num_workers):
     wanted = steps(train_loader(index), 6)
     where = {"world_size": world_size, "num_workers": num_workers}
     ranks = [steps(train_loader(index, rank=rank, **where), 6) for rank in range(world_size)]
@@ -86,7 +80,7 @@ def test_processes_and_workers_change_no_substitute(index, found_late, world_siz
             assert torch.equal(torch.cat([rank[step][name] for rank in ranks]), tensor), name
 
 
-def test_evaluation_leaves_out_what_the_transform_finds(index, found_late):
+def test_evaluation_leaves_out_what_the_transform_finds(index):
     val = eval_loader(index)
     batches = list(val)
     assert torch.cat([batch["labels"] for batch in batches]).tolist() == [i for i in range(COUNT) if i not in DAMAGED]
@@ -103,7 +97,7 @@ def test_a_transforms_own_error_is_no_reason_to_replace_anything(index):
 
 
 @pytest.mark.parametrize("count", [3, 12])
-def test_nothing_but_damage_is_an_error_and_no_hang(tmp_path, found_late, count):
+def test_nothing_but_damage_is_an_error_and_no_hang(tmp_path, count):
     index = open_shards(shards(tmp_path, count, 12, damaged=tuple(range(count))))
     with pytest.raises(ValueError, match="10 samples in a row are unreadable"):
         steps(train_loader(index, batch_size=2), 1)

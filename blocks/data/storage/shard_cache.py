@@ -61,7 +61,7 @@ class ShardCache:
                 raise
             raise CacheFull(
                 f"{name}: {os.strerror(errno.ENOSPC)}, and no other shard in {self.folder} is left to remove "
-                f"(limit {self._limit()} bytes); free some, or set XDG_CACHE_HOME to a folder with room"
+                f"(limit {self.limit()} bytes); free some, or set XDG_CACHE_HOME to a folder with room"
             ) from None
 
     def evict(self, allowed: int) -> int:
@@ -75,7 +75,9 @@ class ShardCache:
             removed += size
         return removed
 
-    def _limit(self) -> int:
+    def limit(self) -> int:
+        """Bytes that it may take."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         if self.limit_bytes is not None:
             return self.limit_bytes
         disk = os.statvfs(self.folder)
@@ -115,7 +117,7 @@ class _Room:
         cache = self.cache
         with locked(cache.folder / "room"):
             cache._remove_left_over()
-            limit = cache._limit()
+            limit = cache.limit()
             if size > limit:
                 raise CacheFull(_too_small(self.name, size, cache, limit))
             if reserved:  # it grows bit by bit

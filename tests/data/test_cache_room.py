@@ -1,0 +1,63 @@
+"""An order that would fetch shards again and again is refused at construction."""
+
+import gzip
+import re
+import shutil
+
+import attrs
+import pytest
+
+from blocks.data import EvalTransform, TrainLoader, open_shards
+from blocks.data.storage import ShardCache
+from tests.data.pictures import shards
+
+COUNT, PER_SHARD = 40, 4
+
+
+def loader(index, window):
+    return TrainLoader(index, batch_size=4, num_classes=3, transform=EvalTransform(4), shuffle_window=window)
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """Ten shards that are unpacked into the cache."""
+    return [gzipped(path) for path in shards(tmp_path, COUNT, PER_SHARD)]
+
+
+def gzipped(path):
+    with open(path, "rb") as source, gzip.open(f"{path}.gz", "wb") as target:
+        shutil.copyfileobj(source, target)
+    return f"{path}.gz"
+
+
+def with_cache(index, folder, share):
+    """The index with a cache that takes this share of all pictures' bytes."""
+    cache = ShardCache(folder, int(share * index.size.sum()))
+    return attrs.evolve(index, shards=tuple(attrs.evolve(shard, cache=cache) for shard in index.shards))
+
+
+def test_a_shuffled_epoch_wants_room_for_all_shards(packed, tmp_path):
+    index = open_shards(packed)
+    loader(with_cache(index, tmp_path / "cache", 1.01), None)
+    with pytest.raises(ValueError, match=r"shuffle_window None reads .* GB .* cache .* may take .* VITMASON_CACHE_GB"):
+        loader(with_cache(index, tmp_path / "cache", 0.9), None)
+
+
+def test_a_window_wants_room_for_two_and_the_one_that_fits_is_named(packed, tmp_path):
+    small = with_cache(open_shards(packed), tmp_path / "cache", 0.5)
+    with pytest.raises(ValueError, match="fits") as error:
+        loader(small, 12)
+    fits = int(re.search(r"shuffle_window=(\d+) fits", str(error.value))[1])
+    assert 0 < fits < 12
+    loader(small, fits)
+    with pytest.raises(ValueError, match="fits"):
+        loader(small, fits + 1)
+
+
+def test_a_cache_below_a_few_shards_says_so(packed, tmp_path):
+    with pytest.raises(ValueError, match="less than a few shards"):
+        loader(with_cache(open_shards(packed), tmp_path / "cache", 0.1), 4)
+
+
+def test_plain_shards_here_need_no_cache(tmp_path):
+    loader(open_shards(shards(tmp_path, COUNT, PER_SHARD), cache=ShardCache(tmp_path, 1)), None)
