@@ -5,6 +5,7 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from blocks.data.index import Index
@@ -12,6 +13,7 @@ from blocks.data.order import augment_keys
 from blocks.data.read import Reader
 from blocks.data.slots import Filling, PictureReader, Slot, Transform
 from blocks.data.stream import Share, Stream
+from blocks.data.undecoded import in_order
 
 AHEAD = 4  # batches of this worker that its reader is told of, at least
 SPREAD = 12  # and of the rest of a shuffle window: a sample of every shard in it suffices
@@ -36,8 +38,8 @@ class TrainBatches:
         return Reader(self.stream.index)
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        """Images uint8 [b, H, W, 3] (or crops), their keys [b, 2], labels [b], index [b], the places in the batch of
-        all processes, and the name and reason of each unreadable one.
+        """Images uint8 [b, H, W, 3] (or crops), their keys [b, 2], labels [b], samples [b], index [b], the places in
+        the batch of all processes, and the name and reason of each unreadable one.
         """
         self.reader.ahead(self.coming(step))
         places, copies = self.share.places(step)
@@ -50,10 +52,10 @@ class TrainBatches:
         slots = {place: Slot(place) for place in places.tolist()}
         filling = Filling(self.reader, self.transform, self._candidate)
         made, chosen = filling((slots[place] for place in places[by_place].tolist()), keys[by_place])
-        rows = {**made, "labels": torch.from_numpy(self.stream.index.label[chosen])}
+        labels = torch.from_numpy(self.stream.index.label[chosen])
+        rows: dict[str, Tensor] = {**made, "labels": labels, "samples": torch.tensor(chosen)}
         if repeated:
-            back = torch.argsort(by_place)
-            rows = {name: x[back] for name, x in rows.items()}
+            rows = in_order(rows, torch.argsort(by_place))
         return {**rows, "keys": keys, "index": self.share.index(), "skipped": filling.skipped}
 
     def coming(self, step: int) -> np.ndarray:

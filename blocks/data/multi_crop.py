@@ -1,6 +1,7 @@
 """Several random views of every picture."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import attrs
 import torch
@@ -11,6 +12,7 @@ from blocks.data.augment.checks import one_of, pixels
 from blocks.data.canvas import Canvas
 from blocks.data.decode import Picture, decoded
 from blocks.data.transforms import HOMES, TrainTransform
+from blocks.data.undecoded import DECODES, check_decode, undecoded
 from blocks.data.views import Pictures, view_keys
 
 
@@ -19,14 +21,15 @@ class MultiCrop:
     """Views of one size together: pictures, keys -> {"crops.0": uint8 [B, V, H, W, 3], "crops.1": ...}.
 
     The sizes come in the order of their first view. View v draws from the sample's key folded with v, independently
-    of all others. `home` and `canvas` are those of `TrainTransform`, once for all views: at home "device" the workers
-    make one canvas of each picture (by default as large as the largest view), and `finish` makes the views. Raises
+    of all others. `home`, `canvas` and `decode` are those of `TrainTransform`, once for all views: at home "device" one
+    canvas is made of each picture (by default as large as the largest view), and `finish` makes the views. Raises
     ValueError without views, and for views with a home or a canvas of their own.
     """
 
     views: tuple[TrainTransform, ...] = attrs.field(converter=tuple)
     home: str = attrs.field(default="workers", validator=one_of(HOMES))
     canvas: int | None = attrs.field(default=None, validator=attrs.validators.optional(pixels))
+    decode: str = attrs.field(default="workers", validator=one_of(DECODES))
 
     def __attrs_post_init__(self) -> None:
         if not self.views:
@@ -38,14 +41,15 @@ class MultiCrop:
             )
         if self.canvas is not None and self.home != "device":
             raise ValueError(f"canvas {self.canvas} has no use with home {self.home!r}; it is for home='device'")
+        check_decode(self.decode, self.home, self.cut)
 
     def __call__(self, images: Sequence[Picture], keys: Tensor) -> Pictures | Tensor:
         """The views, for home "device" the canvases uint8 [B, canvas, canvas, 3]; keys [B, 2] on the CPU."""
         if self.home == "device":
-            return self.cut(images)
+            return undecoded(images, self.cut) if self.decode == "device" else self.cut(images)
         once = {id(image): decoded(image) if len(self.views) > 1 else image for image in images}
         pictures = [once[id(image)] for image in images]
-        return self._crops(keys, lambda view, own: view(pictures * (len(own) // len(pictures)), own))
+        return self._crops(keys, lambda view, own: cast(Tensor, view(pictures * (len(own) // len(pictures)), own)))
 
     @property
     def cut(self) -> Canvas:

@@ -40,8 +40,21 @@ def _at_reduced_scale(picture: Picture, box: Box, size: tuple[int, int], interpo
 
 def by_torch(array: np.ndarray, size: tuple[int, int], interpolation: str) -> Tensor:
     """All of a picture at a size (H, W): uint8 [h, w, 3] -> uint8 [H, W, 3]."""
-    image = torch.from_numpy(array)
+    return scaled(torch.from_numpy(array), size, interpolation)
+
+
+def scaled(image: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """The same on any device. Only the CPU has a kernel for bytes: on others some pixels differ by a grey level."""
     if image.shape[:2] == size:
         return image
     planes = image[None].permute(0, 3, 1, 2)  # pixel after pixel in memory, in which form torch has a kernel for bytes
-    return F.interpolate(planes, size, mode=interpolation, antialias=True)[0].permute(1, 2, 0)
+    scale = _in_bytes if image.device.type == "cpu" else _in_floats
+    return scale(planes, size, interpolation)[0].permute(1, 2, 0)
+
+
+def _in_bytes(planes: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    return F.interpolate(planes, size, mode=interpolation, antialias=True)
+
+
+def _in_floats(planes: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    return _in_bytes(planes.float(), size, interpolation).round_().clamp_(0, 255).to(torch.uint8)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from blocks.data.batches import TrainBatches
 from blocks.data.cache_room import check_cache
+from blocks.data.canvas import Canvas
 from blocks.data.erasing import RandomErasing
 from blocks.data.kept import Cut
 from blocks.data.loader import Loader
@@ -17,6 +18,7 @@ from blocks.data.mixing import Mixing
 from blocks.data.order import mix_key
 from blocks.data.prefetch import one_ahead, side_stream
 from blocks.data.stream import Share, Stream
+from blocks.data.undecoded import canvases
 from blocks.data.views import Pictures, each_view, named, pictures_of
 from blocks.data.workers import data_loader, from_workers
 from blocks.random import fold_in
@@ -119,13 +121,19 @@ class TrainLoader(Loader):
         """
         made, keys = pictures_of(batch), batch["keys"]
         if getattr(self.transform, "home", "workers") == "device":
-            images = self._gathered(made["images"]).to(self.device, non_blocking=True)
-            made = named(cast(Finishing, self.transform).finish(images, keys))
+            made = named(cast(Finishing, self.transform).finish(self._canvases(batch), keys))
         pictures = {name: self._normalized(x) for name, x in made.items()}
         if self.erase is not None:
             for view, own in each_view(pictures, fold_in(keys, ERASE)):
                 self.erase.erase_(view, own)
         return pictures
+
+    def _canvases(self, batch: dict[str, Tensor]) -> Tensor:
+        """What the transform finishes: uint8 [b, H, W, 3] on the device."""
+        if "jpegs" not in batch:
+            return self._gathered(batch["images"]).to(self.device, non_blocking=True)
+        index, samples = self._batches.stream.index, batch["samples"]
+        return canvases(batch, cast(Canvas, self._cut()), self.device, lambda row: index.name(int(samples[row])))
 
     def _cut(self) -> Cut | None:
         return getattr(self.transform, "cut", None) if getattr(self.transform, "home", "workers") == "device" else None

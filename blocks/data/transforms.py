@@ -21,6 +21,8 @@ from blocks.data.augment.plan import Plan, Policy
 from blocks.data.canvas import Canvas, covering
 from blocks.data.decode import Box, Picture, decoded
 from blocks.data.resize import RESIZES, resized
+from blocks.data.undecoded import DECODES, check_decode, undecoded
+from blocks.data.views import Pictures
 from blocks.random import fold_in
 
 FLIP, POLICY, JITTER = 1, 2, 3  # what a sample's folded keys are for; the crop draws from the sample's own
@@ -59,7 +61,8 @@ class TrainTransform:
     by `finish`. A canvas is a square of `canvas` pixels (or else of the longer side of `img_size`): the resized centre,
     so that the ends of a long picture are lost. What is drawn is the same function of key and size in both. `fill` is
     what affine operations bring in from outside. `resize` "torch" is fast, "pillow" has the pixels of torchvision's and
-    timm's transforms on the same box (see `resized`); `finish` always has Pillow's.
+    timm's transforms on the same box (see `resized`); `finish` always has Pillow's. With `decode` "device" (and home
+    "device") the workers hand over plain JPEGs as they are stored, and the loader's device decodes and cuts them.
     """
 
     img_size: Size = attrs.field(validator=picture_size)
@@ -73,6 +76,7 @@ class TrainTransform:
     canvas: int | None = attrs.field(default=None, validator=attrs.validators.optional(pixels))
     fill: tuple[int, int, int] = FILL
     resize: str = attrs.field(default="torch", validator=one_of(RESIZES))
+    decode: str = attrs.field(default="workers", validator=one_of(DECODES))
 
     def __attrs_post_init__(self) -> None:
         if self.canvas is not None and self.home != "device":
@@ -80,14 +84,16 @@ class TrainTransform:
         if self.policy is not None and self.interpolation not in AFFINE_FILTERS:
             allowed = ", ".join(AFFINE_FILTERS)
             raise ValueError(f"interpolation {self.interpolation!r} cannot rotate or shear; a policy takes {allowed}")
+        check_decode(self.decode, self.home, self.cut)
 
-    def __call__(self, images: Sequence[Picture], keys: Tensor) -> Tensor:
-        """The batch, for home "device" the canvases; each row depends on its own picture and key alone.
+    def __call__(self, images: Sequence[Picture], keys: Tensor) -> Tensor | Pictures:
+        """The batch; for home "device" the canvases, or what becomes them there.
 
-        Only the boxes are decoded, but for pictures that come several times.
+        Each row depends on its own picture and key alone. Only the boxes are decoded, but for pictures that come
+        several times.
         """
         if self.home == "device":
-            return self.cut(images)
+            return undecoded(images, self.cut) if self.decode == "device" else self.cut(images)
         widths, heights = torch.tensor([image.size for image in images]).unbind(1)
         rows = self.draw(keys, heights, widths).rows()
         batch = torch.empty(len(images), *sides(self.img_size), 3, dtype=torch.uint8)

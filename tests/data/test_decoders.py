@@ -9,9 +9,20 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from blocks.data.decode import DECODERS, Decoded, Encoded, UnreadableImage, best_decoder, decoded, decoders, pixels
+from blocks.data.decode import (
+    DECODERS,
+    Decoded,
+    Encoded,
+    UnreadableImage,
+    best_decoder,
+    decoded,
+    decoders,
+    on_gpu,
+    pixels,
+)
 from blocks.data.decode.jpeg import is_plain, size_in_header
 from tests.data.pictures import encoded, picture
 
@@ -257,9 +268,20 @@ def test_the_fastest_that_is_installed_is_taken(monkeypatch):
         raise ImportError
 
     best = best_decoder.__wrapped__
-    monkeypatch.setattr(decoders, "_library", lambda: None)
+    monkeypatch.setattr(decoders, "nvimgcodec_library", lambda: None)
     assert best() == "nvimgcodec"
-    monkeypatch.setattr(decoders, "_library", missing)
+    monkeypatch.setattr(decoders, "nvimgcodec_library", missing)
     assert best() == "torchvision"
-    monkeypatch.setattr(decoders, "_torchvision", missing)
+    monkeypatch.setattr(decoders, "torchvision_decoder", missing)
     assert best() == "pillow"
+
+
+def test_torchvision_decodes_a_list_as_a_gpu_is_asked_to(monkeypatch):
+    monkeypatch.setattr(on_gpu, "_idle_stream", lambda device: None)
+    jpegs = [encoded(picture(i, 30 + i, 41 - i), "jpeg") for i in range(3)]
+    made = on_gpu.by_torchvision(jpegs, torch.device("cpu"))
+    assert all(
+        np.array_equal(x.numpy(), Encoded(jpeg, "a picture").pixels()) for x, jpeg in zip(made, jpegs, strict=True)
+    )
+    with pytest.raises(RuntimeError):
+        on_gpu.by_torchvision([*jpegs, b"no JPEG"], torch.device("cpu"))

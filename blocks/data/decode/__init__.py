@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from blocks.data.decode.batch import decode_batch
 from blocks.data.decode.decoders import DECODERS, Box, best_decoder
 from blocks.data.decode.encoded import Decoded, Encoded
 from blocks.data.decode.unreadable import UnreadableImage
@@ -22,6 +23,7 @@ __all__ = [
     "UnreadableImage",
     "best_decoder",
     "decode",
+    "decode_batch",
     "decoded",
     "pixels",
     "rgb",

@@ -26,7 +26,7 @@ def by_pillow(data: bytes, box: Box) -> np.ndarray:
 def by_torchvision(data: bytes, box: Box) -> np.ndarray:
     """All of it is decoded, and the box is a part of that."""
     top, left, height, width = box
-    decode_jpeg, mode = _torchvision()
+    decode_jpeg, mode = torchvision_decoder()
     pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=mode)
     return pixels.permute(1, 2, 0).numpy()[top : top + height, left : left + width]
 
@@ -54,7 +54,7 @@ DECODERS: dict[str, Callable[[bytes, Box], np.ndarray]] = {
 @functools.cache
 def best_decoder() -> str:
     """The fastest that is installed: nvImageCodec is the extra `fast`, and torchvision is about to give its own up."""
-    for name, load in (("nvimgcodec", _library), ("torchvision", _torchvision)):
+    for name, load in (("nvimgcodec", nvimgcodec_library), ("torchvision", torchvision_decoder)):
         try:
             load()
         except ImportError:
@@ -64,14 +64,14 @@ def best_decoder() -> str:
 
 
 @functools.cache
-def _torchvision() -> tuple[Callable, Any]:
+def torchvision_decoder() -> tuple[Callable, Any]:
     from torchvision.io import ImageReadMode, decode_jpeg  # takes a second or more: only for who decodes by it
 
     return decode_jpeg, ImageReadMode.RGB
 
 
 @functools.cache
-def _library() -> Any:
+def nvimgcodec_library() -> Any:
     with _QUIET, _quiet():
         from nvidia import nvimgcodec
     return nvimgcodec
@@ -80,7 +80,7 @@ def _library() -> Any:
 @functools.cache
 def _nvimgcodec(process: int, thread: int) -> tuple[Any, Any, Any]:
     """The library, a decoder on the CPU and its settings: no two threads may share one, nor processes after a fork."""
-    nvimgcodec = _library()
+    nvimgcodec = nvimgcodec_library()
     decoder = nvimgcodec.Decoder(
         device_id=nvimgcodec.NVIMGCODEC_DEVICE_CPU_ONLY,
         backends=[nvimgcodec.Backend(nvimgcodec.CPU_ONLY)],
