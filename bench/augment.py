@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 
 from blocks import random
 from blocks.data import RandAugment, TrainTransform, open_shards
-from blocks.data.read import Reader
+from blocks.data.index.read import Reader
 
 POLICY, SIZE = "rand-m9-mstd0.5-inc1", 224
 

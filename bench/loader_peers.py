@@ -12,7 +12,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
-from blocks.data.workers import IMAGENET_MEAN, IMAGENET_STD
+from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD
 
 BICUBIC = transforms.InterpolationMode.BICUBIC
 

@@ -8,9 +8,9 @@ from measure import interleaved
 from blocks import random
 from blocks.data import Index, TrainTransform
 from blocks.data.augment.boxes import sides
-from blocks.data.read import Reader
+from blocks.data.index.read import Reader
+from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from blocks.data.resize import by_torch
-from blocks.data.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 
 
 def stages(index: Index, transform: TrainTransform, batch_size: int, rounds: int) -> dict[str, float]:

@@ -20,7 +20,7 @@ from measure import hardware  # bench/measure.py: a script's own folder is on it
 
 from blocks import Model, convit, key, vit
 from blocks.data import EvalLoader, EvalTransform, TrainLoader, TrainTransform, open_shards
-from blocks.data.index import Index
+from blocks.data.index.index import Index
 from blocks.data.subset import balanced_share
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw

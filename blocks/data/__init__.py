@@ -3,8 +3,9 @@
 from blocks.data.augment import AutoAugment, ColorJitter, Distortion, RandAugment, ThreeAugment, policy
 from blocks.data.digits import digits
 from blocks.data.erasing import RandomErasing
-from blocks.data.eval_loader import EvalLoader
-from blocks.data.index import Index, open_shards
+from blocks.data.index.index import Index, open_shards
+from blocks.data.loading.eval_loader import EvalLoader
+from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.presets import (
@@ -21,10 +22,9 @@ from blocks.data.presets import (
 )
 from blocks.data.sources import Sources, mix_sources
 from blocks.data.splits import train_and_val
-from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import EvalTransform, TrainTransform
-from blocks.data.writer import write_shards
 from blocks.data.writing import Encoding, Item, write_dataset
+from blocks.data.writing.writer import write_shards
 
 __all__ = [
     "AutoAugment",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from blocks.data.cache import cache_folder, once
 from blocks.data.order import epoch_order
+from blocks.data.storage.cache import cache_folder, once
 from blocks.data.writing.convert import write_dataset
 from blocks.data.writing.item import Item
 from blocks.data.writing.iterator import iterator_source

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 
-from blocks.data.writer import write_shards
 from blocks.data.writing.convert import NothingKept, Written, write_dataset
 from blocks.data.writing.encoding import FORMATS, QUALITY, Encoding
+from blocks.data.writing.writer import write_shards
 
 __all__ = ["main", "write_shards"]
 LISTED = 20  # ignored files named on the screen

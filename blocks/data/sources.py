@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 import torch
 
-from blocks.data.index import Index
+from blocks.data.index.index import Index
 from blocks.data.order import SOURCES
 from blocks.random import bits, fold_in, key
 

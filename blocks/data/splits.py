@@ -1,7 +1,7 @@
 """The two data sets of a recipe."""
 
 from blocks.data.digits import digits
-from blocks.data.index import Index, open_shards
+from blocks.data.index.index import Index, open_shards
 
 
 def train_and_val(data: str, val: str) -> tuple[Index, Index]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blocks.data.index import Index
+from blocks.data.index.index import Index
 from blocks.data.order import epoch_order, repeated_places, windowed_order
 from blocks.data.sources import Sources, source_places
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from blocks.data.index import Index
+from blocks.data.index.index import Index
 from blocks.data.order import SUBSET
 from blocks.random import bits, fold_in, key
 

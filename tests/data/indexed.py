@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from blocks.data.scan import read_table
-from blocks.data.shard import Shard
+from blocks.data.index.scan import read_table
+from blocks.data.storage.shard import Shard
 
 
 def write_index(folder: Path, classes: list[str] | None = None, **changes) -> dict:

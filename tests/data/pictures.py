@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from blocks.data.decode import Encoded
-from blocks.data.writer import write_shards
+from blocks.data.writing.writer import write_shards
 
 
 def picture(seed: int, height: int = 9, width: int = 11, mode: str = "RGB") -> Image.Image:

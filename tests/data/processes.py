@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from blocks.data.eval_loader import EvalLoader
+from blocks.data.loading.eval_loader import EvalLoader
+from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.sources import mix_sources
-from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import EvalTransform, TrainTransform
 
 LIMIT_S = 60

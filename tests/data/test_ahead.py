@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from blocks.data.ahead import FETCHES, READY
-from blocks.data.index import open_shards
-from blocks.data.read import MAX_EVICTED, Reader
+from blocks.data.index.index import open_shards
+from blocks.data.index.read import MAX_EVICTED, Reader
 from blocks.data.storage import FetchError, Retries, ShardCache
+from blocks.data.storage.ahead import FETCHES, READY
 from tests.data.indexed import write_index
 from tests.data.pictures import shards
 from tests.data.server import ALWAYS, Fault, serving

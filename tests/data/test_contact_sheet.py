@@ -8,17 +8,17 @@ from PIL import Image
 
 from blocks.data.augment import RandAugment
 from blocks.data.erasing import RandomErasing
-from blocks.data.index import open_shards
+from blocks.data.index.index import open_shards
+from blocks.data.index.read import Reader
 from blocks.data.inspect.contact_sheet import GAP, MARGIN, PAPER, SMALL, Row, contact_sheet, fitted, lay_out
 from blocks.data.inspect.views import pixels, readable_samples, seen, sheet_rows, spread_order
+from blocks.data.loading.train_loader import TrainLoader
+from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.order import augment_keys, epoch_order
 from blocks.data.presets import swav_views
-from blocks.data.read import Reader
-from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import TrainTransform
-from blocks.data.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from tests.data.pictures import picture, shards
 
 PLAIN = TrainTransform((12, 10), policy=RandAugment())

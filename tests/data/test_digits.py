@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from blocks.data.digits import digits
-from blocks.data.index import open_shards
-from blocks.data.read import Reader
+from blocks.data.index.index import open_shards
+from blocks.data.index.read import Reader
 from tests.data.pictures import read_manifest
 
 sklearn = pytest.importorskip("sklearn.datasets")

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.data.eval_loader import EvalLoader
-from blocks.data.index import open_shards
+from blocks.data.index.index import open_shards
+from blocks.data.loading.eval_loader import EvalLoader
 from blocks.data.transforms import EvalTransform
 from tests.data.pictures import shards
 from tests.data.test_stream import index as index_of

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import webdataset
 
-from blocks.data.cache import once
-from blocks.data.index import open_shards
-from blocks.data.read import Reader
+from blocks.data.index.index import open_shards
+from blocks.data.index.read import Reader
+from blocks.data.storage.cache import once
 from tests.data.pictures import encoded, picture, samples, shards, tar
 
 PNG = encoded(picture(0))

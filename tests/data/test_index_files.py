@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from blocks.data.index import open_shards
-from blocks.data.read import Reader
+from blocks.data.index.index import open_shards
+from blocks.data.index.read import Reader
 from tests.data.indexed import write_index, write_timms
 from tests.data.pictures import shards
 
@@ -31,8 +31,8 @@ def rewrite(folder, change) -> None:
 def test_a_table_stands_for_a_scan(folder, monkeypatch):
     scanned = open_shards(folder)
     write_index(folder, ["a", "b", "c"])
-    monkeypatch.setattr("blocks.data.scan._scan", lambda _: pytest.fail("it was scanned"))
-    monkeypatch.setattr("blocks.data.scan.FORMAT", "nothing cached")
+    monkeypatch.setattr("blocks.data.index.scan._scan", lambda _: pytest.fail("it was scanned"))
+    monkeypatch.setattr("blocks.data.index.scan.FORMAT", "nothing cached")
     for way in (folder, f"{folder}/train-*.tar", [f"{folder}/train-000001.tar"]):
         index = open_shards(way)
         part = slice(PER_SHARD, 2 * PER_SHARD) if isinstance(way, list) else slice(None)

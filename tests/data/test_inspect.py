@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blocks.data.index import open_shards
+from blocks.data.index.index import open_shards
 from blocks.data.inspect import __main__ as command
 from blocks.data.inspect import knobs
 from blocks.data.inspect.census import look_at, take_census
 from blocks.data.inspect.facts import gather
 from blocks.data.inspect.report import printable
-from blocks.data.manifest import write_manifest
+from blocks.data.writing.manifest import write_manifest
 from tests.data.pictures import encoded, picture, shards, tar
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ import torch
 
 from blocks.data import EvalLoader, EvalTransform, MultiCrop, TrainLoader, TrainTransform, open_shards
 from blocks.data.decode import Encoded
-from blocks.data.kept import keep, open_kept
-from blocks.data.kept_reader import KEEPS
-from blocks.data.writer import write_shards
+from blocks.data.loading.kept import keep, open_kept
+from blocks.data.loading.kept_reader import KEEPS
+from blocks.data.writing.writer import write_shards
 from tests.data.pictures import encoded, picture, shards
 
 COUNT = 21
@@ -125,6 +125,8 @@ def test_nothing_readable_is_an_error(tmp_path):
 def test_what_cannot_be_is_refused(index):
     with pytest.raises(ValueError, match="decoded='device' is for a transform with home='device'"):
         train(index, TrainTransform(8), decoded="device")
+    with pytest.raises(ValueError, match="leaves decode='device' nothing to decode"):
+        train(index, TrainTransform(8, home="device", decode="device"), decoded="disk")
     with pytest.raises(ValueError, match="'gpu'"):
         train(index, DEVICE, decoded="gpu")
     with pytest.raises(ValueError, match="does not say what it makes of a picture"):

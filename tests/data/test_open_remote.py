@@ -12,8 +12,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from blocks.data.index import open_shards
-from blocks.data.read import Reader
+from blocks.data.index.index import open_shards
+from blocks.data.index.read import Reader
 from blocks.data.splits import train_and_val
 from blocks.data.storage import FetchError, Retries
 from tests.data.indexed import write_index, write_timms

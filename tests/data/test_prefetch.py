@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blocks.data.prefetch import one_ahead, side_stream
+from blocks.data.loading.prefetch import one_ahead, side_stream
 
 
 class Notes:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from blocks.data.index import open_shards
-from blocks.data.train_loader import TrainLoader
+from blocks.data.index.index import open_shards
+from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.transforms import TrainTransform
 from tests.data import processes
 from tests.data.pictures import shards

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from blocks.data.index import open_shards
+from blocks.data.index.index import open_shards
+from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.order import augment_keys, repeated_places
 from blocks.data.stream import Stream
-from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import TrainTransform
 from tests.data.pictures import decodings, shards
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.data.shard import RemoteShard
 from blocks.data.storage import CacheFull, FetchError, Retries, ShardCache
 from blocks.data.storage.part import Part
+from blocks.data.storage.shard import RemoteShard
 from blocks.data.storage.source import Version
 from tests.data.server import ALWAYS, Fault, serving
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from blocks.data import shards as command
-from blocks.data.index import open_shards
-from blocks.data.read import Reader
-from blocks.data.writer import write_shards
+from blocks.data.index.index import open_shards
+from blocks.data.index.read import Reader
 from blocks.data.writing import convert
+from blocks.data.writing.writer import write_shards
 from tests.data.pictures import encoded, picture, samples
 from tests.data.writing.made import files, image_folder, members
 

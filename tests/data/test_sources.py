@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.data.index import open_shards
+from blocks.data.index.index import open_shards
+from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.sources import PERIOD, mix_sources, source_places
 from blocks.data.stream import Stream
 from blocks.data.subset import balanced_share
-from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import EvalTransform, TrainTransform
 from tests.data.pictures import shards
 from tests.data.test_stream import index

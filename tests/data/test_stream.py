@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blocks.data.index import Index
+from blocks.data.index.index import Index
 from blocks.data.order import augment_keys, epoch_order, windowed_order
-from blocks.data.shard import Shard
+from blocks.data.storage.shard import Shard
 from blocks.data.stream import Share, Stream
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)

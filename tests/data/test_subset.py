@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from blocks.data.digits import digits
-from blocks.data.index import open_shards
+from blocks.data.index.index import open_shards
 from blocks.data.subset import balanced_share
 
 

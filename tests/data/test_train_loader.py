@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from blocks.data.index import open_shards
-from blocks.data.train_loader import TrainLoader
+from blocks.data.index.index import open_shards
+from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.transforms import EvalTransform, TrainTransform
 from tests.data.pictures import encoded, picture, shards, tar
 

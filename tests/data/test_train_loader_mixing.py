@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from blocks.data.erasing import RandomErasing
-from blocks.data.index import open_shards
+from blocks.data.index.index import open_shards
+from blocks.data.loading.train_loader import ERASE, TrainLoader
 from blocks.data.mixing import Mixing
 from blocks.data.order import augment_keys, epoch_order, mix_key
 from blocks.data.stream import Stream
-from blocks.data.train_loader import ERASE, TrainLoader
 from blocks.data.transforms import EvalTransform, TrainTransform
 from blocks.random import fold_in
 from tests.data.pictures import shards

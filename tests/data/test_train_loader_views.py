@@ -9,12 +9,12 @@ import torch
 
 from blocks.data.augment import Distortion
 from blocks.data.erasing import RandomErasing
-from blocks.data.index import open_shards
+from blocks.data.index.index import open_shards
+from blocks.data.loading.train_loader import ERASE, TrainLoader
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.order import augment_keys, epoch_order, mix_key
 from blocks.data.stream import Stream
-from blocks.data.train_loader import ERASE, TrainLoader
 from blocks.data.transforms import TrainTransform
 from blocks.data.views import each_view, view_keys
 from blocks.random import fold_in

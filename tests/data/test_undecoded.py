@@ -6,15 +6,15 @@ import attrs
 import pytest
 import torch
 
-from blocks.data import undecoded as module
+from blocks.data.loading import undecoded as module
 from blocks.data.augment import Distortion
 from blocks.data.decode import Encoded
-from blocks.data.index import open_shards
+from blocks.data.index.index import open_shards
+from blocks.data.loading.train_loader import TrainLoader
+from blocks.data.loading.undecoded import canvases, in_order, undecoded
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.resize import _in_bytes, _in_floats
-from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import TrainTransform
-from blocks.data.undecoded import canvases, in_order, undecoded
 from tests.data.draws import keys
 from tests.data.pictures import encoded, picture, tar
 
@@ -125,14 +125,14 @@ def test_batches_are_those_of_pictures_that_the_workers_decode(index, transform,
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_parts_of_a_batch_are_joined(index, monkeypatch, num_workers):
-    monkeypatch.setattr("blocks.data.slots.CHUNK_IMAGES", 2)  # a worker is a fork here, or sees one part
+    monkeypatch.setattr("blocks.data.loading.slots.CHUNK_IMAGES", 2)  # a worker is a fork here, or sees one part
     wanted, _ = train(index, WORKERS, batch_size=17, num_workers=num_workers)
     assert_equal(train(index, on_device(WORKERS), batch_size=17, num_workers=num_workers)[0], wanted)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_parts_without_a_canvas_are_joined(tmp_path, monkeypatch, num_workers):
-    monkeypatch.setattr("blocks.data.slots.CHUNK_IMAGES", 2)
+    monkeypatch.setattr("blocks.data.loading.slots.CHUNK_IMAGES", 2)
     plain = index_of(tmp_path / "plain", KINDS[:9])
     wanted, _ = train(plain, WORKERS, num_workers=num_workers)
     assert_equal(train(plain, on_device(WORKERS), num_workers=num_workers)[0], wanted)

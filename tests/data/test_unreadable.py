@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from blocks.data.decode import Encoded, UnreadableImage
-from blocks.data.eval_loader import EvalLoader
-from blocks.data.index import open_shards
+from blocks.data.index.index import open_shards
+from blocks.data.loading.eval_loader import EvalLoader
+from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.stream import Stream
-from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import EvalTransform, TrainTransform
 from tests.data.pictures import shards
 

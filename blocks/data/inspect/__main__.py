@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from blocks.data.index import Index, open_shards
+from blocks.data.index.index import Index, open_shards
+from blocks.data.index.read import Reader
 from blocks.data.inspect.census import take_census
 from blocks.data.inspect.checksums import stated_checksums, verify
 from blocks.data.inspect.contact_sheet import contact_sheet
@@ -23,7 +24,6 @@ from blocks.data.inspect.knobs import add_flags, given_flags, seeing
 from blocks.data.inspect.report import printable, report
 from blocks.data.inspect.views import readable_samples, seen, sheet_rows
 from blocks.data.pool import progress_bar
-from blocks.data.read import Reader
 
 
 def main(arguments: list[str] | None = None) -> int:

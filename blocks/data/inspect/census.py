@@ -11,9 +11,9 @@ import attrs
 from PIL import Image, UnidentifiedImageError
 
 from blocks.data.decode import UnreadableImage, decode
-from blocks.data.index import Index
+from blocks.data.index.index import Index
+from blocks.data.index.read import Reader
 from blocks.data.pool import process_map
-from blocks.data.read import Reader
 
 CHUNK = 64  # samples a worker takes at a time
 DIGEST_BYTES = 16

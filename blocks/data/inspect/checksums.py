@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from blocks.data.index_files import IndexFiles
+from blocks.data.index.files import IndexFiles
 from blocks.data.inspect.census import Advance
 from blocks.data.pool import process_map
 from blocks.data.storage.retries import Retries

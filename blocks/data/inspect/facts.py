@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from blocks.data.index import Index
+from blocks.data.index.index import Index
 from blocks.data.inspect.census import Census
-from blocks.data.shard import Shard
+from blocks.data.storage.shard import Shard
 
 Facts = dict[str, Any]
 FIRST = 20  # of what may be very many: duplicates, samples with wrong labels, empty classes

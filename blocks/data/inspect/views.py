@@ -11,18 +11,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from blocks.data.batches import Transform
 from blocks.data.decode import UnreadableImage
 from blocks.data.erasing import RandomErasing
-from blocks.data.index import Index
+from blocks.data.index.index import Index
+from blocks.data.index.read import Reader
 from blocks.data.inspect.contact_sheet import Row
 from blocks.data.inspect.facts import class_name, sample_key
 from blocks.data.inspect.report import printable
+from blocks.data.loading.batches import Transform
+from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.order import SUBSET
-from blocks.data.read import Reader
-from blocks.data.train_loader import TrainLoader
 from blocks.data.transforms import EvalTransform, TrainTransform
 from blocks.data.views import pictures_of
 from blocks.random import bits, fold_in, key

@@ -11,7 +11,7 @@ from typing import Self
 
 import attrs
 
-from blocks.data.cache import cache_folder, locked, once, try_locked
+from blocks.data.storage.cache import cache_folder, locked, once, try_locked
 from blocks.data.storage.part import NO_SPACE, Part
 
 VARIABLE = "VITMASON_CACHE_GB"

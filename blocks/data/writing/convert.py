@@ -15,14 +15,14 @@ import numpy as np
 from rich.progress import Progress
 
 from blocks.data.decode import EXTENSIONS
-from blocks.data.manifest import write_manifest
 from blocks.data.pool import progress_bar
-from blocks.data.writer import Members, check_limits, shard_name, write_shard
 from blocks.data.writing.choose import sources_of
 from blocks.data.writing.encoding import Encoding
 from blocks.data.writing.journal import Journal
+from blocks.data.writing.manifest import write_manifest
 from blocks.data.writing.source import Source
 from blocks.data.writing.stream import Stream
+from blocks.data.writing.writer import Members, check_limits, shard_name, write_shard
 
 LISTED = 5  # classes or images named in an error
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from blocks.data.manifest import FILE, TIMM_FILE
-from blocks.data.writer import shard_name, writing_to
+from blocks.data.writing.manifest import FILE, TIMM_FILE
+from blocks.data.writing.writer import shard_name, writing_to
 
 NAME = "unfinished.jsonl"
 WAY_OUT = "go on with the former, or begin anew with --restart (restart=True)"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.data import manifest, writer
+from blocks.data.writing import manifest, writer
 from blocks.data.writing import journal, write_dataset
 from tests.data.pictures import samples
 from tests.data.writing.made import files, image_folder, items

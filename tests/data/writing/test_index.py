@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from timm.data.readers.reader_wds import ReaderWds
 
-from blocks.data.index import open_shards
-from blocks.data.read import Reader
+from blocks.data.index.index import open_shards
+from blocks.data.index.read import Reader
 from blocks.data.writing import write_dataset
 from tests.data.pictures import picture, read_manifest
 from tests.data.writing.made import files, image_folder, items

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, ImageFolder
 
-from blocks.data.index import open_shards
-from blocks.data.read import Reader
+from blocks.data.index.index import open_shards
+from blocks.data.index.read import Reader
 from blocks.data.writing import Item, Source, write_dataset
 from tests.data.pictures import encoded, picture, read_manifest
 from tests.data.writing.made import files, image_folder, members

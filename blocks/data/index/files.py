@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from blocks.data.index_format import Entry, IndexFile, Split, checked_table, parse_ours, parse_timms, parsed
-from blocks.data.places import Place, join
+from blocks.data.index.format import Entry, IndexFile, Split, checked_table, parse_ours, parse_timms, parsed
+from blocks.data.index.places import Place, join
 from blocks.data.storage.fetch import is_pipe, is_remote, read
 from blocks.data.storage.retries import Retries
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from blocks.data.cache import digest, fingerprint
+from blocks.data.storage.cache import digest, fingerprint
 from blocks.data.storage.fetch import fetch
 from blocks.data.storage.retries import Retries
 from blocks.data.storage.shard_cache import ShardCache

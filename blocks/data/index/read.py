@@ -6,10 +6,10 @@ from collections import OrderedDict
 import numpy as np
 from PIL import Image
 
-from blocks.data.ahead import Ahead
 from blocks.data.decode import Encoded
-from blocks.data.index import Index
-from blocks.data.shard import CachedShard, Shard
+from blocks.data.index.index import Index
+from blocks.data.storage.ahead import Ahead
+from blocks.data.storage.shard import CachedShard, Shard
 
 MAX_OPEN = 256  # files a process, a quarter of the usual limit
 BEGINNING = 4096  # bytes: who asks for a shard's first image before any other will read it in order, as evaluation does

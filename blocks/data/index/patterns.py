@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from braceexpand import braceexpand
 from webdataset.shardlists import expand_urls
 
-from blocks.data.index_files import IndexFiles
-from blocks.data.index_format import IndexFile
-from blocks.data.places import Place, join, place_in, place_of
+from blocks.data.index.files import IndexFiles
+from blocks.data.index.format import IndexFile
+from blocks.data.index.places import Place, join, place_in, place_of
 from blocks.data.storage.fetch import is_http, is_pipe, is_remote
 from blocks.data.storage.filesystem import ask, filesystem
 

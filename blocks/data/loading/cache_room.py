@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from blocks.data.index import Index
-from blocks.data.shard import CachedShard
+from blocks.data.index.index import Index
+from blocks.data.storage.shard import CachedShard
 
 
 def check_cache(index: Index, window: int | None) -> None:

@@ -8,19 +8,19 @@ from weakref import WeakSet
 import attrs
 from torch import Tensor
 
-from blocks.data.batches import TrainBatches
-from blocks.data.cache_room import check_cache
 from blocks.data.canvas import Canvas
 from blocks.data.erasing import RandomErasing
-from blocks.data.kept import Cut
-from blocks.data.loader import Loader
+from blocks.data.loading.batches import TrainBatches
+from blocks.data.loading.cache_room import check_cache
+from blocks.data.loading.kept import Cut
+from blocks.data.loading.loader import Loader
+from blocks.data.loading.prefetch import one_ahead, side_stream
+from blocks.data.loading.undecoded import canvases
+from blocks.data.loading.workers import data_loader, from_workers
 from blocks.data.mixing import Mixing
 from blocks.data.order import mix_key
-from blocks.data.prefetch import one_ahead, side_stream
 from blocks.data.stream import Share, Stream
-from blocks.data.undecoded import canvases
 from blocks.data.views import Pictures, each_view, named, pictures_of
-from blocks.data.workers import data_loader, from_workers
 from blocks.random import fold_in
 
 ERASE = 1 << 16  # of a sample's folded keys, far from those of its transform
@@ -72,6 +72,8 @@ class TrainLoader(Loader):
             raise ValueError(
                 f"shuffle_window {self.shuffle_window} is not a number of samples; None shuffles all of them"
             )
+        if self.decoded and getattr(self.transform, "decode", "workers") == "device":
+            raise ValueError(f"decoded {self.decoded!r} leaves decode='device' nothing to decode; use decode='workers'")
         check_cache(self.index, self.shuffle_window)
         if self.mix is not None:
             _check_mixing(self.mix, self.num_classes, self.batch_size, self.world_size)

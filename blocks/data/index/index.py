@@ -8,13 +8,13 @@ from collections.abc import Iterable
 import attrs
 import numpy as np
 
-from blocks.data.index_files import IndexFiles
-from blocks.data.patterns import expand
-from blocks.data.scan import sample_keys
-from blocks.data.shard import Shard
+from blocks.data.index.files import IndexFiles
+from blocks.data.index.patterns import expand
+from blocks.data.index.scan import sample_keys
+from blocks.data.index.tables import open_tables
 from blocks.data.storage import Retries, ShardCache
 from blocks.data.storage.fetch import is_remote
-from blocks.data.tables import open_tables
+from blocks.data.storage.shard import Shard
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -9,10 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from blocks.data.decode import Encoded
-from blocks.data.index import Index
-from blocks.data.kept import Cut, KeptPictures, keep, open_kept
-from blocks.data.read import Reader
-from blocks.data.slots import Transform
+from blocks.data.index.index import Index
+from blocks.data.index.read import Reader
+from blocks.data.loading.kept import Cut, KeptPictures, keep, open_kept
+from blocks.data.loading.slots import Transform
 
 KEEPS = ("disk", "memory", "device")
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from blocks.data.augment.checks import one_of, share
-from blocks.data.index import Index
-from blocks.data.kept import Cut
-from blocks.data.kept_reader import KEEPS, Kept, kept_as
-from blocks.data.slots import Transform
-from blocks.data.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from blocks.data.index.index import Index
+from blocks.data.loading.kept import Cut
+from blocks.data.loading.kept_reader import KEEPS, Kept, kept_as
+from blocks.data.loading.slots import Transform
+from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize
 
 FEW = 10  # unreadable images that are borne in the smallest data set
 LISTED = 5  # of them that an error names

@@ -7,11 +7,11 @@ import attrs
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from blocks.data.batches import EvalBatches
-from blocks.data.kept import Cut
-from blocks.data.loader import Loader
-from blocks.data.prefetch import one_ahead, side_stream
-from blocks.data.workers import data_loader, from_workers
+from blocks.data.loading.batches import EvalBatches
+from blocks.data.loading.kept import Cut
+from blocks.data.loading.loader import Loader
+from blocks.data.loading.prefetch import one_ahead, side_stream
+from blocks.data.loading.workers import data_loader, from_workers
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -10,11 +10,11 @@ import attrs
 import numpy as np
 from torch import Tensor
 
-from blocks.data.cache import cache_folder, digest, fingerprint, once
 from blocks.data.decode import Picture, UnreadableImage, rgb
-from blocks.data.index import Index
+from blocks.data.index.index import Index
+from blocks.data.index.read import Reader
 from blocks.data.pool import process_map, progress_bar
-from blocks.data.read import Reader
+from blocks.data.storage.cache import cache_folder, digest, fingerprint, once
 
 FORMAT = "1"
 CHUNK = 64  # pictures that a process decodes at a time

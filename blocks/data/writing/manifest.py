@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from blocks.data.writer import writing_to
+from blocks.data.writing.writer import writing_to
 
 FILE, TIMM_FILE = "index.json", "_info.json"
 VERSION = 2

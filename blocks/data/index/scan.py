@@ -8,9 +8,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from blocks.data.cache import cache_folder, fingerprint, once
 from blocks.data.decode import EXTENSIONS
-from blocks.data.shard import WAY_OUT, CachedShard, Shard
+from blocks.data.storage.cache import cache_folder, fingerprint, once
+from blocks.data.storage.shard import WAY_OUT, CachedShard, Shard
 
 FORMAT = "1"  # of the cached arrays
 LABEL_BYTES = 18  # of digits: they fit 64 bits

@@ -1,0 +1,1 @@
+"""Batches from samples: made in workers, finished on the device."""
