@@ -6,10 +6,10 @@ import attrs
 import pytest
 import torch
 
-from blocks.data.loading import undecoded as module
 from blocks.data.augment import Distortion
 from blocks.data.decode import Encoded
 from blocks.data.index.index import open_shards
+from blocks.data.loading import undecoded as module
 from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.loading.undecoded import canvases, in_order, undecoded
 from blocks.data.multi_crop import MultiCrop
@@ -158,10 +158,6 @@ def test_one_that_nobody_can_decode_is_an_error_with_its_name_and_the_way_out(tm
     with pytest.raises(ValueError, match=r"sample 004: .*decode='workers' replaces it"):
         train(index, on_device(WORKERS))
     assert len(skipped) == 1
-
-
-def test_kept_pictures_need_no_decoder(index):
-    assert_equal(train(index, on_device(WORKERS), decoded="disk")[0], train(index, WORKERS)[0])
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.data.writing import manifest, writer
-from blocks.data.writing import journal, write_dataset
+from blocks.data.writing import journal, manifest, write_dataset, writer
 from tests.data.pictures import samples
 from tests.data.writing.made import files, image_folder, items
 
