@@ -10,6 +10,7 @@ from torch import Tensor
 from blocks.data.augment.boxes import Size, center_crop_box, sides
 from blocks.data.augment.pillow import FILTERS
 from blocks.data.decode import Box, Picture, rgb
+from blocks.data.memory import empty
 from blocks.data.resize import resized
 
 
@@ -29,7 +30,7 @@ class Canvas:
         """The batch; the keys are not used."""
         if self.resize == "pillow":
             return covering(images, self.size, 1.0, self.interpolation)
-        batch = torch.empty(len(images), self.size, self.size, 3, dtype=torch.uint8)
+        batch = empty(len(images), self.size, self.size, 3)
         for out, picture in zip(batch, images, strict=True):
             box = whole_pixels(picture.size, self.size)
             out.copy_(resized(picture, box, (self.size, self.size), self.interpolation, self.resize))

@@ -21,6 +21,7 @@ from blocks.data.augment.plan import Plan, Policy
 from blocks.data.canvas import Canvas, covering
 from blocks.data.decode import Box, Picture, decoded
 from blocks.data.loading.undecoded import DECODES, check_decode, undecoded
+from blocks.data.memory import empty
 from blocks.data.resize import RESIZES, resized
 from blocks.data.views import Pictures
 from blocks.random import fold_in
@@ -96,7 +97,7 @@ class TrainTransform:
             return undecoded(images, self.cut) if self.decode == "device" else self.cut(images)
         widths, heights = torch.tensor([image.size for image in images]).unbind(1)
         rows = self.draw(keys, heights, widths).rows()
-        batch = torch.empty(len(images), *sides(self.img_size), 3, dtype=torch.uint8)
+        batch = empty(len(images), *sides(self.img_size), 3)
         for out, picture, row in zip(batch, _decoded_once(images), rows, strict=True):
             out.copy_(self._picture(picture, *row))
         return batch

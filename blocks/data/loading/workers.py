@@ -7,9 +7,12 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+
+from blocks.data.memory import empty
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -89,4 +92,8 @@ class Normalize:
     def __call__(self, images: Tensor) -> Tensor:
         """The normalised copy; the transfer is of bytes, not of floats."""
         images = images.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        return images.to(torch.float32, memory_format=torch.contiguous_format).sub_(self.mean).div_(self.std)
+        if self.device.type == "cpu":
+            floats = empty(*images.shape, dtype=np.float32).copy_(images)
+        else:
+            floats = images.to(torch.float32, memory_format=torch.contiguous_format)
+        return floats.sub_(self.mean).div_(self.std)
