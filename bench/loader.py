@@ -47,10 +47,10 @@ class DecodedBy:
         return self.transform([Encoded(image.data, image.name, self.decoder) for image in images], keys)
 
 
-def ours(index: Index, transform: Callable, batch_size: int) -> Stream:
+def ours(index: Index, transform: Callable, batch_size: int, decoded: str | None = None) -> Stream:
     def stream(workers: int) -> Iterator[torch.Tensor]:
         loader = TrainLoader(
-            index, batch_size=batch_size, transform=transform, num_classes=CLASSES, num_workers=workers
+            index, batch_size=batch_size, transform=transform, num_classes=CLASSES, num_workers=workers, decoded=decoded
         )
         with loader:
             for batch in loader.batches():

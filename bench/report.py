@@ -7,35 +7,14 @@ python bench/report.py --keep NAME RUN "COMMAND"      # copy a run's learning cu
 import argparse
 import json
 import statistics
-from collections.abc import Iterable
 from pathlib import Path
 
 from measure import hardware  # bench/measure.py: a script's own folder is on its path
+from report_data import augment, loader
+from report_pretraining import pretraining
+from tables import RESULTS, ROOT, measured_on, rows, spread, table
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "bench" / "results"
 BEGIN, END = "<!-- results: written by bench/report.py -->\n", "<!-- end of results -->\n"
-
-
-def rows(name: str) -> list[dict]:
-    """The JSON lines of a results file; none where it is missing."""
-    path = RESULTS / name
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    head = list(head)
-    ruler = ["---"] * len(head)
-    return "".join(f"| {' | '.join(line)} |\n" for line in [head, ruler, *lines])
-
-
-def measured_on(*names: str) -> str:
-    """The machines and versions behind some results files."""
-    return "".join(f"\n{where}\n" for where in sorted({row["hardware"] for name in names for row in rows(name)}))
-
-
-def spread(numbers: list[float]) -> str:
-    return "{:.2f} ({:.2f} to {:.2f})".format(*numbers)
 
 
 def learning() -> str:
@@ -95,17 +74,6 @@ def step() -> str:
     return table(head, lines) + measured_on("step-cpu.jsonl", "ddp-cpu.jsonl")
 
 
-def augment() -> str:
-    kinds = ("workers", "device", "timm", "torchvision v2")
-    names = {"crop": "crop and flip", "policy": "crop, flip, rand-m9-mstd0.5-inc1"}
-    lines = [
-        [names[r["row"]], *(f"{r['images_per_second'][k]:.0f}" for k in kinds), spread(r["over_timm"]["workers"])]
-        for r in rows("augment-cpu.jsonl")
-    ]
-    head = ["images/s, 256 to 224 px", *kinds, "timm's time / workers'"]
-    return table(head, lines) + measured_on("augment-cpu.jsonl")
-
-
 def few_images() -> str:
     """ConViT against DeiT at each share of the training images."""
     found = rows("few-cifar-10.jsonl")
@@ -147,20 +115,6 @@ def losses() -> str:
     return table(head, lines) + measured_on(*files)
 
 
-def pretraining() -> str:
-    """k-NN and linear probe by method and trunk."""
-    found = rows("pretraining-digits.jsonl")
-    trunks = list(dict.fromkeys(r["trunk"] for r in found))
-    of = {(r["method"], r["trunk"]): r for r in found}
-    lines = []
-    for method in dict.fromkeys(r["method"] for r in found):
-        numbers = [of[method, t].get(key) for t in trunks for key in ("knn20", "probe")]
-        epochs = str(of[method, trunks[0]].get("epoch", "-"))
-        lines.append([method, epochs, *("-" if n is None else f"{100 * n:.1f}" for n in numbers)])
-    head = ["validation top-1, %", "epochs", *(f"{t}, {what}" for t in trunks for what in ("k-NN", "linear probe"))]
-    return table(head, lines) + measured_on("pretraining-digits.jsonl")
-
-
 def keep(name: str, run: Path, command: str) -> None:
     """Copy the curve of a run folder into bench/results."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -181,12 +135,8 @@ def main() -> None:
     text = (
         "Medians of interleaved rounds on a shared machine; in brackets the quartiles of the rounds' ratios.\n\n"
         f"### Learning\n\n{learning()}\n### ConViT, forward and backward\n\n{convit()}\n### The step\n\n{step()}"
-        f"\n### Augmentation\n\n{augment()}{few_images()}\n### Self-supervised losses\n\n{losses()}"
-        "\n### Pretraining on the digits\n\n`python bench/pretraining.py`: every recipe by its small preset, one seed. "
-        "Methods differ in epochs and in how long their settings were looked for (on these validation images, "
-        "with convit_micro; a row below random does not carry over): the table shows what learns, it ranks nothing. "
-        "mae's features are means over patches, which begin higher than the class token's.\n\n"
-        f"{pretraining()}"
+        f"\n### Loading\n\n{loader()}\n### Augmentation\n\n{augment()}{few_images()}"
+        f"\n### Self-supervised losses\n\n{losses()}\n### Pretraining\n\n{pretraining()}"
     )
     readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 

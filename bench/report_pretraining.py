@@ -1,0 +1,36 @@
+"""The README's tables of pretraining."""
+
+from tables import measured_on, rows, table  # bench/tables.py: a script's own folder is on its path
+
+ABOUT = (
+    "`python bench/pretraining.py`: every recipe by its small preset, one seed. Methods differ in how long their "
+    "settings were looked for (on the digits' validation images, with convit_micro; a row below random does not carry "
+    "over): the tables show what learns, they rank nothing. mae's features are means over patches, which begin higher "
+    "than the class token's."
+)
+DATA = {
+    "digits": "Digits, 1,438 images, every method with its own number of epochs",
+    "cifar-10": "CIFAR-10, 10,000 images of 32 px, 5,000 to validate",
+    "imagenette": "Imagenette, 9,469 images at 64 px, 3,925 to validate",
+}
+
+
+def pretraining() -> str:
+    """k-NN and linear probe by data, method and trunk."""
+    parts = [of_one(name, about) for name, about in DATA.items() if rows(f"pretraining-{name}.jsonl")]
+    return "\n".join([f"{ABOUT}\n", *parts])
+
+
+def of_one(name: str, about: str) -> str:
+    """One data set's table."""
+    found = rows(f"pretraining-{name}.jsonl")
+    trunks = list(dict.fromkeys(r["trunk"] for r in found))
+    of = {(r["method"], r["trunk"]): r for r in found}
+    lines = []
+    for method in dict.fromkeys(r["method"] for r in found):
+        both = [of.get((method, t), {}) for t in trunks]
+        numbers = [r.get(key) for r in both for key in ("knn20", "probe")]
+        epochs = str(both[0].get("epoch", "-"))
+        lines.append([method, epochs, *("-" if n is None else f"{100 * n:.1f}" for n in numbers)])
+    head = ["validation top-1, %", "epochs", *(f"{t}, {what}" for t in trunks for what in ("k-NN", "linear probe"))]
+    return f"{about}:\n\n{table(head, lines)}{measured_on(f'pretraining-{name}.jsonl')}"
