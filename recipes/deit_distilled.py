@@ -41,7 +41,7 @@ class Recipe:
     """The published values, without mixing; DIGITS replaces some when no other data is named."""
 
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
-    val: str = ""  # validation shards, named likewise
+    val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
     size: Literal["micro", "tiny", "small", "base"] = "small"
     teacher: str = "resnet50"  # any of torchvision.models
     teacher_weights: str = ""  # its state_dict; "": trained here first, with group norm for batch norm

@@ -36,7 +36,7 @@ class Recipe:
     """The published values; DIGITS replaces some when no other data is named."""
 
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
-    val: str = ""  # validation shards, named likewise
+    val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
     size: Literal["micro", "tiny", "small", "base"] = "small"
     img_size: int = 224  # pixels
     patch_size: int = 16  # pixels

@@ -41,7 +41,7 @@ class Recipe:
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
     model: Literal[tuple(MODELS)] = "deit_base"
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
-    val: str = ""  # validation shards, named likewise
+    val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
     head: Literal["keep", "fit", "new"] = "fit"  # fit: a new one for another number of classes
     img_size: int = 384  # pixels; position embeddings are resized to it
     patch_size: int = 16  # pixels

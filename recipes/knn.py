@@ -48,7 +48,7 @@ class Recipe:
     global_pool: Literal["token", "avg"] = "token"  # the feature: the class token, or the mean over patches
     pos_embed: Literal["learn", "sincos"] = "learn"  # sincos: MoCo v3's and MAE's
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
-    val: str = ""  # validation shards, named likewise
+    val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
     img_size: int = 224  # pixels
     patch_size: int = 16  # pixels
     crop_pct: float = 0.875  # of the resized image that is seen

@@ -54,7 +54,7 @@ class Recipe:
     pos_embed: Literal["learn", "sincos"] = "learn"  # sincos: MoCo v3's and MAE's
     standardise: bool = False  # features to mean 0 and variance 1 over the training images
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
-    val: str = ""  # validation shards, named likewise
+    val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
     img_size: int = 224  # pixels
     patch_size: int = 16  # pixels
     epochs: int = 90

@@ -2,20 +2,22 @@
 
 from blocks.data.digits import digits
 from blocks.data.index.index import Index, open_shards
+from blocks.data.index.patterns import names_folder
 
 
 def train_and_val(data: str, val: str) -> tuple[Index, Index]:
-    """The training and the validation shards, by pattern, file, folder or URL each; "digits" brings its own of both.
+    """The training and the validation shards, by pattern, file, folder or URL each.
 
-    Raises ValueError where one lacks the other, or where their classes differ.
+    Without `val` a folder is asked for its splits train and val; "digits" brings its own of both. Raises ValueError
+    where one lacks the other, or where their classes differ.
     """
     if data == "digits":
         if val:
             raise ValueError(f"--data digits brings its own validation images; leave out --val {val}, or give --data")
         return tuple(map(open_shards, digits()))  # type: ignore[return-value]
-    if not val:
-        raise ValueError(f"--data {data} needs --val, the shards to evaluate on")
-    train, held_out = open_shards(data), open_shards(val)
+    if not val and not names_folder(data):
+        raise ValueError(f"--data {data} needs --val, the shards to evaluate on; a folder may hold both")
+    train, held_out = (open_shards(data), open_shards(val)) if val else (open_shards(data, s) for s in ("train", "val"))
     if train.classes and held_out.classes and train.classes != held_out.classes:
         raise ValueError(f"--data {data} and --val {val} have different classes, or another order of them")
     return train, held_out

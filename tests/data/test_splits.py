@@ -2,8 +2,10 @@ import shutil
 
 import pytest
 
+from blocks.data import open_shards, write_dataset
 from blocks.data.digits import digits
 from blocks.data.splits import train_and_val
+from tests.data.pictures import picture
 
 
 def test_the_digits_bring_both_parts():
@@ -16,6 +18,18 @@ def test_shards_are_opened_as_they_are_named():
     train_path, val_path = digits()
     train, val = train_and_val(train_path, val_path)
     assert len(train) > len(val) > 0
+
+
+def test_a_folder_may_hold_both():
+    folder = digits()[0].rpartition("/")[0]
+    train, val = train_and_val(folder, "")
+    assert (len(train), len(val)) == tuple(len(open_shards(part)) for part in digits())
+
+
+def test_a_folder_without_one_of_them_is_refused(tmp_path):
+    write_dataset([("a", picture(0), 0, {}), ("b", picture(1), 1, {})], tmp_path, workers=0, progress=False)
+    with pytest.raises(ValueError, match="holds the splits train, not val"):
+        train_and_val(str(tmp_path), "")
 
 
 @pytest.mark.parametrize(("data", "val"), [("some-*.tar", ""), ("digits", "some-*.tar")])

@@ -30,6 +30,18 @@ def expand(pattern: str, split: str | None, files: IndexFiles) -> list[Place]:
     return [place_of(name) for part in expand_urls(pattern) if part for name in _glob(part)]
 
 
+def names_folder(pattern: str) -> bool:
+    """Whether it is a folder; a URL is one if it ends in a slash or its last part has no dot."""
+    if not is_remote(pattern):
+        return os.path.isdir(os.path.expanduser(pattern.removeprefix("file://")))
+    last = "." if is_pipe(pattern) else _path(pattern).rpartition("/")[2]
+    return pattern.endswith("/") or not set(last) & set(".*?[")
+
+
+def _path(url: str) -> str:
+    return urllib.parse.urlsplit(url).path if is_http(url) else filesystem(url)[1]
+
+
 def _glob(pattern: str) -> list[str]:
     found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) and not os.path.exists(pattern) else [pattern]
     if not found:
@@ -47,9 +59,9 @@ def _brace(pattern: str) -> Iterable[str]:
 def _remote(name: str, split: str | None, files: IndexFiles) -> list[Place]:
     if is_pipe(name):
         return [place_of(name)]
-    path = urllib.parse.urlsplit(name).path if is_http(name) else filesystem(name)[1]
-    if name.endswith("/") or not set(path.rpartition("/")[2]) & set(".*?["):
+    if names_folder(name):
         return _in_folder(name, split, files)
+    path = _path(name)
     if is_http(name):
         if "*" in path:
             raise ValueError(
