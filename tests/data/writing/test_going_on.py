@@ -220,7 +220,7 @@ def test_a_folder_that_was_moved_is_the_same_source(tmp_path, monkeypatch):
 @pytest.mark.parametrize("pattern", ["", "train-*.tar", "train-000000.tar"])
 def test_half_a_data_set_is_not_opened(tmp_path, pattern):
     interrupted(items(20), tmp_path)
-    with pytest.raises(ValueError, match="half-finished conversion .* goes on"):
+    with pytest.raises(ValueError, match=r"half-finished conversion .* goes on"):
         open_shards(tmp_path / pattern)
     write(items(20), tmp_path)
     assert len(open_shards(tmp_path)) == 20
