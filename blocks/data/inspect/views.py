@@ -18,7 +18,7 @@ from blocks.data.index.read import Reader
 from blocks.data.inspect.contact_sheet import Row
 from blocks.data.inspect.facts import class_name, sample_key
 from blocks.data.inspect.report import printable
-from blocks.data.loading.batches import Transform
+from blocks.data.loading.slots import Transform
 from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
