@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from typing import Any
 
+import torch
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -51,6 +52,7 @@ def process_map(
 def _start_worker(parent: int, fn: Callable[[Any], Any]) -> None:
     global _fn  # handed over once: it may hold a whole data set
     _fn = fn
+    torch.set_num_threads(1)  # a fork has none of its parent's threads, and OpenMP would wait for them for ever
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from blocks.data.index.index import open_shards
 from blocks.data.index.read import MAX_EVICTED, Reader
 from blocks.data.storage import FetchError, Retries, ShardCache
-from blocks.data.storage.ahead import FETCHES, READY
+from blocks.data.storage.ahead import FETCHES, READY, Ahead
 from tests.data.indexed import write_index
 from tests.data.pictures import shards
 from tests.data.server import ALWAYS, Fault, serving
@@ -58,6 +58,22 @@ def test_what_comes_next_is_fetched_before_it_is_read(server):
     wait_until(lambda: threads() == 0)
     reader.read(3)
     assert server.bodies("train-000001.tar") == 1
+
+
+def test_a_shard_that_is_wanted_later_does_not_wait_for_one_that_is_on_its_way():
+    begun, go_on = [], threading.Event()
+
+    def fetch(number: int) -> None:
+        begun.append(number)
+        go_on.wait(20)
+
+    ahead = Ahead(fetch)
+    try:
+        for number in range(FETCHES):
+            ahead.want([number])
+            wait_until(lambda: begun == list(range(number + 1)))  # noqa: B023  called in this turn
+    finally:
+        go_on.set()
 
 
 def test_few_are_fetched_before_those_are_read(server):

@@ -5,9 +5,10 @@ import re
 import shutil
 
 import attrs
+import numpy as np
 import pytest
 
-from blocks.data import EvalTransform, TrainLoader, open_shards
+from blocks.data import EvalTransform, TrainLoader, TrainTransform, mix_sources, open_shards
 from blocks.data.storage import ShardCache
 from tests.data.pictures import shards
 
@@ -57,6 +58,32 @@ def test_a_window_wants_room_for_two_and_the_one_that_fits_is_named(packed, tmp_
 def test_a_cache_below_a_few_shards_says_so(packed, tmp_path):
     with pytest.raises(ValueError, match="less than a few shards"):
         loader(with_cache(open_shards(packed), tmp_path / "cache", 0.1), 4)
+
+
+def test_every_cache_is_looked_at_for_the_shards_that_lie_in_it(packed, tmp_path):
+    index = open_shards(packed)
+    large, small = with_cache(index, tmp_path / "large", 2), with_cache(index, tmp_path / "small", 0.6)
+    split = attrs.evolve(index, shards=large.shards[:5] + small.shards[5:])
+    loader(split, None)
+    full = attrs.evolve(index, shards=large.shards[:2] + small.shards[2:])
+    with pytest.raises(ValueError, match=f"cache {re.escape(str(tmp_path / 'small'))} may take"):
+        loader(full, None)
+
+
+def test_every_source_of_a_mixture_has_windows_of_its_own(packed, tmp_path):
+    index = with_cache(open_shards(packed), tmp_path / "cache", 0.7)
+    halves = [index.take(np.arange(20)), index.take(np.arange(20, 40))]
+    loader(index, 6)
+    with pytest.raises(ValueError, match="shuffle_window=") as error:
+        loader(mix_sources([(half, 1) for half in halves]), 6)
+    fits = int(re.search(r"shuffle_window=(\d+) fits", str(error.value))[1])
+    loader(mix_sources([(half, 1) for half in halves]), fits)
+
+
+def test_what_is_kept_decoded_is_read_in_stored_order(packed, tmp_path):
+    index = with_cache(open_shards(packed), tmp_path / "cache", 0.3)
+    options = {"transform": TrainTransform(4, home="device"), "decoded": "disk"}
+    TrainLoader(index, batch_size=4, num_classes=3, **options)
 
 
 def test_plain_shards_here_need_no_cache(tmp_path):

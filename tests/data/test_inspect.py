@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,11 @@ from blocks.data.inspect import knobs
 from blocks.data.inspect.census import look_at, take_census
 from blocks.data.inspect.facts import gather
 from blocks.data.inspect.report import printable
+from blocks.data.inspect.views import readable_samples
+from blocks.data.storage import FetchError, Retries
 from blocks.data.writing.manifest import write_manifest
 from tests.data.pictures import encoded, picture, shards, tar
+from tests.data.server import ALWAYS, Fault, serving
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ["cat", "dog", "owl", "cow"]
@@ -303,6 +307,26 @@ def test_a_shard_that_lost_its_end_after_it_was_opened_has_damaged_samples(tmp_p
     facts = gather(index, take_census(index))
     assert [sample["key"] for sample in facts["damaged"][1:]] == [f"byte {index.offset[i]}" for i in (2, 3)]
     assert "shorter" in facts["damaged"][1]["reason"]
+
+
+def test_a_remote_shard_is_fetched_once_whatever_the_caches_size(folder, monkeypatch):
+    paths = sorted(folder.glob("*.tar"))
+    monkeypatch.setenv("VITMASON_CACHE_GB", str(1.5e-9 * max(path.stat().st_size for path in paths)))
+    with serving({path.name: path.read_bytes() for path in folder.iterdir()}) as server:
+        facts = gather(index := open_shards(f"{server.url}/"), take_census(index))
+        assert [server.bodies(path.name) for path in paths] == [1, 1]
+    assert [shard["bytes"] for shard in facts["shards"]] == [path.stat().st_size for path in paths]
+
+
+@pytest.mark.parametrize("look", [take_census, partial(readable_samples, count=8, seed=0)])
+def test_a_shard_out_of_reach_is_an_error_and_is_not_waited_for_by_every_sample(folder, look):
+    quick = Retries(attempts=2, first_delay=0.01, max_delay=0.01)
+    with serving({path.name: path.read_bytes() for path in folder.iterdir()}) as server:
+        index = open_shards(f"{server.url}/", retries=quick)
+        server.faults["train-1.tar"] = Fault(ALWAYS, status=500)
+        with pytest.raises(FetchError, match=r"train-1\.tar: not fetched in 2 attempts"):
+            look(index)
+        assert server.bodies("train-1.tar") == 2
 
 
 def test_the_sheet_of_the_command_is_the_same_for_a_seed(tmp_path, capsys):

@@ -15,6 +15,7 @@ from blocks.data.loading.kept import keep, open_kept
 from blocks.data.loading.kept_reader import KEEPS
 from blocks.data.writing.writer import write_shards
 from tests.data.pictures import encoded, picture, shards
+from tests.data.server import serving
 
 COUNT = 21
 DEVICE = TrainTransform(8, home="device", canvas=10)
@@ -93,6 +94,18 @@ def test_a_later_run_decodes_nothing(odd, monkeypatch):
     monkeypatch.setattr(Encoded, "pixels", None)
     monkeypatch.setattr(Encoded, "rgb", None)
     assert_equal(train(odd, DEVICE, decoded="memory")[0], wanted)
+
+
+def test_what_is_kept_of_fetched_shards_is_found_again_without_a_fetch(tmp_path, odd):
+    paths = sorted(tmp_path.glob("*.tar"))
+    with serving({path.name: path.read_bytes() for path in paths}) as server:
+        away = open_shards([f"{server.url}/{path.name}" for path in paths])
+        folder = keep(away, DEVICE.cut)
+        for shard in away.shards:
+            shard.discard()
+        server.asked.clear()
+        assert keep(away, DEVICE.cut) == folder
+        assert not server.asked
 
 
 def test_other_shards_and_another_canvas_are_kept_apart(tmp_path, index):

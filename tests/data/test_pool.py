@@ -1,5 +1,7 @@
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from itertools import count
 
@@ -50,6 +52,24 @@ def test_a_function_is_handed_over_at_most_once():
     """It may hold a whole data set."""
     function = _CountsCopies()
     assert max(process_map(function, range(10), 2)) <= 1
+
+
+THREADS = """
+import torch
+from blocks.data.pool import process_map
+
+def total(side):
+    return int(torch.ones(side, side).sin().gt(0).sum())
+
+torch.set_num_threads(2)
+assert total(2000) == 2000**2
+assert list(process_map(total, [2000, 1000], 2)) == [2000**2, 1000**2]
+"""
+
+
+def test_workers_compute_after_their_parent_did_in_threads():
+    """In a process of its own: what failed did not end."""
+    subprocess.run([sys.executable, "-c", THREADS], check=True, timeout=60)
 
 
 def _pid(_):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from blocks.data.storage import CacheFull, FetchError, Retries, ShardCache
+from blocks.data.storage.cache import once
 from blocks.data.storage.part import Part
 from blocks.data.storage.shard import RemoteShard
 from blocks.data.storage.source import Version
@@ -117,6 +118,16 @@ def test_a_shard_above_the_limit_is_an_error_with_both_values(server, tmp_path):
     with pytest.raises(CacheFull, match="may take 5000"):  # of which the size is not known before
         RemoteShard(f"pipe:head -c {SIZE} /dev/zero", ShardCache(tmp_path, 5000), QUICK, Version()).local()
     assert plain_files(tmp_path) == []
+
+
+def test_a_source_that_cannot_be_read_is_not_blamed_on_the_cache(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        once(tmp_path / "cache" / "table.npy", lambda _: (tmp_path / "train-000000.tar").read_bytes())
+    assert "cache" not in str(error.value)
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match="cannot write the cache"):
+            once(folder / "table.npy", lambda target: target.touch())
 
 
 def test_the_limit_is_the_environments(monkeypatch, cache):

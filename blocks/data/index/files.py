@@ -1,5 +1,6 @@
 """The index files beside shards, and the tables of samples that they name, read once each."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from blocks.data.index.format import Entry, IndexFile, Split, checked_table, par
 from blocks.data.index.places import Place, join
 from blocks.data.storage.fetch import is_pipe, is_remote, read
 from blocks.data.storage.retries import Retries
+from blocks.data.writing.journal import NAME as UNFINISHED
 
 FORMATS = (("index.json", parse_ours), ("_info.json", parse_timms))
 
@@ -21,7 +23,9 @@ class IndexFiles:
         self._tables: dict[str, np.ndarray] = {}
 
     def at(self, folder: str) -> IndexFile | None:
-        """The index of a folder, None where there is none. Raises ValueError for one of another kind."""
+        """The index of a folder, None where there is none. Raises ValueError for one of another kind, and where it is
+        not there yet.
+        """
         if folder not in self._indices:
             self._indices[folder] = None if is_pipe(folder) else self._read_index(folder)
         return self._indices[folder]
@@ -46,6 +50,11 @@ class IndexFiles:
             data = self._bytes(join(folder, name))
             if data is not None:
                 return parsed(join(folder, name), data, parse)
+        if not is_remote(folder) and os.path.exists(join(folder, UNFINISHED)):
+            raise ValueError(
+                f"{folder} holds a half-finished conversion ({UNFINISHED}): give the command that began it again, and "
+                "it goes on"
+            )
         return None
 
     def _table(self, folder: str, index: IndexFile, split: Split) -> np.ndarray:

@@ -76,7 +76,8 @@ def open_shards(
     of several splits in a folder. With an index.json and its table beside the shards nothing else is read; without,
     each shard is scanned once, and fetched for it; later opens read the cache. Remote shards are fetched when they
     are read, into `cache` (None: ShardCache.from_environment()). A pipe is taken to give the same bytes at every run.
-    Raises FileNotFoundError for what is missing, ValueError for what is damaged, FetchError for what is out of reach.
+    Raises FileNotFoundError for what is missing, ValueError for what is damaged or half-finished, FetchError for
+    what is out of reach.
     """
     parts = [shards] if isinstance(shards, (str, os.PathLike)) else shards
     files = IndexFiles(retries)

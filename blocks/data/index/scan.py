@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from blocks.data.decode import EXTENSIONS
-from blocks.data.storage.cache import cache_folder, fingerprint, once
+from blocks.data.storage.cache import cache_folder, once
 from blocks.data.storage.shard import WAY_OUT, CachedShard, Shard
 
 FORMAT = "1"  # of the cached arrays
@@ -37,8 +37,7 @@ def sample_keys(tar_path: str) -> dict[int, str]:
 
 
 def _cached(shard: Shard) -> Path:
-    stamp = shard.in_cache().stem if isinstance(shard, CachedShard) else fingerprint(shard.name)
-    return cache_folder() / "index" / f"{stamp}-{FORMAT}.npy"
+    return cache_folder() / "index" / f"{shard.identity()}-{FORMAT}.npy"
 
 
 def _scan(shard: Shard) -> np.ndarray:

@@ -14,6 +14,7 @@ from blocks.data.decode import UnreadableImage, decode
 from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
 from blocks.data.pool import process_map
+from blocks.data.storage import CacheFull, FetchError
 
 CHUNK = 64  # samples a worker takes at a time
 DIGEST_BYTES = 16
@@ -43,7 +44,10 @@ class Census:
 
 
 def take_census(index: Index, workers: int = 0, quick: bool = False, advance: Advance = lambda: None) -> Census:
-    """All samples of an index, decoded, or with `quick` by their headers alone; `advance` is called after each."""
+    """All samples of an index, decoded, or with `quick` by their headers alone; `advance` is called after each.
+
+    Raises FetchError or CacheFull for a shard that cannot be fetched.
+    """
     census = Census()
     for sample, look in enumerate(_looks(index, workers, quick)):
         census.digests.append(look.digest)
@@ -108,6 +112,8 @@ def _look_at_all(part: Index, quick: bool) -> list[Look]:
 def _look(reader: Reader, sample: int, quick: bool) -> Look:
     try:
         data = reader.read(sample)
+    except (FetchError, CacheFull):  # no fault of the sample, and the next one would wait for it as long again
+        raise
     except OSError as error:
         return Look(reason=str(error))
     return look_at(data, quick)

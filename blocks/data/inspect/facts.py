@@ -9,7 +9,7 @@ import numpy as np
 
 from blocks.data.index.index import Index
 from blocks.data.inspect.census import Census
-from blocks.data.storage.shard import Shard
+from blocks.data.storage.shard import RemoteShard, Shard
 
 Facts = dict[str, Any]
 FIRST = 20  # of what may be very many: duplicates, samples with wrong labels, empty classes
@@ -34,14 +34,16 @@ def gather(index: Index, census: Census) -> Facts:
 def _shards(index: Index) -> list[Facts]:
     counts = np.bincount(index.shard, minlength=len(index.shards)).tolist()
     return [
-        {"name": shard.name, "samples": count, "bytes": os.path.getsize(_file(shard))}
+        {"name": shard.name, "samples": count, "bytes": _bytes(shard)}
         for shard, count in zip(index.shards, counts, strict=True)
     ]
 
 
-def _file(shard: Shard) -> str:
-    """The shard as it came: packed, if it is, where it lies here."""
-    return shard.name if os.path.isfile(shard.name) else shard.local()
+def _bytes(shard: Shard) -> int:
+    """Of the shard as it is stored, packed if it is; of a pipe, which does not tell, as it came."""
+    if isinstance(shard, RemoteShard):
+        return shard.expected.bytes or os.path.getsize(shard.local())
+    return os.path.getsize(shard.name)
 
 
 def _classes(index: Index) -> Facts:

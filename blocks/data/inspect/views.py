@@ -18,11 +18,12 @@ from blocks.data.index.read import Reader
 from blocks.data.inspect.contact_sheet import Row
 from blocks.data.inspect.facts import class_name, sample_key
 from blocks.data.inspect.report import printable
-from blocks.data.loading.batches import Transform
+from blocks.data.loading.slots import Transform
 from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.order import SUBSET
+from blocks.data.storage import CacheFull, FetchError
 from blocks.data.transforms import EvalTransform, TrainTransform
 from blocks.data.views import pictures_of
 from blocks.random import bits, fold_in, key
@@ -53,6 +54,8 @@ def _readable(reader: Reader, samples: np.ndarray) -> Iterator[int]:
     for sample in samples.tolist():
         try:
             reader.image(sample)
+        except (FetchError, CacheFull):
+            raise
         except (UnreadableImage, OSError):
             continue
         yield sample

@@ -14,7 +14,7 @@ from blocks.data.decode import Picture, UnreadableImage, rgb
 from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
 from blocks.data.pool import process_map, progress_bar
-from blocks.data.storage.cache import cache_folder, digest, fingerprint, once
+from blocks.data.storage.cache import cache_folder, digest, once
 
 FORMAT = "1"
 CHUNK = 64  # pictures that a process decodes at a time
@@ -50,7 +50,7 @@ def keep(index: Index, cut: Cut | None = None, workers: int = 0) -> Path:
     """
     if cut is not None and not attrs.has(type(cut)):
         raise ValueError(f"{cut!r} does not say what it makes of a picture; decoded takes attrs classes, as ours are")
-    shards = [fingerprint(shard.local()) for shard in index.shards]
+    shards = [shard.identity() for shard in index.shards]
     places = digest(*(column.tobytes().hex() for column in (index.shard, index.offset, index.size)))
     name = digest(FORMAT, repr(cut), places, *shards)
     return once(cache_folder() / "decoded" / name, functools.partial(_decode_all, index, cut, workers))

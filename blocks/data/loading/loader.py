@@ -31,7 +31,8 @@ class Loader:
     borne, but with 0 not a single one.
     `decoded` keeps every picture decoded from the first time on: on the "disk", in a file that all processes of a
     machine share and later runs find again, read into each process's "memory", or on the "device", where no workers
-    are needed. It is for sets that fit there; what is kept is of one size.
+    are needed. It is for sets that fit there; what is kept is of one size. It changes no pixel, but for boxes of whole
+    pictures at least four times the size both ways: without it those of JPEGs are decoded at reduced scale (`resized`).
     A batch that takes the workers longer than `timeout` seconds is an error too: storage that hangs is no hang here.
     Raises ValueError for labels out of range.
     """

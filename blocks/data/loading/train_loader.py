@@ -74,7 +74,8 @@ class TrainLoader(Loader):
             )
         if self.decoded and getattr(self.transform, "decode", "workers") == "device":
             raise ValueError(f"decoded {self.decoded!r} leaves decode='device' nothing to decode; use decode='workers'")
-        check_cache(self.index, self.shuffle_window)
+        if self.decoded is None:  # else they are read once, in stored order
+            check_cache(self.index, self.shuffle_window)
         if self.mix is not None:
             _check_mixing(self.mix, self.num_classes, self.batch_size, self.world_size)
 

@@ -29,7 +29,7 @@ class Ahead:
         self._lock = threading.Lock()
         self._wanted: deque[int] = deque()
         self._results: dict[int, Future] = {}
-        self._threads = 0
+        self._threads, self._busy = 0, 0
         self._closed = False
 
     def want(self, numbers: Iterable[int]) -> None:
@@ -61,7 +61,7 @@ class Ahead:
         self._closed = True  # without the lock: this may run in a garbage collection, or in a fork
 
     def _start(self) -> None:
-        while self._threads < min(FETCHES, len(self._wanted)) and self._unread() < READY:
+        while self._threads < min(FETCHES, self._busy + len(self._wanted)) and self._unread() < READY:
             self._threads += 1
             threading.Thread(target=self._work, daemon=True, name="shards ahead").start()
 
@@ -78,12 +78,15 @@ class Ahead:
                     result.set_exception(error)
                 else:
                     result.set_result(None)
+            with self._lock:
+                self._busy -= 1
 
     def _next(self) -> tuple[int, Future] | None:
         with self._lock:
             if self._closed or not self._wanted or self._unread() >= READY:
                 self._threads -= 1
                 return None
+            self._busy += 1
             number = self._wanted.popleft()
             self._results[number] = Future()
             return number, self._results[number]

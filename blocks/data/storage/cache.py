@@ -41,11 +41,19 @@ def once(target: Path, make: Callable[[Path], None]) -> Path:
             if not target.exists():
                 _make(target, make)
     except OSError as error:
-        if error.errno is None:  # not the disk's: a damaged archive
+        if error.errno is None or _is_elsewhere(error.filename, target.parent):  # a damaged archive, a shard that went
             raise
         message = f"cannot write the cache at {target}: {error.strerror}; set XDG_CACHE_HOME to a folder with room"
         raise OSError(error.errno, message) from error
     return target
+
+
+def _is_elsewhere(file: object, folder: Path) -> bool:
+    """Whether an error names a file that is neither in the folder nor above it."""
+    if not isinstance(file, (str, os.PathLike)):
+        return False
+    path = Path(file).absolute()
+    return not (path.is_relative_to(folder.absolute()) or folder.absolute().is_relative_to(path))
 
 
 def _make(target: Path, make: Callable[[Path], None]) -> None:

@@ -27,6 +27,10 @@ class Shard:
 
     name: str
 
+    def identity(self) -> str:
+        """A short name that changes with the content, as far as that is known without a look into it."""
+        return fingerprint(self.name)
+
     def here(self) -> str | None:
         """The path of the plain tar, None while it would have to be fetched or unpacked."""
         return self.name
@@ -49,6 +53,9 @@ class CachedShard(Shard):
     def in_cache(self) -> Path:
         """Where it lies, or would: the name changes with its content, as far as that is known."""
         raise NotImplementedError
+
+    def identity(self) -> str:
+        return self.in_cache().stem
 
     def here(self) -> str | None:
         path = self.in_cache()

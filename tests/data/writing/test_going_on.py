@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from blocks.data import open_shards
 from blocks.data import shards as command
 from blocks.data.writing import Encoding, Item, NothingKept, Source, encoding, iterator_source, journal, write_dataset
 from tests.data.pictures import encoded, picture
@@ -214,6 +215,15 @@ def test_a_folder_that_was_moved_is_the_same_source(tmp_path, monkeypatch):
             write(folder, tmp_path / "out")
     folder.rename(tmp_path / "elsewhere")
     write(tmp_path / "elsewhere", tmp_path / "out")
+
+
+@pytest.mark.parametrize("pattern", ["", "train-*.tar", "train-000000.tar"])
+def test_half_a_data_set_is_not_opened(tmp_path, pattern):
+    interrupted(items(20), tmp_path)
+    with pytest.raises(ValueError, match=r"half-finished conversion .* goes on"):
+        open_shards(tmp_path / pattern)
+    write(items(20), tmp_path)
+    assert len(open_shards(tmp_path)) == 20
 
 
 def test_restart_begins_anew_with_other_settings(tmp_path):
