@@ -11,8 +11,8 @@ from blocks.data.augment.boxes import sides
 from blocks.data.augment.checks import one_of, pixels
 from blocks.data.canvas import Canvas
 from blocks.data.decode import Picture, decoded
-from blocks.data.loading.undecoded import DECODES, check_decode, undecoded
 from blocks.data.transforms import HOMES, TrainTransform
+from blocks.data.undecoded import DECODES, check_decode, undecoded
 from blocks.data.views import Pictures, view_keys
 
 

@@ -20,9 +20,9 @@ from blocks.data.augment.pillow import AFFINE_FILTERS, FILTERS, apply_all
 from blocks.data.augment.plan import Plan, Policy
 from blocks.data.canvas import Canvas, covering
 from blocks.data.decode import Box, Picture, decoded
-from blocks.data.loading.undecoded import DECODES, check_decode, undecoded
 from blocks.data.memory import empty
 from blocks.data.resize import RESIZES, resized
+from blocks.data.undecoded import DECODES, check_decode, undecoded
 from blocks.data.views import Pictures
 from blocks.random import fold_in
 

@@ -6,15 +6,15 @@ import attrs
 import pytest
 import torch
 
+from blocks.data import undecoded as module
 from blocks.data.augment import Distortion
 from blocks.data.decode import Encoded
 from blocks.data.index.index import open_shards
-from blocks.data.loading import undecoded as module
 from blocks.data.loading.train_loader import TrainLoader
-from blocks.data.loading.undecoded import canvases, in_order, undecoded
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.resize import _in_bytes, _in_floats
 from blocks.data.transforms import TrainTransform
+from blocks.data.undecoded import canvases, in_order, undecoded
 from tests.data.draws import keys
 from tests.data.pictures import encoded, picture, tar
 

@@ -11,9 +11,9 @@ from torch.utils.data import get_worker_info
 from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
 from blocks.data.loading.slots import Filling, PictureReader, Slot, Transform
-from blocks.data.loading.undecoded import in_order
 from blocks.data.order import augment_keys
 from blocks.data.stream import Share, Stream
+from blocks.data.undecoded import in_order
 
 AHEAD = 4  # batches of this worker that its reader is told of, at least
 SPREAD = 12  # and of the rest of a shuffle window: a sample of every shard in it suffices

@@ -15,11 +15,11 @@ from blocks.data.loading.cache_room import check_cache
 from blocks.data.loading.kept import Cut
 from blocks.data.loading.loader import Loader
 from blocks.data.loading.prefetch import one_ahead, side_stream
-from blocks.data.loading.undecoded import canvases
 from blocks.data.loading.workers import data_loader, from_workers
 from blocks.data.mixing import Mixing
 from blocks.data.order import mix_key
 from blocks.data.stream import Share, Stream
+from blocks.data.undecoded import canvases
 from blocks.data.views import Pictures, each_view, named, pictures_of
 from blocks.random import fold_in
 
