@@ -43,7 +43,7 @@ def test_the_norm_of_millions_of_numbers_is_accurate():
     """Summed one after another in float32 the squares would be off by 2e-4."""
     x = torch.randn(6_500_000, generator=torch.Generator().manual_seed(0))
     exact = x.double().norm()
-    assert abs(clip.vector_norm(x).double() / exact - 1) < 3e-5
+    assert abs(clip.vector_norm(x).double() / exact - 1) < 1e-5
     assert clip.vector_norm(torch.tensor([3.0, 4.0, torch.inf])) == torch.inf
     assert clip.vector_norm(torch.tensor([3.0, torch.nan])).isnan()
 
