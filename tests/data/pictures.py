@@ -1,14 +1,18 @@
 """Tiny pictures and shards for the tests of data."""
 
+import gzip
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
+import attrs
 import numpy as np
 from PIL import Image
 
 from blocks.data.decode import Encoded
+from blocks.data.storage import ShardCache
 from blocks.data.writing.writer import write_shards
 
 
@@ -59,3 +63,17 @@ def _noting(way, names):
 def read_manifest(folder):
     """The index.json of a folder, as any reader of JSON would see it."""
     return json.loads((folder / "index.json").read_text(encoding="utf-8"))
+
+
+def gzipped(path):
+    with open(path, "rb") as source, gzip.open(f"{path}.gz", "wb") as target:
+        shutil.copyfileobj(source, target)
+    return f"{path}.gz"
+
+
+def with_cache(index, folder, share):
+    """The index with a cache that takes this share of all shards' bytes."""
+    ends = np.zeros(len(index.shards), np.int64)
+    np.maximum.at(ends, index.shard, index.offset + index.size)
+    cache = ShardCache(folder, int(share * ends.sum()))
+    return attrs.evolve(index, shards=tuple(attrs.evolve(shard, cache=cache) for shard in index.shards))

@@ -1,8 +1,6 @@
 """An order that would fetch shards again and again is refused at construction."""
 
-import gzip
 import re
-import shutil
 
 import attrs
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 
 from blocks.data import EvalTransform, TrainLoader, TrainTransform, mix_sources, open_shards
 from blocks.data.storage import ShardCache
-from tests.data.pictures import shards
+from tests.data.pictures import gzipped, shards, with_cache
 
 COUNT, PER_SHARD = 40, 4
 
@@ -23,18 +21,6 @@ def loader(index, window):
 def packed(tmp_path):
     """Ten shards that are unpacked into the cache."""
     return [gzipped(path) for path in shards(tmp_path, COUNT, PER_SHARD)]
-
-
-def gzipped(path):
-    with open(path, "rb") as source, gzip.open(f"{path}.gz", "wb") as target:
-        shutil.copyfileobj(source, target)
-    return f"{path}.gz"
-
-
-def with_cache(index, folder, share):
-    """The index with a cache that takes this share of all pictures' bytes."""
-    cache = ShardCache(folder, int(share * index.size.sum()))
-    return attrs.evolve(index, shards=tuple(attrs.evolve(shard, cache=cache) for shard in index.shards))
 
 
 def test_a_shuffled_epoch_wants_room_for_all_shards(packed, tmp_path):
@@ -53,6 +39,13 @@ def test_a_window_wants_room_for_two_and_the_one_that_fits_is_named(packed, tmp_
     loader(small, fits)
     with pytest.raises(ValueError, match="fits"):
         loader(small, fits + 1)
+
+
+def test_a_part_of_the_samples_wants_room_for_the_whole_of_their_shards(packed, tmp_path):
+    index = with_cache(open_shards(packed), tmp_path / "cache", 0.5)
+    last_of_each = np.arange(PER_SHARD - 1, COUNT, PER_SHARD)
+    with pytest.raises(ValueError, match="VITMASON_CACHE_GB"):
+        loader(index.take(last_of_each), None)
 
 
 def test_a_cache_below_a_few_shards_says_so(packed, tmp_path):

@@ -19,7 +19,7 @@ from blocks.data.multi_crop import MultiCrop
 from blocks.data.order import augment_keys, epoch_order
 from blocks.data.presets import swav_views
 from blocks.data.transforms import TrainTransform
-from tests.data.pictures import picture, shards
+from tests.data.pictures import gzipped, picture, shards, with_cache
 
 PLAIN = TrainTransform((12, 10), policy=RandAugment())
 SWAV = MultiCrop(swav_views(16, 8, 3))
@@ -169,3 +169,13 @@ def test_damaged_samples_are_not_drawn(tmp_path):
     assert sorted(readable_samples(index, 10, seed=0)) == [1, 2, 4, 5]
     assert len(readable_samples(index, 3, seed=0)) == 3
     assert index.label[readable_samples(index, 4, seed=0)].tolist() == [1, 1, 2, 2]
+
+
+def test_a_cache_of_a_few_packed_shards_suffices_for_a_sheet(tmp_path):
+    paths = [gzipped(path) for path in shards(tmp_path, 24, 3)]
+    plain = seen(open_shards([path.removesuffix(".gz") for path in paths]).take(range(0, 24, 3)), TrainTransform(8), 2)
+    whole = open_shards(paths)
+    index = with_cache(whole, tmp_path / "cache", 0.55).take(range(0, 24, 3))
+    for (heading, pictures), (wanted, others) in zip(seen(index, TrainTransform(8), 2), plain, strict=True):
+        assert heading == wanted
+        assert [p.tobytes() for p in pictures] == [p.tobytes() for p in others]

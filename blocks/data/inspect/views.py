@@ -24,6 +24,7 @@ from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.order import SUBSET
 from blocks.data.storage import CacheFull, FetchError
+from blocks.data.storage.shard import CachedShard
 from blocks.data.transforms import EvalTransform, TrainTransform
 from blocks.data.views import pictures_of
 from blocks.random import bits, fold_in, key
@@ -90,6 +91,8 @@ def seen(
     """
     numbered = attrs.evolve(index, label=np.arange(len(index)), classes=None)
     settings: dict[str, Any] = dict(index=numbered, batch_size=len(index), num_classes=len(index), seed=seed)
+    if any(isinstance(shard, CachedShard) for shard in index.shards):
+        settings["shuffle_window"] = 1  # shard after shard: a cache of a few of them suffices
     mix = attrs.evolve(mix, num_classes=len(index)) if mix else None
     plain = TrainLoader(transform=EvalTransform(1), **settings)  # mixed labels would not tell the samples
     columns: Columns = []

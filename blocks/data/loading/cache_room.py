@@ -50,9 +50,10 @@ def _parts(index: Index, cache: ShardCache) -> Iterator[_Part]:
     ends = np.cumsum(sizes)
     for samples, stop in zip(sizes, ends.tolist(), strict=True):
         part = slice(stop - samples, stop)
-        shards = np.bincount(index.shard[part], weights=index.size[part], minlength=len(here))[here]
-        if shards.any():
-            yield _Part(samples, float(shards.sum()), float(shards.max()))
+        shards = np.zeros(len(here), np.int64)  # their bytes up to the last sample: a shard is fetched as a whole
+        np.maximum.at(shards, index.shard[part], index.offset[part] + index.size[part])
+        if shards[here].any():
+            yield _Part(samples, float(shards[here].sum()), float(shards[here].max()))
 
 
 def _way_out(parts: list[_Part], limit: int) -> str:
