@@ -13,17 +13,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 _fn: Callable[[Any], Any]  # of a worker process
 
@@ -66,29 +55,3 @@ def _leave_with(parent: int) -> None:
 
 def _map_chunk(items: list[Any]) -> list[Any]:
     return [_fn(item) for item in items]
-
-
-class _Speed(ProgressColumn):
-    def __init__(self, unit: str):
-        super().__init__()
-        self.unit = unit
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} {self.unit}/s")
-
-
-def progress_bar(visible: bool = True, unit: str = "") -> Progress:
-    """A bar with counts and time left, and of a unit how many a second; only the first process of a run draws one."""
-    first = os.environ.get("RANK", "0") == "0"
-    speed = [_Speed(unit)] if unit else []
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        *speed,
-        disable=not (visible and first),
-    )

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from blocks.data.bars import bytes_bar, progress_bar
 from blocks.data.index.files import IndexFiles
 from blocks.data.index.format import Entry
 from blocks.data.index.places import Place
 from blocks.data.index.scan import is_scanned, read_table
-from blocks.data.pool import process_map, progress_bar
+from blocks.data.pool import process_map
 from blocks.data.storage.ahead import Ahead
 from blocks.data.storage.cache import fingerprint
 from blocks.data.storage.fetch import is_remote, version
-from blocks.data.storage.progress import bytes_bar
 from blocks.data.storage.shard import PackedShard, RemoteShard, Shard, is_packed
 from blocks.data.storage.shard_cache import ShardCache
 from blocks.data.storage.source import Version

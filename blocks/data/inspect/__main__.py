@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from blocks.data.bars import progress_bar
 from blocks.data.index.index import Index, open_shards
 from blocks.data.index.read import Reader
 from blocks.data.inspect.census import take_census
@@ -23,7 +24,6 @@ from blocks.data.inspect.facts import Facts, gather
 from blocks.data.inspect.knobs import add_flags, given_flags, seeing
 from blocks.data.inspect.report import printable, report
 from blocks.data.inspect.views import readable_samples, seen, sheet_rows
-from blocks.data.pool import progress_bar
 
 
 def main(arguments: list[str] | None = None) -> int:

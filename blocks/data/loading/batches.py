@@ -61,9 +61,8 @@ class TrainBatches:
     def coming(self, step: int) -> np.ndarray:
         """The samples of this worker's batches from a step on, int64 [n], in the order of their need."""
         every = _workers()
-        window = (
-            min(self.stream.window or 0, len(self.stream.index)) * self.share.repeats
-        )  # two epochs' orders are kept
+        samples = min(self.stream.window or 0, len(self.stream.index))  # or more than the two kept orders are asked for
+        window = samples * self.share.repeats
         last = window // (self.share.batch_size * every)
         spread = np.unique(np.linspace(AHEAD, max(AHEAD, last), SPREAD, endpoint=False, dtype=np.int64))
         batches = [*range(AHEAD), *spread[spread < last].tolist()]

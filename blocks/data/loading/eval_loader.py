@@ -11,7 +11,7 @@ from blocks.data.loading.batches import EvalBatches
 from blocks.data.loading.kept import Cut
 from blocks.data.loading.loader import Loader
 from blocks.data.loading.prefetch import one_ahead, side_stream
-from blocks.data.loading.workers import data_loader, from_workers
+from blocks.data.loading.workers import from_workers
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -41,11 +41,8 @@ class EvalLoader(Loader):
         if not places:
             return
         if self._loader is None:
-            batches, kept = EvalBatches(self.index, self.transform, places), self._keeping()
-            if kept is not None:
-                batches = attrs.evolve(batches, reader=kept.reader, transform=kept.transform)
-            numbers, hands = range(len(places)), self._hands(kept)
-            self._loader = data_loader(batches, numbers, hands, self.device, self.timeout, persistent=True)
+            batches = EvalBatches(self.index, self.transform, places)
+            self._loader = self._workers(batches, range(len(places)), persistent=True)
         yield from one_ahead(self._readable(self._loader), self._on_device, side_stream(self.device))
 
     def _readable(self, loader: DataLoader) -> Iterator[dict[str, Any]]:

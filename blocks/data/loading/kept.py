@@ -10,10 +10,11 @@ import attrs
 import numpy as np
 from torch import Tensor
 
+from blocks.data.bars import progress_bar
 from blocks.data.decode import Picture, UnreadableImage, rgb
 from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
-from blocks.data.pool import process_map, progress_bar
+from blocks.data.pool import process_map
 from blocks.data.storage.cache import cache_folder, digest, once
 
 FORMAT = "1"

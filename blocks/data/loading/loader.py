@@ -1,18 +1,19 @@
 """What a loader for training and one for evaluation have in common: what they are given, and how they are left."""
 
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 import attrs
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from blocks.data.augment.checks import one_of, share
 from blocks.data.index.index import Index
 from blocks.data.loading.kept import Cut
 from blocks.data.loading.kept_reader import KEEPS, Kept, kept_as
 from blocks.data.loading.slots import Transform
-from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize, data_loader
 
 FEW = 10  # unreadable images that are borne in the smallest data set
 LISTED = 5  # of them that an error names
@@ -77,6 +78,13 @@ class Loader:
             what = self.index, self.decoded, self.transform, self._cut(), self.device, self.num_workers
             self._kept = kept_as(*what)
         return self._kept
+
+    def _workers(self, batches: Any, numbers: Iterable[int], persistent: bool = False) -> DataLoader:
+        """batches[number] for every number, made ahead; from the kept pictures, if they are to be kept."""
+        kept = self._keeping()
+        if kept is not None:
+            batches = attrs.evolve(batches, reader=kept.reader, transform=kept.transform)
+        return data_loader(batches, numbers, self._hands(kept), self.device, self.timeout, persistent)
 
     def _hands(self, kept: Kept | None) -> int:
         """Workers: none where all pictures are on the device."""

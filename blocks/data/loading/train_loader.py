@@ -15,7 +15,7 @@ from blocks.data.loading.cache_room import check_cache
 from blocks.data.loading.kept import Cut
 from blocks.data.loading.loader import Loader
 from blocks.data.loading.prefetch import one_ahead, side_stream
-from blocks.data.loading.workers import data_loader, from_workers
+from blocks.data.loading.workers import from_workers
 from blocks.data.mixing import Mixing
 from blocks.data.order import mix_key
 from blocks.data.stream import Share, Stream
@@ -101,10 +101,7 @@ class TrainLoader(Loader):
         return stream
 
     def _stream(self, start_step: int) -> Iterator[dict[str, Tensor]]:
-        steps, batches, kept = itertools.count(start_step), self._batches, self._keeping()
-        if kept is not None:
-            batches = attrs.evolve(batches, reader=kept.reader, transform=kept.transform)
-        workers = data_loader(batches, steps, self._hands(kept), self.device, self.timeout)
+        workers = self._workers(self._batches, itertools.count(start_step))
         made = zip(itertools.count(start_step), from_workers(workers), strict=False)
         return one_ahead(made, self._on_device, side_stream(self.device))
 

@@ -14,8 +14,8 @@ import attrs
 import numpy as np
 from rich.progress import Progress
 
+from blocks.data.bars import progress_bar
 from blocks.data.decode import EXTENSIONS
-from blocks.data.pool import progress_bar
 from blocks.data.writing.choose import sources_of
 from blocks.data.writing.encoding import Encoding
 from blocks.data.writing.journal import Journal
