@@ -13,6 +13,7 @@ from blocks.data.loading.eval_loader import EvalLoader
 from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.sources import mix_sources
 from blocks.data.transforms import EvalTransform, TrainTransform
+from tests.waiting import exit_codes
 
 LIMIT_S = 60
 STEPS, RESUMED, BATCH = 8, 3, 6
@@ -33,13 +34,8 @@ def _begin(target, *args):
 
 
 def wait(*processes):
-    """Their exit codes; one that does not end is killed and is an error."""
-    for process in processes:
-        process.join(LIMIT_S)
-        if process.is_alive():
-            process.kill()
-            raise TimeoutError(f"{process.name} did not end in {LIMIT_S} s")
-    return [process.exitcode for process in processes]
+    """Their exit codes; one that does not end is an error."""
+    return exit_codes(processes, LIMIT_S)
 
 
 def train_loader(indices, **where):

@@ -14,6 +14,7 @@ from blocks.train.distributed import Processes
 from blocks.train.evaluate import evaluate
 from tests.train.pretraining import Views, pretrain
 from tests.train.tiny import Classifier, TrainData, ValData, train
+from tests.waiting import exit_codes
 
 LIMIT_S = 120
 
@@ -34,14 +35,8 @@ def _begin(target, *args):
 
 
 def wait(*processes):
-    """Their exit codes; one that does not end is killed and gives -9."""
-    for process in processes:
-        process.join(LIMIT_S)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{process.name} did not end in {LIMIT_S} s")
-    return [process.exitcode for process in processes]
+    """Their exit codes; one that does not end is an error."""
+    return exit_codes(processes, LIMIT_S)
 
 
 def kill_self(*_):
