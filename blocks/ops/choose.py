@@ -1,0 +1,47 @@
+"""Which implementation of an op computes: by device and shape, or the one that is asked for.
+
+An op hands over what its kernel cannot do for these tensors, as words; where that is nothing, and the tensors are on a
+GPU, the kernel computes.
+"""
+
+import importlib.util
+import os
+from functools import cache
+from typing import Literal
+
+from torch import Tensor
+
+# "plain": the reference; "torch": the fast form of PyTorch's own operations; "triton": the kernel
+Impl = Literal["auto", "plain", "torch", "triton"]
+KNOWN = ("auto", "plain", "torch", "triton")
+
+
+def choose(impl: Impl, tensor: Tensor, unsupported: str | None = None) -> Impl:
+    """The implementation for tensors like this one; `unsupported` says what the kernel cannot do, None if nothing.
+
+    Raises ValueError for an unknown one, and for "triton" where the kernel cannot run.
+    """
+    if impl not in KNOWN:
+        raise ValueError(f"impl {impl!r} is not known; use one of {', '.join(KNOWN)}")
+    if impl not in ("auto", "triton"):
+        return impl
+    reason = unsupported or _no_triton(tensor)
+    if reason is None and (impl == "triton" or tensor.is_cuda):
+        return "triton"
+    if impl == "triton":
+        raise ValueError(f'impl "triton" cannot be used: {reason}; impl "auto" falls back by itself')
+    return "torch"
+
+
+def _no_triton(tensor: Tensor) -> str | None:
+    """Why no Triton kernel can run on such a tensor; None if one can: on a CPU by Triton's interpreter alone."""
+    if not _has_triton():
+        return "Triton is not installed"
+    if tensor.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the tensors are on {tensor.device.type}, and kernels want a GPU"
+    return None
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
