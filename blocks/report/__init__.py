@@ -1,0 +1,1 @@
+"""A run to PNGs and one page."""
