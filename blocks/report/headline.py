@@ -51,5 +51,5 @@ def _score(material: Material) -> str:
     record = best(epochs, name) if name else None
     if record is None:
         return f"{counted(epochs[-1]['epoch'] if epochs else 0, 'epoch')} finished"
-    last = metric(name, epochs[-1][name])
-    return f"{last} {spoken(name)} after epoch {epochs[-1]['epoch']}, at best {metric(name, record[name])} after epoch {record['epoch']}"
+    last = f"{spoken(name)} {metric(name, epochs[-1][name])} after epoch {epochs[-1]['epoch']}"
+    return f"{last}, at best {metric(name, record[name])} after epoch {record['epoch']}"

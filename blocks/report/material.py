@@ -3,25 +3,24 @@
 import os
 import tempfile
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import attrs
 import torch
 
 from blocks import tree
+from blocks.report.answers import Answers, answers
 from blocks.report.given_images import given_index
 from blocks.report.images import Images, own_images, spread, transform_of
 from blocks.report.outcome import score_name
 from blocks.report.parts import Absent
 from blocks.runs.run import Run
 
-SECONDS = 6.0  # for a pass over images
-
 
 @attrs.define(eq=False)
 class Material:
-    """A run, the runs it is compared with, and which weights and images to look at. Whatever is missing raises Absent."""
+    """A run, the runs it is compared with, and which weights and images to look at. What is missing raises Absent."""
 
     run: Run
     others: Sequence[Run] = ()
@@ -68,6 +67,21 @@ class Material:
             return self.own[1]
         name = f"images of {os.fspath(self.given)}"
         return spread(given_index(self.given, self.scratch.name), transform_of(self.run.settings), name)
+
+    @cached_property
+    def logits(self) -> Answers:
+        """What the model says of the images."""
+        return answers(partial(self.model, self.params), self.images, self.device)
+
+    @cached_property
+    def features(self) -> Answers:
+        """The model's features of the images."""
+        return answers(partial(self.model.features, self.params), self.images, self.device)
+
+    @cached_property
+    def training_features(self) -> Answers:
+        """The model's features of the run's training images."""
+        return answers(partial(self.model.features, self.params), self.own[0], self.device)
 
     @cached_property
     def classifies(self) -> bool:

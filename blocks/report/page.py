@@ -1,4 +1,4 @@
-"""Sections as one HTML page that needs nothing beside it: styles and pictures are inside, and its policy allows no more.
+"""Sections as one HTML page that needs nothing beside it: styles and pictures are inside; its policy allows no more.
 
 Whatever comes from a run, names, settings, errors, is escaped.
 """
@@ -35,7 +35,8 @@ def _section(section: Section) -> str:
     parts = "\n".join(map(_part, section.parts))
     name = escape(section.anchor)
     intro = f'<p class="intro">{escape(section.intro)}</p>' if section.intro else ""
-    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{escape(section.title)}</h2>\n{intro}\n{parts}\n</section>'
+    head = f'<h2 id="{name}">{escape(section.title)}</h2>\n{intro}'
+    return f'<section aria-labelledby="{name}">\n{head}\n{parts}\n</section>'
 
 
 def _part(part: Part) -> str:
@@ -49,7 +50,7 @@ def _part(part: Part) -> str:
 
 
 def _image(image: Image) -> str:
-    """Both PNGs, of which the browser takes one; as wide as the card, at most its own size, and never too small to read."""
+    """Both PNGs, of which the browser takes one: as wide as the card, at most its own size, never too small to read."""
     width, height = (round(side * PIXELS / DPI) for side in size(image.light))
     style = f"max-width: {width}px; min-width: {min(width, round(LEGIBLE * width))}px"
     sentence = escape(image.sentence)

@@ -33,7 +33,7 @@ class Image:
 
 @attrs.frozen(eq=False)
 class Table:
-    """Rows of cells, the first of which names its row; `columns` names the cells, () for none; `folded` to its title."""
+    """Rows of cells, the first of which names its row; `columns` names cells, () for none; `folded` to its title."""
 
     title: str
     rows: Sequence[Sequence[Any]]
