@@ -16,7 +16,8 @@ BELOW = {  # what a part may import besides the ground floor and itself
     "optim": set(),
     "data": set(),  # knows no model
     "probe": {"optim"},  # any trunk's features
-    "train": {"optim"},  # any objective: names none
+    "runs": {"interop"},
+    "train": {"optim", "runs"},  # any objective: names none
 }
 ORDER = ["threefry", "random", "tree", "block", "collective"]
 
