@@ -23,7 +23,7 @@ from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
 from blocks.optim.scales import head_lr, layer_decay
 from blocks.optim.schedule import scaled_lr, warmup_cosine
-from blocks.train.checkpoint import latest
+from blocks.runs.checkpoint import latest
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run

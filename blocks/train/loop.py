@@ -11,16 +11,19 @@ import attrs
 from blocks import random, tree
 from blocks.optim.clip import Clip
 from blocks.optim.optimizer import Optimizer, Schedule
-from blocks.train import checkpoint
+from blocks.runs import checkpoint
+from blocks.runs.metrics_log import MetricsLog
+from blocks.runs.records import Record
+from blocks.train.beginning import begin
 from blocks.train.distributed import Processes
 from blocks.train.evaluate import evaluate as accuracy
 from blocks.train.interrupt import interrupts
 from blocks.train.journal import Journal, gather_unreadable
 from blocks.train.loss_scale import LossScale
-from blocks.train.metrics_log import MetricsLog, Record
+from blocks.train.options import RunOptions, options_of
 from blocks.train.progress import Screen, summary
 from blocks.train.readings import Readings, Totals
-from blocks.train.resume import agree, check_same_run, facts, newest, with_loss_scale
+from blocks.train.resume import agree, facts
 from blocks.train.state import State
 from blocks.train.step import init_state, make_step
 
@@ -43,9 +46,11 @@ def run(
     val_data: Any = None,
     *,
     epochs: int,
-    out: str | Path,
     processes: Processes,
-    seed: int = 0,
+    options: RunOptions | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    resume: bool | None = None,
     clip: Clip | None = None,
     clip_norm: float | None = None,
     accumulate: int = 1,
@@ -60,25 +65,29 @@ def run(
     keep: int = 2,
     log_every: int = 20,
     max_skipped: int = 5,
-    resume: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Train for `epochs` over `train_data.batches(start_step)`; checkpoints and metrics go to `out`.
+    """Train for `epochs` over `train_data.batches(start_step)`; all that is written goes to the folder `out`.
 
+    `options` are a recipe: its running flags, and all its fields as `settings`. What of `out`, `seed` and `resume` is
+    given takes the place of its; without options, `out` must be given. Which files a run's folder holds: `blocks.runs`.
     It starts from `params`, by default fresh ones. From clip to compile, the knobs are `make_step`'s.
     `evaluate(params)` is called after every epoch for the params, their average, and what an objective that has
     `evaluated(memory)` names there, e.g. a teacher; by default it is the accuracy of `objective.model` on `val_data`.
     Where the objective has `alarms`, metrics' lowest healthy values, an epoch that stays below is told. `settings`,
-    JSON-able, are kept in the checkpoint and compared on resume.
-    SIGTERM and Ctrl-C end the run between two steps, with a checkpoint.
+    JSON-able, are kept in the checkpoint and compared on resume; by default the options' fields.
+    With `resume`, a run found in `out` goes on, and one that was killed before its first checkpoint begins anew;
+    without it, `out` must hold no run. SIGTERM and Ctrl-C end the run between two steps, with a checkpoint.
     Raises ValueError for settings that cannot be and for checkpoints of another run, FloatingPointError after
     `max_skipped` skipped updates in a row.
     """
     # the run
+    options = options_of(options, out=out, seed=seed, resume=resume)
+    out, seed = options.out, options.seed
     steps, world_size, first = train_data.steps_per_epoch, processes.world_size, processes.is_main
     _check(epochs=epochs, log_every=log_every, max_skipped=max_skipped, checkpoint_every_steps=checkpoint_every_steps)
     evaluate = evaluate or _accuracy(objective, val_data, processes, precision)
-    about = {"facts": facts(train_data, seed), "settings": dict(settings or {})}
+    about = {"facts": facts(train_data, seed), "settings": dict(options.settings if settings is None else settings)}
     train_step = make_step(
         objective,
         optimizer,
@@ -106,8 +115,8 @@ def run(
             loss_scale=loss_scale,
             params=params,
         )
-        saved = newest(out, world_size)
-        state, totals = _begin(saved, state, about, screen, resume=resume)
+        model = getattr(objective, "model", None)
+        state, totals, saved = begin(options, state, about, processes, screen.say, model=model, start=params)
         step, last = int(state.step), epochs * steps
         log = stack.enter_context(MetricsLog(out, step, screen.say)) if first else None
         history = agree([r for r in log.records if r["kind"] == "epoch"] if log else None, world_size)
@@ -165,22 +174,6 @@ def _accuracy(objective: Any, val_data: Any, processes: Processes, precision: st
     if not hasattr(objective, "model") or hasattr(objective, "outcome"):
         raise ValueError(f"{type(objective).__name__} has no `model` that classifies val_data; give evaluate=...")
     return lambda params: accuracy(objective.model, params, val_data, processes, precision=precision)
-
-
-def _begin(
-    saved: Path | None, state: State, about: Mapping[str, Any], screen: Screen, *, resume: bool
-) -> tuple[State, Totals]:
-    """(state, sums of the epoch so far): as given, or the checkpoint's. Raises ValueError if that is of another run."""
-    if saved is None:
-        return state, Totals()
-    if not resume:
-        raise ValueError(f"{saved} is there already; go on from it with resume=True, or give another output folder")
-    leaves, found = checkpoint.read(saved)
-    for difference in check_same_run(found, about, saved):
-        screen.say(f"resuming with another setting: {difference}")
-    state = checkpoint.fit(with_loss_scale(leaves, state), state, saved)
-    screen.say(f"going on from {saved}")
-    return state, Totals(**found["totals"])
 
 
 def _subjects(objective: Any, state: State) -> dict[str, tree.Tree]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from blocks.train.metrics_log import Record
+from blocks.runs.records import Record
 
 QUIET_S = 60.0  # seconds between step lines where there is no bar
 
