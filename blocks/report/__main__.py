@@ -1,5 +1,6 @@
-"""`python -m blocks.report RUN [RUN ...]`: a run's figures as PNGs and one HTML page; of several runs the first, compared
-with the others.
+"""`python -m blocks.report RUN [RUN ...]`: a run's figures as PNGs and in one HTML page.
+
+Of several runs the page is about the first, compared with the others.
 """
 
 import argparse

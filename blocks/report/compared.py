@@ -1,16 +1,19 @@
 """Several runs side by side: what was set differently, and what came of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from blocks.pictures.figures.curves import curves_figure
 from blocks.report.material import Material
-from blocks.report.numbers import metric
+from blocks.report.numbers import metric, shown
 from blocks.report.outcome import metric_names
-from blocks.report.parts import Part, Remark, Table, named
+from blocks.report.parts import Drawing, Part, Remark, Table, named
 from blocks.runs.run import Run
 
 UNSET = "not a setting there"
 ELSEWHERE = ("out",)  # differs always
+IN_LEGEND = 4  # settings
 
 
 def names(runs: Sequence[Run]) -> list[str]:
@@ -28,6 +31,17 @@ def different_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
     flat = [dict(named({"recipe": run.recipe, **run.settings})) for run in runs]
     every = {name: [settings.get(name, UNSET) for settings in flat] for settings in flat for name in settings}
     return {name: values for name, values in every.items() if name not in ELSEWHERE and _differ(values)}
+
+
+def curves(material: Material) -> Iterable[Part]:
+    """Learning curves, of all runs in one figure."""
+    runs = [material.run, *material.others]
+    records = dict(zip(names(runs), (material.epochs, *(run.epochs for run in material.others)), strict=True))
+    unlike = different_settings(runs)
+    own = {name: {key: shown(values[i]) for key, values in unlike.items()} for i, name in enumerate(records)}
+    few = own if len(unlike) <= IN_LEGEND else None  # the table has them all
+    sentence = "Means over an epoch's training steps, dashed, and validation after the epoch, solid."
+    yield Drawing("curves", "Learning curves", partial(curves_figure, records, few), sentence)
 
 
 def settings(material: Material) -> Iterable[Part]:

@@ -17,7 +17,7 @@ def settings(material: Material) -> Iterable[Part]:
         raise Absent("the run was given no settings to keep")
     yield Table("Settings", named(run.settings), folded=True)
     if run.facts:
-        yield Table("What the batches follow from", named(run.facts), folded=True)
+        yield Table("Batches", named(run.facts), folded=True)
     rows = [(c.get("date"), c.get("step"), "; ".join(c.get("changes", ()))) for c in run.changed]
     if rows:
         yield Table("Resumed with other settings", rows, ("date", "from step", "what changed"))

@@ -17,7 +17,8 @@ def title(material: Material) -> str:
 
 def lead(material: Material) -> str:
     """What was trained, for how long, and how well."""
-    return ". ".join(filter(None, (_model(material), _score(material)))) + "."
+    sentences = filter(None, (_model(material), _score(material)))
+    return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
 
 
 def foot(material: Material) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from blocks.pictures.counts import confusion
+from blocks.pictures.figures.counts import confusion_figure
 from blocks.report.answers import Answers
 from blocks.report.gallery import gallery
 from blocks.report.material import Material
@@ -32,19 +33,16 @@ def confusions(material: Material) -> Iterable[Part]:
     found = classified(material)
     names = found.images.classes
     names += tuple(_name(names, label) for label in range(len(names), found.values.shape[1]))
-    counts = matrix(found.labels, found.values.argmax(1), len(names))
+    counts = confusion(found.labels, found.values.argmax(1), len(names))
     right = int(counts.diagonal().sum())
     sentence = f"Of {found} {right:,} are classified right ({right / len(found):.2%}): those on the diagonal."
     if len(names) <= MOST_CLASSES:
         yield Drawing("confusion", "Confusion matrix", partial(confusion_figure, counts, names), sentence)
     pairs = [(names[true], names[other], times) for true, other, times in confused(counts)]
     if pairs:
-        yield Table("Confused most often", pairs, ("true class", "said to be", "times"))
-
-
-def matrix(labels: Tensor, said: Tensor, classes: int) -> Tensor:
-    """How often each class (row) is said to be each (column): int64 [C, C]."""
-    return torch.bincount(labels * classes + said, minlength=classes**2).view(classes, classes)
+        yield Table(
+            "Confused most often", pairs, ("true class", "said to be", "times"), folded=len(names) <= MOST_CLASSES
+        )
 
 
 def confused(counts: Tensor) -> list[tuple[int, int, int]]:

@@ -56,6 +56,11 @@ class Material:
         return tree.to(_found(self.run.fresh_params), self.device)
 
     @cached_property
+    def beside(self) -> Any:
+        """What the objective trained beside the model, on the CPU."""
+        return _found(self.run.objective_params)
+
+    @cached_property
     def own(self) -> tuple[Images, Images]:
         """The run's training and validation images."""
         return own_images(self.run.settings)

@@ -10,8 +10,8 @@ SHARES = ("top1", "top5", "knn", "used")  # in a metric's name: its value is a s
 
 def shown(value: Any) -> str:
     """A setting or a number in a cell: short, and the same for equal values."""
-    if value is None or value == "":
-        return "none" if value is None else "(empty)"
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

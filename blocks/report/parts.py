@@ -71,5 +71,5 @@ def named(pairs: Mapping[str, Any]) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for name, value in pairs.items():
         nested = named(value) if isinstance(value, Mapping) else []
-        rows += [(f"{name}.{inner}", cell) for inner, cell in nested] or [(name, value)]
+        rows += [(f"{name}.{inner}", cell) for inner, cell in nested] or [(name, "(empty)" if value == "" else value)]
     return rows

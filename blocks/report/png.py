@@ -6,6 +6,7 @@ from typing import Any
 
 DPI = 144  # dots to an inch of a figure, for which a page has 96 pixels
 LIGHT_GROUND, DARK_GROUND = "#ffffff", "#1b1f24"  # the cards of page.css
+HOW: dict[str, Any] = {"format": "png", "dpi": DPI, "bbox_inches": "tight", "pad_inches": 0.05}  # no label is cut
 INK, GRID = "#e4e7ea", "#3c434c"  # on the dark one
 INKED = ("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "xtick.color", "ytick.color")
 DARK = dict.fromkeys(INKED, INK) | {"grid.color": GRID, "legend.facecolor": DARK_GROUND, "legend.edgecolor": GRID}
@@ -21,7 +22,7 @@ def _png(draw: Callable[[], Any], ground: str, style: dict[str, Any]) -> bytes:
 
     file = io.BytesIO()
     with matplotlib.rc_context({**style, "axes.facecolor": "none", "figure.facecolor": ground}):
-        draw().savefig(file, format="png", dpi=DPI, facecolor=ground)  # what is drawn late, ticks, has the style too
+        draw().savefig(file, **HOW, facecolor=ground)  # what is drawn late has the style too
     return file.getvalue()
 
 
