@@ -16,8 +16,9 @@ BELOW = {  # what a part may import besides the ground floor and itself
     "optim": set(),
     "data": set(),  # knows no model
     "probe": {"optim"},  # any trunk's features
+    "pictures": {"ops", "layers", "trunks", "probe"},
     "runs": {"interop"},
-    "train": {"optim", "runs"},  # any objective: names none
+    "train": {"optim", "runs", "report", "pictures"},  # any objective: names none
 }
 ORDER = ["threefry", "random", "tree", "block", "collective"]
 
