@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,23 @@ from blocks.optim.optimizer import Optimizer, Schedule
 from blocks.runs import checkpoint
 from blocks.runs.metrics_log import MetricsLog
 from blocks.runs.records import Record
+from blocks.runs.weights_and_biases import WeightsAndBiases
 from blocks.train.beginning import begin
 from blocks.train.distributed import Processes
+from blocks.train.dry_run import Planned, dry_run
+from blocks.train.ending import report
 from blocks.train.evaluate import evaluate as accuracy
 from blocks.train.interrupt import interrupts
 from blocks.train.journal import Journal, gather_unreadable
 from blocks.train.loss_scale import LossScale
 from blocks.train.options import RunOptions, options_of
+from blocks.train.profiling import profiling
 from blocks.train.progress import Screen, summary
 from blocks.train.readings import Readings, Totals
 from blocks.train.resume import agree, facts
 from blocks.train.state import State
 from blocks.train.step import init_state, make_step
+from blocks.train.watch import Watch
 
 Evaluation = Callable[[tree.Tree], Mapping[str, float]]
 
@@ -87,6 +92,7 @@ def run(
     steps, world_size, first = train_data.steps_per_epoch, processes.world_size, processes.is_main
     _check(epochs=epochs, log_every=log_every, max_skipped=max_skipped, checkpoint_every_steps=checkpoint_every_steps)
     evaluate = evaluate or _accuracy(objective, val_data, processes, precision)
+    model, seen = getattr(objective, "model", None), _seen(val_data, evaluate)
     about = {"facts": facts(train_data, seed), "settings": dict(options.settings if settings is None else settings)}
     train_step = make_step(
         objective,
@@ -115,14 +121,20 @@ def run(
             loss_scale=loss_scale,
             params=params,
         )
-        model = getattr(objective, "model", None)
+        if options.dry_run:
+            given = (objective, optimizer, train_step, state, train_data, seen, processes, out, epochs)
+            planned = Planned(*given, accumulate, precision, tuple(frozen))
+            return Result(dry_run(planned, screen), [], finished=False)
         state, totals, saved = begin(options, state, about, processes, screen.say, model=model, start=params)
         step, last = int(state.step), epochs * steps
-        log = stack.enter_context(MetricsLog(out, step, screen.say)) if first else None
+        log = stack.enter_context(_log(options, step, about, screen)) if first else None
         history = agree([r for r in log.records if r["kind"] == "epoch"] if log else None, world_size)
         journal = Journal(screen, log, history, totals, train_data.batch_size, steps, log_every, max_skipped)
         journal.blame = lambda: train_step.broken(state, batch)
         journal.alarms = getattr(objective, "alarms", {})
+        watch = stack.enter_context(
+            Watch(model, seen if first else None, processes.device, Path(out) / "attention.jsonl", step)
+        )
         if journal.knows_epoch(step):  # it ended with the checkpoint: another begins
             journal.totals = Totals()
         screen.begin(step)
@@ -133,7 +145,10 @@ def run(
         if step >= last:
             screen.say(f"this run is finished: it has all its {last} steps")
         batches = stack.enter_context(closing(train_data.batches(start_step=step)))
+        profiled = stack.enter_context(_profiled(options, processes, screen))
         while True:
+            if step % steps == 0 and not stop:
+                watch.look(step, step // steps, state.params)
             if step and step % steps == 0 and not stop and not journal.knows_epoch(step):
                 journal.epoch(step, *_evaluate(evaluate, _subjects(objective, state)))
                 journal.unreadable(gather_unreadable((train_data, val_data), world_size))
@@ -146,6 +161,7 @@ def run(
             readings.put(step, metrics, stop=bool(interrupt))
             due = step % steps == 0 or bool(checkpoint_every_steps and step % checkpoint_every_steps == 0)
             stop = _read(readings, journal, all=due)
+            profiled()
             del batch  # its memory is the next one's
 
             if (due or stop) and (journal.skipped == 0 or step == last):  # never keep the start of a broken stretch
@@ -156,6 +172,8 @@ def run(
         # the end
         if step >= last:
             screen.table(summary(history, parameters=tree.count(state.params), checkpoint=str(saved)))
+            if options.report and first:
+                report(out, screen.say)
         else:
             screen.say(f"stopped after step {step} of {last}; the same command goes on from {saved}")
         return Result(state, history, step >= last)
@@ -174,6 +192,24 @@ def _accuracy(objective: Any, val_data: Any, processes: Processes, precision: st
     if not hasattr(objective, "model") or hasattr(objective, "outcome"):
         raise ValueError(f"{type(objective).__name__} has no `model` that classifies val_data; give evaluate=...")
     return lambda params: accuracy(objective.model, params, val_data, processes, precision=precision)
+
+
+def _seen(val_data: Any, evaluate: Evaluation | None) -> Any:
+    """The loader of evaluation images, the evaluation's own where it has one; None for none."""
+    return val_data if val_data is not None else getattr(evaluate, "val_data", None)
+
+
+def _log(options: RunOptions, step: int, about: Mapping[str, Any], screen: Screen) -> MetricsLog:
+    """The metrics' log in the run's folder, and where else the options send them."""
+    others = [WeightsAndBiases(Path(options.out), about["settings"])] if options.wandb else []
+    return MetricsLog(options.out, step, screen.say, others)
+
+
+def _profiled(options: RunOptions, processes: Processes, screen: Screen) -> AbstractContextManager[Callable[[], None]]:
+    """What is called after every step; it does nothing unless the options want a profile, of the first process."""
+    if options.profile and processes.is_main:
+        return profiling(Path(options.out) / "profile", processes.device, screen.say)
+    return nullcontext(lambda: None)
 
 
 def _subjects(objective: Any, state: State) -> dict[str, tree.Tree]:
