@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]  # an epoch's line of metrics.jsonl: "epoch", "train_loss", "val_top1" ...
 SPLITS = {"train_": ("--", "training"), "val_": ("-", "validation")}
 COUNTS = ("images", "unreadable")  # say nothing of learning
-SHARES = ("top1", "top5")
+SHARES = ("top1", "top5", "knn")  # what the names of shares hold
 
 
 def curves_figure(
@@ -69,7 +69,7 @@ def _draw(axes: Axes, records: Sequence[Record], quantity: str, colour: str) -> 
 def _name(axes: Axes, quantity: str) -> None:
     axes.set_title(quantity, fontsize="small")
     axes.set_xlabel("epoch", fontsize="small")
-    if quantity in SHARES:
+    if any(name in quantity for name in SHARES):
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
 
 
