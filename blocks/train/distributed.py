@@ -50,8 +50,9 @@ def connect(device: str | None = None, *, data_workers: int = 0) -> Iterator[Pro
     """The processes that torchrun started, connected until the block ends; without torchrun, this one alone.
 
     device: "cpu" or "cuda"; by default CUDA where there is a GPU. CUDA tensors travel by NCCL, CPU tensors by gloo.
-    On a CPU memory that is freed stays with the process (`keep_heap`), and its `data_workers` get cores of their own, unless OMP_NUM_THREADS says otherwise: threads that
-    spin while they wait for a busy core made small models up to ten times slower.
+    On a CPU memory that is freed stays with the process (`keep_heap`), and its `data_workers` get cores of their own,
+    unless OMP_NUM_THREADS says otherwise: threads that spin while they wait for a busy core made small models up to
+    ten times slower.
     Raises ValueError where a machine has fewer GPUs than processes.
     """
     rank, world_size, local_rank = (
