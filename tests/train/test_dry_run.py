@@ -96,7 +96,8 @@ def test_too_large_a_batch_is_timed_on_fewer_images_in_proportion(monkeypatch):
     _, found = timed(step, Clock(), {"images": torch.zeros(64, 1)}, 8)
     assert sizes == [8] * 4
     assert (found.seconds, found.whole) == (1.0, 8.0)
-    assert found.how == "measured: 3 steps of 8 of the 64 images of a process, 1 s each, in proportion to the images"
+    said = "measured: 3 steps of 8 of the 64 images of a process, 1 s each, times 8: too long rather than too short"
+    assert found.how == said
 
 
 def test_an_objective_that_wants_more_images_gets_them():
