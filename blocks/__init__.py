@@ -7,6 +7,7 @@ from blocks.interop.from_module import ModuleBlock, from_module
 from blocks.interop.module import to_module
 from blocks.interop.saving import load, save
 from blocks.interop.timm import from_timm, to_timm
+from blocks.interop.vissl import to_vissl
 from blocks.layers.attention import Attention
 from blocks.layers.batch_norm import BatchNorm
 from blocks.layers.checkpointed import Checkpointed, checkpointed
@@ -133,6 +134,7 @@ __all__ = [
     "swav_head",
     "to_module",
     "to_timm",
+    "to_vissl",
     "vicreg_expander",
     "vit",
     "vit_base",
