@@ -14,11 +14,17 @@ import triton.language as tl
 from torch import Tensor
 from triton import knobs
 
-LOG2_E = 1.4426950408889634  # powers of 2 are what the hardware has
+from blocks.ops.kernels.dot import dot
+
+LOG2_E = tl.constexpr(1.4426950408889634)  # powers of 2 are what the hardware has
 
 
 class Tiles(NamedTuple):
-    """Queries and keys of a tile, and how a program is laid out. Fixed by shape: a tuner's choice would be another sum."""
+    """Queries and keys of a tile, and how a program is laid out.
+
+    A function of shape and type: what a tuner times anew on every start would be another sum, and a run would not be
+    what it was when it goes on.
+    """
 
     queries: int
     keys: int
@@ -51,7 +57,7 @@ def forward(
     _forward[(triton.cdiv(v.shape[2], tiles.queries), v.shape[0] * v.shape[1])](
         *(q, k, v, rows, cols, gate, out, content, lse),
         *(q.stride()[:3], k.stride()[:3], v.stride()[:3], out.stride()[:3]),
-        *(scale * LOG2_E, *_sizes(v, rows, cols, num_prefix_tokens)),
+        *(scale * LOG2_E.value, *_sizes(v, rows, cols, num_prefix_tokens)),
         KEEP=keep,
         **_constants(v, cols, tiles),
     )
@@ -72,7 +78,7 @@ def backward(
     num_prefix_tokens: int,
     tiles: tuple[Tiles, Tiles] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v, rows, cols, gate from that of out [B, h, N, d]; `tiles` for the queries' and keys' kernel."""
+    """Gradients of q, k, v, rows, cols, gate from that of out [B, h, N, d]; `tiles` of queries' and keys' kernels."""
     q, k, v, grad = (_dense_channels(x) for x in (q, k, v, grad))
     wide_rows, wide_cols, wide_gate = (x.float().contiguous() for x in (rows, cols, gate))
     for_queries, for_keys = tiles or (queries_tiles(q, cols), keys_tiles(q, cols))
@@ -85,7 +91,7 @@ def backward(
     _grad_queries[(programs, batch * heads)](
         *(grad, q, k, v, wide_rows, wide_cols, wide_gate, content, lse),
         *(grad_q, delta, from_rows, from_cols, *strides, scale, *sizes),
-        HIGH=max(16, triton.next_power_of_2(rows.shape[-1])),
+        HIGH=triton.next_power_of_2(rows.shape[-1]),
         **_constants(v, cols, for_queries),
     )
     _grad_keys[(_key_tiles(rows, cols, num_prefix_tokens, for_keys), batch * heads)](
@@ -147,6 +153,7 @@ def _constants(v: Tensor, cols: Tensor, tiles: Tiles) -> dict:
         "QUERIES": tiles.queries,
         "KEYS": tiles.keys,
         "PRECISION": "tf32" if exact else "tf32x3",  # three products of tf32 halves are as good as float32
+        "enable_fp_fusion": True,  # said, for Triton's default will change
         "num_warps": tiles.num_warps,
         "num_stages": tiles.num_stages,
     }
@@ -181,9 +188,7 @@ def _query_places(first, HEIGHT, WIDTH, PREFIX, QUERIES: tl.constexpr):
 def _load_tokens(pointer, token, inside, stride, D: tl.constexpr, DIM: tl.constexpr):
     """[tokens, DIM], zero where there is none."""
     d = tl.arange(0, DIM)
-    return tl.load(
-        pointer + token[:, None] * stride + d[None, :], mask=inside[:, None] & (d < D)[None, :], other=0.0
-    )
+    return tl.load(pointer + token[:, None] * stride + d[None, :], mask=inside[:, None] & (d < D)[None, :], other=0.0)
 
 
 @triton.jit
@@ -241,21 +246,22 @@ def _forward(
     total = tl.zeros([QUERIES], tl.float32)
     content = tl.zeros([QUERIES, DIM], tl.float32)
     moved = tl.zeros([QUERIES, DIM], tl.float32)
+    zeros = tl.zeros([QUERIES, KEYS], tl.float32)
     for first_row in range(0, HEIGHT + (PREFIX + WIDE - 1) // WIDE, HIGH_TILE):
         key, valid = _key_places(first_row, HEIGHT, WIDTH, PREFIX, WIDE, KEYS)
         k = _load_tokens(K, key, valid, k_strides[2], D, DIM)
         v = _load_tokens(V, key, valid, v_strides[2], D, DIM)
-        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
+        scores = dot(q, tl.trans(k), zeros, PRECISION) * scale
         scores = tl.where(valid[None, :], scores, float("-inf"))
         new_top = tl.maximum(top, tl.max(scores, 1))
         weights = tl.exp2(scores - new_top[:, None])
         shrink = tl.exp2(top - new_top)
         total = total * shrink + tl.sum(weights, 1)
-        content = tl.dot(weights.to(v.dtype), v, content * shrink[:, None], input_precision=PRECISION)
+        content = dot(weights.to(v.dtype), v, content * shrink[:, None], PRECISION)
         to_row = first_row + tl.arange(0, HIGH_TILE)
         rows = _load_factor(ROWS + head * HEIGHT * HEIGHT, y, on_grid, to_row, HEIGHT)
         position = tl.reshape(rows[:, :, None] * cols[:, None, :], [QUERIES, KEYS])
-        moved = tl.dot(position.to(v.dtype), v, moved, input_precision=PRECISION)
+        moved = dot(position.to(v.dtype), v, moved, PRECISION)
         top = new_top
     content = content / total[:, None]
     gate = tl.where(on_grid, tl.load(GATE + head), 0.0)[:, None]
@@ -322,15 +328,16 @@ def _grad_queries(
     grad_q = tl.zeros([QUERIES, DIM], tl.float32)
     to_rows = tl.zeros([QUERIES, HIGH], tl.float32)
     to_cols = tl.zeros([QUERIES, WIDE], tl.float32)
+    zeros = tl.zeros([QUERIES, KEYS], tl.float32)
     for first_row in range(0, HEIGHT + (PREFIX + WIDE - 1) // WIDE, HIGH_TILE):
         key, valid = _key_places(first_row, HEIGHT, WIDTH, PREFIX, WIDE, KEYS)
         k = _load_tokens(K, key, valid, k_strides[2], D, DIM)
         v = _load_tokens(V, key, valid, v_strides[2], D, DIM)
-        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * (scale * 1.4426950408889634)
+        scores = dot(q, tl.trans(k), zeros, PRECISION) * (scale * LOG2_E)
         weights = tl.where(valid[None, :], tl.exp2(scores - lse[:, None]), 0.0)
-        to_weights = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+        to_weights = dot(grad, tl.trans(v), zeros, PRECISION)
         to_scores = (weights * (to_weights - delta[:, None])).to(k.dtype)
-        grad_q = tl.dot(to_scores, k, grad_q, input_precision=PRECISION)
+        grad_q = dot(to_scores, k, grad_q, PRECISION)
         to_row = first_row + tl.arange(0, HIGH_TILE)
         rows = _load_factor(ROWS + head * HEIGHT * HEIGHT, y, on_grid, to_row, HEIGHT)
         on_rows = tl.reshape(to_weights, [QUERIES, HIGH_TILE, WIDE])
@@ -349,14 +356,10 @@ def _grad_queries(
 
 @triton.jit
 def _store_by_place(pointer, value, place, to, LENGTH, SIZE: tl.constexpr):
-    """Sums of value [queries, SIZE] over the queries at each place: -> [LENGTH, LENGTH]. What is off the grid is zero."""
-    SIXTEEN: tl.constexpr = 16 if SIZE < 16 else SIZE  # a product's least
-    start = tl.arange(0, SIXTEEN)
+    """Sums of value [queries, SIZE] over the queries at each place -> [LENGTH, LENGTH]. Off the grid it is zero."""
+    start = tl.arange(0, SIZE)
     at = (start[:, None] == place[None, :]).to(tl.float32)
-    if SIZE >= 16:
-        sums = tl.dot(at, value, input_precision="ieee")
-    else:
-        sums = tl.sum(at[:, :, None] * value[None, :, :], 1)
+    sums = tl.dot(at, value, input_precision="ieee")
     mask = (start < LENGTH)[:, None] & (to < LENGTH)[None, :]
     tl.store(pointer + start[:, None] * LENGTH + to[None, :], sums, mask=mask)
 
@@ -406,6 +409,7 @@ def _grad_keys(
     per_token = (sample * HEADS + head) * tokens
     grad_k = tl.zeros([KEYS, DIM], tl.float32)
     grad_v = tl.zeros([KEYS, DIM], tl.float32)
+    zeros = tl.zeros([KEYS, QUERIES], tl.float32)
     for first in range(0, tokens, QUERIES):
         token, inside, on_grid, y, x = _query_places(first, HEIGHT, WIDTH, PREFIX, QUERIES)
         q = _load_tokens(Q, token, inside, q_strides[2], D, DIM)
@@ -413,15 +417,15 @@ def _grad_keys(
         lse = tl.load(LSE + per_token + token, mask=inside, other=0.0)
         delta = tl.load(DELTA + per_token + token, mask=inside, other=0.0)
         gate = tl.where(on_grid, gate_here, 0.0)[None, :]
-        scores = tl.dot(k, tl.trans(q), input_precision=PRECISION) * (scale * 1.4426950408889634)  # [keys, queries]
+        scores = dot(k, tl.trans(q), zeros, PRECISION) * (scale * LOG2_E)  # [keys, queries]
         weights = (1 - gate) * tl.exp2(scores - lse[None, :])
         rows = tl.trans(_load_factor(ROWS + head * HEIGHT * HEIGHT, y, on_grid, to_row, HEIGHT))
         cols = tl.trans(_load_factor(COLS + head * WIDTH * WIDTH, x, on_grid, to_col, WIDTH))
         position = tl.reshape(rows[:, None, :] * cols[None, :, :], [KEYS, QUERIES])
-        grad_v = tl.dot((weights + gate * position).to(grad.dtype), grad, grad_v, input_precision=PRECISION)
-        to_weights = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
+        grad_v = dot((weights + gate * position).to(grad.dtype), grad, grad_v, PRECISION)
+        to_weights = dot(v, tl.trans(grad), zeros, PRECISION)
         to_scores = (weights * (to_weights - delta[None, :])).to(q.dtype)
-        grad_k = tl.dot(to_scores, q, grad_k, input_precision=PRECISION)
+        grad_k = dot(to_scores, q, grad_k, PRECISION)
     place = sample * grad_k_strides[0] + head * grad_k_strides[1]
     _store_tokens(GRAD_K + place, grad_k * scale, key, valid, grad_k_strides[2], D, DIM)
     _store_tokens(GRAD_V + place, grad_v, key, valid, grad_k_strides[2], D, DIM)
