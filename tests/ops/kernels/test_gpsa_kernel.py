@@ -10,26 +10,22 @@ from tests.ops.test_gpsa import inputs, separable, value_and_grads
 
 pytest.importorskip("triton")
 NAMES = ("value", "q", "k", "v", "weight", "bias", "gate")
-TOLERANCE = {torch.float32: 3e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}  # of the largest number
 
 
 def kernel(*leaves, **options):
     return separable(*leaves, impl="triton", **options)
 
 
-def assert_near(found, wanted, dtype, names=NAMES):
-    for name, a, b in zip(names, found, wanted, strict=True):
-        worst = (a.double() - b).abs().max()
-        assert worst <= TOLERANCE[dtype] * b.abs().max() + 1e-12, f"{name}: {worst} of {b.abs().max()}"
-
-
-def check(leaves, grid, prefix, dtype=torch.float32, **options):
+def check(leaves, grid, prefix, dtype=torch.float32, tolerance=1e-5, **options):
     """Values and gradients of the kernels beside the reference in float64, from the same rounded numbers."""
     low = [x.to(dtype) for x in leaves[:3]] + [x.float() for x in leaves[3:]]
     wanted = value_and_grads(separable, [x.double() for x in low], grid, prefix, impl="plain", **options)
     found = value_and_grads(kernel, low, grid=grid, prefix=prefix, **options)
-    assert found[0].dtype == dtype
-    assert_near(found, wanted, dtype)
+    others = value_and_grads(separable, low, grid, prefix, impl="torch", **options)
+    for name, a, b, other in zip(NAMES, found, wanted, others, strict=True):
+        assert a.dtype == other.dtype
+        worst, size, usual = (a - b).abs().max(), b.abs().max(), (other - b).abs().max()
+        assert worst <= tolerance * size.clamp_min(1) + usual, f"{name}: {worst} of {size}; PyTorch's: {usual}"
 
 
 shapes = st.tuples(
@@ -42,7 +38,7 @@ shapes = st.tuples(
 
 
 @given(shapes)
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 def test_values_and_all_gradients_of_any_shape(device, shape):
     check([x.to(device) for x in inputs(*shape)], shape[2], shape[4])
 
@@ -52,9 +48,9 @@ def test_tokens_and_prefix_of_several_tiles(device, grid, prefix):
     check([x.to(device) for x in inputs(1, 1, grid, 8, prefix)], grid, prefix, scale=0.3)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision(device, dtype):
-    check([x.to(device) for x in inputs(1, 2, (3, 5), 16, 1)], (3, 5), 1, dtype)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 8e-3), (torch.float16, 1e-3)])
+def test_low_precision_rounds_as_pytorchs_own_form(device, dtype, tolerance):
+    check([x.to(device) for x in inputs(1, 2, (3, 5), 16, 1)], (3, 5), 1, dtype, tolerance)
 
 
 def test_extreme_numbers(device):
@@ -66,7 +62,7 @@ def test_extreme_numbers(device):
 
 
 def test_inputs_in_any_memory_order(device):
-    leaves = inputs(2, 2, (2, 3), 4, 0, torch.float32)
+    leaves = inputs(1, 2, (2, 3), 4, 0, torch.float32)
     strange = [x.to(device).mT.contiguous().mT for x in leaves[:3]] + [x.to(device) for x in leaves[3:]]
     check(strange, (2, 3), 0)
 
@@ -79,8 +75,8 @@ def test_a_gradient_that_is_one_number_everywhere(device):
 
 
 def test_the_same_bits_twice(device):
-    leaves = [x.to(device) for x in inputs(2, 2, (2, 3), 4, 0, torch.float32)]
-    first, second = (value_and_grads(kernel, leaves, grid=(2, 3), prefix=0) for _ in range(2))
+    leaves = [x.to(device) for x in inputs(1, 1, (2, 9), 4, 0, torch.float32)]
+    first, second = (value_and_grads(kernel, leaves, grid=(2, 9), prefix=0) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -110,13 +106,12 @@ def test_per_sample_gradients_sum_to_the_batchs(device):
     torch.testing.assert_close(each.sum(0), whole)
 
 
-@pytest.mark.parametrize("prefix", [1])
 @torch._dynamo.config.patch(trace_autograd_ops=True)
-def test_a_compiled_step_gives_the_eager_gradients(device, prefix):
-    leaves = [x.to(device) for x in inputs(1, 2, (2, 3), 4, prefix, torch.float32)]
+def test_a_compiled_step_gives_the_eager_gradients(device):
+    leaves = [x.to(device) for x in inputs(1, 2, (2, 3), 4, 1, torch.float32)]
 
     def step(leaves):
-        return value_and_grads(kernel, leaves, grid=(2, 3), prefix=prefix)
+        return value_and_grads(kernel, leaves, grid=(2, 3), prefix=1)
 
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     for a, b in zip(compiled(leaves), step(leaves), strict=True):
