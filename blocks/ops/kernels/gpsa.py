@@ -109,7 +109,8 @@ def backward(
 
 
 def forward_tiles(q: Tensor, cols: Tensor) -> Tiles:
-    return _tiles(q, cols, Tiles(128, 64, 8, 3), Tiles(64, 32, 4, 2))
+    wide = q.shape[-1] > 64
+    return _tiles(q, cols, Tiles(64, 64, 8, 2) if wide else Tiles(128, 64, 8, 3), Tiles(64, 32, 4, 2))
 
 
 def queries_tiles(q: Tensor, cols: Tensor) -> Tiles:
