@@ -138,7 +138,7 @@ def test_a_step_without_checkpoint_and_params_that_were_not_kept_are_clear(tmp_p
         Run.open(tmp_path).params(step=5)
     with pytest.raises(ValueError, match="this checkpoint has none"):
         Run.open(tmp_path).params("teacher")
-    with pytest.raises(ValueError, match="'ema' of .* are no params of its model"):
+    with pytest.raises(ValueError, match=r"'ema' of .* are no params of its model"):
         Run.open(tmp_path).params("ema")
 
 
