@@ -13,7 +13,7 @@ from blocks.pictures.locality import attention_distance
 from blocks.report.material import Material
 from blocks.report.parts import Drawing, Part
 
-MEASURED, COLOURED = 16, 8  # images: whose attention is averaged, whose patches are shown
+MEASURED, COLOURED = 8, 8  # images: whose attention is averaged, whose patches are shown
 
 
 def trunk_of(material: Material) -> Any:

@@ -48,13 +48,14 @@ def nonlocality_over_training(material: Material) -> Iterable[Part]:
 
 def kernels_before(material: Material) -> Iterable[Part]:
     """Attention by position as it started."""
-    sentence = "Which patches a patch, framed in the middle, looks at by position alone, before training."
+    sentence = "Which patches a patch, framed in the middle, looks at by position alone, before training; below each "
+    sentence += "kernel its largest weight, and its gate: how much it counts."
     yield _kernels(material, material.fresh_params, "kernels-before", "Positional attention before training", sentence)
 
 
 def kernels_after(material: Material) -> Iterable[Part]:
     """Attention by position as it became."""
-    sentence = "The same after training; below each kernel its largest weight, and its gate: how much it counts."
+    sentence = "The same after training."
     yield _kernels(material, material.params, "kernels-after", "Positional attention after training", sentence)
 
 

@@ -59,17 +59,24 @@ def prototypes(material: Material) -> Iterable[Part]:
     if own is None:
         return
     directions, embeddings = own
-    examples = prototype_examples(directions, embeddings, NEAREST, PROTOTYPES)
-    used = len((F.normalize(embeddings, dim=1) @ F.normalize(directions, dim=1).T).argmax(1).unique())
+    used = len(cosines(embeddings, directions).argmax(1).unique())
+    examples = prototype_examples(directions, embeddings, NEAREST, min(PROTOTYPES, used))
     sentence = (
-        f"{used} of the {len(directions)} prototypes are the nearest to some of {found}. The {len(examples.places)} to "
-        "which most are nearest have a row each, of the images nearest to it by cosine; at its left their share."
+        f"Prototypes that are the nearest to some of {found}: {used} of {len(directions)}. A row each for those most "
+        "used: at the left the share of the images that are nearest to it, then the images nearest to it, by cosine."
     )
+    if isinstance(material.model.head, DinoHead):
+        sentence += " DINO's centre, which evens out their use in training, is not subtracted."
     samples = found.samples[examples.places]
     _, pictures = found.images.of(samples.flatten().tolist())
     gallery = _gallery(found, pictures, found.labels[examples.places].flatten())
     rows = attrs.evolve(examples, places=torch.arange(samples.numel()).view_as(samples))
     yield Drawing("prototypes", "Prototypes", partial(prototypes_figure, gallery, rows), sentence)
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines of rows [n, E] with rows [K, E]: -> [n, K]."""
+    return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
 
 
 def prototypes_of(material: Material) -> tuple[Tensor, Tensor] | None:

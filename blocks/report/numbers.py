@@ -28,7 +28,7 @@ def metric(name: str, value: float | None) -> str:
         return "not finite"
     if is_share(name):
         return f"{value:.2%}"
-    return shown(round(value, 4)) if isinstance(value, float) and abs(value) >= 0.01 else shown(value)
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else shown(value)
 
 
 def is_share(name: str) -> bool:

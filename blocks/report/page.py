@@ -3,15 +3,15 @@
 Whatever comes from a run, names, settings, errors, is escaped.
 """
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 
+from blocks.report.embedding import data_url, size
 from blocks.report.numbers import shown
 from blocks.report.parts import Image, Part, Remark, Section, Table
-from blocks.report.png import DPI, size
+from blocks.report.png import DPI
 
 HERE = Path(__file__).parent
 PIXELS = 96  # of a page in an inch
@@ -50,22 +50,18 @@ def _part(part: Part) -> str:
 
 
 def _image(image: Image) -> str:
-    """Both PNGs, of which the browser takes one: as wide as the card, at most its own size, never too small to read."""
+    """Both pictures, one of which is shown: as wide as the card, at most its own size, never too small to read."""
     width, height = (round(side * PIXELS / DPI) for side in size(image.light))
     style = f"max-width: {width}px; min-width: {min(width, round(LEGIBLE * width))}px"
     sentence = escape(image.sentence)
     return f"""<figure id="{escape(image.name)}">
 <h3>{escape(image.title)}</h3>
 <div class="pan"><picture>
-<source media="(prefers-color-scheme: dark)" srcset="{_data(image.dark)}">
-<img src="{_data(image.light)}" alt="{sentence}" width="{width}" height="{height}" style="{style}">
+<source media="(prefers-color-scheme: dark)" srcset="{data_url(image.dark)}">
+<img src="{data_url(image.light)}" alt="{sentence}" width="{width}" height="{height}" style="{style}">
 </picture></div>
 <figcaption>{sentence}</figcaption>
 </figure>"""
-
-
-def _data(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _table(table: Table) -> str:

@@ -7,7 +7,7 @@ from tests.report.browser import browser, find
 WIDTHS = {"desk": 1280, "phone": 390}
 IMAGES = """Promise.all(Array.from(document.images, async image => {
     await image.decode();
-    return [image.currentSrc.slice(0, 22), image.naturalWidth, image.naturalHeight];
+    return [image.currentSrc.slice(0, 11), image.naturalWidth, image.naturalHeight];
 }))"""
 
 
@@ -25,7 +25,7 @@ def test_a_report_opens_without_a_complaint_a_request_or_a_broken_picture(tab, s
     tab.open(supervised_page, width=width, dark=dark)
     images = tab.eval(IMAGES)
     assert len(images) > 10
-    assert all(source == "data:image/png;base64," and width > 0 and height > 0 for source, width, height in images)
+    assert all(source == "data:image/" and width > 0 and height > 0 for source, width, height in images)
     assert tab.complaints() == []
     assert tab.requests() == [supervised_page.as_uri()]
     assert tab.eval("document.documentElement.scrollWidth") <= width  # the page itself never pans

@@ -1,13 +1,15 @@
 """Sections to HTML: what is on the page, and that nothing of a run can break it."""
 
+import base64
 import io
 
 import PIL.Image
 import pytest
 
+from blocks.report.embedding import data_url, size
 from blocks.report.page import page
 from blocks.report.parts import Drawing, Image, Remark, Section, Table, named
-from blocks.report.png import light_and_dark, size
+from blocks.report.png import light_and_dark
 from tests.report.reading import Reading, check
 
 NASTY = "<script>alert(1)</script> & \"quoted\" 'single' $title ${style} </td> \N{SNOWMAN}"
@@ -52,6 +54,14 @@ def test_a_figure_is_drawn_in_ink_for_light_and_for_dark_pages(pngs):
     assert light.getextrema()[0] < 60  # dark ink on white
     assert dark.getextrema()[1] > 200  # bright ink on dark
     assert size(pngs[0]) == light.size == dark.size
+
+
+def test_a_picture_in_a_page_has_the_pngs_pixels_in_fewer_bytes(pngs):
+    url = data_url(pngs[0])
+    inside = base64.b64decode(url.partition(",")[2])
+    assert len(inside) < len(pngs[0])
+    first, second = (PIL.Image.open(io.BytesIO(file)).convert("RGB") for file in (inside, pngs[0]))
+    assert first.tobytes() == second.tobytes()
 
 
 def test_drawing_leaves_matplotlibs_settings_as_they_were(pngs):
