@@ -18,3 +18,23 @@ def _poisoned_outputs():
     assert torch.empty(2).isnan().all()
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _patched_once():
+    """The interpreter patches Triton's language at every call between jitted functions, half of its time.
+
+    A launch patches it for our functions; for Triton's own once is enough, which stays.
+    """
+    interpreter = pytest.importorskip("triton.runtime.interpreter")
+    patched, original = set(), interpreter.InterpretedFunction.__call__
+
+    def call(self, *args, **kwargs):
+        if self.fn.__module__.startswith("triton.") and self.fn.__module__ not in patched:
+            patched.add(self.fn.__module__)
+            return original(self, *args, **kwargs)
+        return self.rewrite()(*args, **kwargs)
+
+    interpreter.InterpretedFunction.__call__ = call
+    yield
+    interpreter.InterpretedFunction.__call__ = original
