@@ -39,12 +39,12 @@ class Leaves(NamedTuple):  # an attrs object cannot be made in a compiled region
 class Rates(NamedTuple):
     """What an update goes by; tensors are [], on the leaves' device.
 
-    `count`, int64, is the number of updates before. Where `skip` (bool) is true nothing changes. Gradients are
+    `updates`, int64, is how many there were before. Where `skip` (bool) is true nothing changes. Gradients are
     multiplied by `factor`. The average keeps `ema_decay` of itself.
     """
 
     lr: Tensor
-    count: Tensor
+    updates: Tensor
     betas: tuple[float, float]
     eps: float
     weight_decay: float | Tensor
@@ -59,7 +59,7 @@ def adamw_ema_(leaves: Leaves, rates: Rates) -> None:
     tensors = [rates.skip, rates.factor, *(x if isinstance(x, Tensor) else None for x in (decay, ema))]
     numbers = [*rates.betas, rates.eps, *(0.0 if isinstance(x, Tensor) else float(x) for x in (decay, ema))]
     scales, decays, wakes = list(map(float, leaves.lr_scales)), list(map(int, leaves.decays)), list(leaves.wakes)
-    KERNEL(*leaves.columns(), scales, decays, wakes, rates.lr, rates.count, *tensors, numbers)
+    KERNEL(*leaves.columns(), scales, decays, wakes, rates.lr, rates.updates, *tensors, numbers)
 
 
 @torch.no_grad()
@@ -67,8 +67,8 @@ def adamw_ema_plain_(leaves: Leaves, rates: Rates) -> None:
     """`adamw_ema_` leaf by leaf, as the paper writes it, in the leaves' own precision: its reference."""
     move = torch.tensor(True) if rates.skip is None else ~rates.skip
     for place, (param, grad, mean, square) in enumerate(zip(*leaves.columns()[:4], strict=True)):
-        awake = move & (rates.count >= leaves.wakes[place])
-        number = (rates.count + 1 - leaves.wakes[place]).clamp(min=1).double()
+        awake = move & (rates.updates >= leaves.wakes[place])
+        number = (rates.updates + 1 - leaves.wakes[place]).clamp(min=1).double()
         lr = rates.lr.double() * leaves.lr_scales[place]
         grad = grad.to(param.dtype) * (1.0 if rates.factor is None else rates.factor)
         corrections = [1 - beta**number for beta in rates.betas]

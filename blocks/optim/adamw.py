@@ -62,13 +62,16 @@ class AdamW(Grouped):
     ) -> dict[str, Tensor]:
         """`update_all_` by `adamw_ema_`; where that does not take the leaves, by the parts one after another."""
         flat, count = flatten(params), state["count"]
-        slots = [list(map(state[slot].get, flat)) for slot in self.slots]
         averages = [] if average is None else leaves_of(average)
-        leaves = Leaves(list(flat.values()), leaves_of(grads), *slots, *by_leaf(self.groups(flat)), averages)
+        means, squares = ([state[slot][name] for name in flat] for slot in self.slots)
+        lr_scales, decays, wakes = by_leaf(self.groups(flat))
+        own = list(flat.values()), leaves_of(grads), means, squares
+        leaves = Leaves(*own, lr_scales, decays, wakes, averages)
         which = choose(self.impl, leaves.params[0], unsupported(leaves))
         if which == "torch":
-            how = {"skip": skip, "factor": factor, "average": average, "ema_decay": ema_decay}
-            return super().update_all_(params, grads, state, **how)
+            return super().update_all_(
+                params, grads, state, skip=skip, factor=factor, average=average, ema_decay=ema_decay
+            )
         lr, decay = self.schedule(count), self.decay_at(count)
         update_ = adamw_ema_ if which == "triton" else adamw_ema_plain_
         update_(leaves, Rates(lr, count, self.betas, self.eps, decay, skip, factor, ema_decay))
