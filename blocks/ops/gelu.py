@@ -1,7 +1,7 @@
 """The first half of an encoder's perceptron: gelu(x W^T + b), exact (Hendrycks and Gimpel 2016).
 
-What a kernel of its own can save is one reading of the widest tensor there is, for the bias's gradient: docs/kernels.md.
-The product stays the library's, whose kernels are better than ours would be.
+What a kernel of its own can save is one reading of the widest tensor there is, for the bias's gradient
+(docs/kernels.md). The product stays the library's, whose kernels are better than ours would be.
 """
 
 from typing import Any

@@ -109,25 +109,30 @@ def backward(
 
 
 def forward_tiles(q: Tensor, cols: Tensor) -> Tiles:
-    return _tiles(q, cols, Tiles(128, 64, 8, 3), Tiles(64, 32, 4, 2))
+    return _tiles(q, cols, Tiles(128, 64, 8, 3), Tiles(64, 64, 8, 2), Tiles(64, 32, 4, 2))
 
 
 def queries_tiles(q: Tensor, cols: Tensor) -> Tiles:
-    wide = q.shape[-1] > 64
-    return _tiles(q, cols, Tiles(64, 64, 8 if wide else 4, 2), Tiles(32, 32, 4, 2))
+    return _tiles(q, cols, Tiles(64, 64, 4, 2), Tiles(64, 64, 8, 2), Tiles(32, 32, 4, 2))
 
 
 def keys_tiles(q: Tensor, cols: Tensor) -> Tiles:
-    wide = q.shape[-1] > 64
-    return _tiles(q, cols, Tiles(64, 64, 8 if wide else 4, 2), Tiles(32, 32, 4, 2))
+    return _tiles(q, cols, Tiles(64, 64, 4, 2), Tiles(32, 64, 8, 2), Tiles(32, 32, 4, 2))
 
 
-def _tiles(q: Tensor, cols: Tensor, half: Tiles, single: Tiles) -> Tiles:
-    """`half` for two-byte types, `single` for float32, with room for a row of the grid."""
+def _tiles(q: Tensor, cols: Tensor, small: Tiles, large: Tiles, single: Tiles) -> Tiles:
+    """Two-byte types with heads of up to 64 channels, and of more, and float32; with room for a row of the grid.
+
+    As large as registers allow without spilling (bench/compile_kernels.py), but for float32 with over 64 channels.
+    """
     row = triton.next_power_of_2(cols.shape[-1])
     if knobs.runtime.interpret:
         return Tiles(16, max(16, row), 1, 1)
-    chosen = half if q.element_size() == 2 else single
+    wide = q.shape[-1] > 64
+    if q.element_size() == 2:
+        chosen = large if wide else small
+    else:
+        chosen = Tiles(32, 32, 8, 2) if wide else single
     return chosen._replace(keys=max(chosen.keys, row))
 
 
