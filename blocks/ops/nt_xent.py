@@ -20,7 +20,7 @@ STRIP = {"cpu": 1 << 22, "cuda": 1 << 24}  # scores at a time
 LOWEST = 0.025  # temperature at which exp(-2 / T) is still a normal float32
 
 
-WIDEST = 256  # numbers of a row, which the kernel holds whole
+WIDEST = 128  # numbers of a row, which the kernel holds whole: twice as many spill
 
 
 def nt_xent(z: Tensor, temperature: float, *, impl: Impl = "auto") -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from blocks.ops.kernels.dot import dot
 
-ROWS, COLS = 64, 64  # of a tile; with 256 numbers a row in float32 two operands take 128 KB of shared memory
+ROWS, COLS = 128, 32  # of a tile: the largest whose gradient does not spill, with 128 numbers a row in float32
 PROGRAMS = 264  # two for each of an H100's multiprocessors
 
 
@@ -43,7 +43,7 @@ def _launch(rows: Tensor, everyone: Tensor, views: int) -> tuple[int, int, tuple
     parts = min(blocks, triton.cdiv(PROGRAMS, triton.cdiv(m, ROWS)))
     sizes = m, len(everyone), width, views, triton.cdiv(blocks, parts), *rows.stride(), *everyone.stride()
     wide = max(16, triton.next_power_of_2(width))  # 16: the least that tensor cores take
-    options = {"ROWS": ROWS, "COLS": COLS, "WIDE": wide, "PRECISION": "tf32x3", "num_warps": 4 if wide <= 128 else 8, "num_stages": 2}
+    options = {"ROWS": ROWS, "COLS": COLS, "WIDE": wide, "PRECISION": "tf32x3", "num_warps": 8, "num_stages": 1}
     return m, triton.cdiv(blocks, triton.cdiv(blocks, parts)), sizes, options
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from blocks.collective import maximum, total, world
 
 TINY = tl.constexpr(1e-30)  # as in blocks.ops.sinkhorn
-ON_CHIP = 1 << 15  # numbers of a problem in the registers of one program of 16 warps, 64 a thread
+ON_CHIP = 1 << 14  # numbers of a problem in the registers of one program of 16 warps, 32 a thread
 TILE = 1 << 13  # numbers of a sweep's tile
 WIDEST = 1024  # of them in a row
 PROGRAMS = 256  # that keep some 132 multiprocessors busy
@@ -42,7 +42,7 @@ def _on_chip(
     _solve[(problems,)](
         scores, counted, out, inverse, bound or 0.0, iterations, samples, width, *scores.stride(),
         ROWS=rows, COLS=cols, COUNTED=counted is not None, BOUNDED=bound is not None,
-        num_warps=min(16, max(1, rows * cols // 2048)),
+        num_warps=min(16, max(1, rows * cols // 1024)),
     )  # fmt: skip
 
 
