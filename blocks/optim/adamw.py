@@ -44,8 +44,7 @@ class AdamW(Grouped):
     @torch.no_grad()
     def update_all_(self, params: Tree, grads: Tree, state: Tree, **how: Any) -> dict[str, Tensor]:
         """See `Optimizer.update_all_`."""
-        first = next(iter(leaves_of(params)), None)
-        if first is None or choose(self.impl, first) == "torch":
+        if choose(self.impl, state["count"]) == "torch":  # it is where the leaves are
             return super().update_all_(params, grads, state, **how)
         return self.in_one_pass_(params, grads, state, **how)
 
@@ -67,7 +66,7 @@ class AdamW(Grouped):
         lr_scales, decays, wakes = by_leaf(self.groups(flat))
         own = list(flat.values()), leaves_of(grads), means, squares
         leaves = Leaves(*own, lr_scales, decays, wakes, averages)
-        which = choose(self.impl, leaves.params[0], unsupported(leaves))
+        which = choose(self.impl, count, unsupported(leaves))
         if which == "torch":
             return super().update_all_(
                 params, grads, state, skip=skip, factor=factor, average=average, ema_decay=ema_decay

@@ -127,12 +127,10 @@ def _tiles(q: Tensor, cols: Tensor, small: Tiles, large: Tiles, single: Tiles) -
     """
     row = triton.next_power_of_2(cols.shape[-1])
     if knobs.runtime.interpret:
-        return Tiles(16, max(16, row), 1, 1)
+        return Tiles(32, max(32, row), 1, 1)
     wide = q.shape[-1] > 64
-    if q.element_size() == 2:
-        chosen = large if wide else small
-    else:
-        chosen = Tiles(32, 32, 8, 2) if wide else single
+    two_bytes, four_bytes = (large, Tiles(32, 32, 8, 2)) if wide else (small, single)
+    chosen = two_bytes if q.element_size() == 2 else four_bytes
     return chosen._replace(keys=max(chosen.keys, row))
 
 
