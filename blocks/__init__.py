@@ -2,8 +2,12 @@
 
 from blocks.block import Block
 from blocks.interop.checkpoints import load_weights
+from blocks.interop.export import to_exported, to_onnx
+from blocks.interop.features import intermediate_layers
 from blocks.interop.from_module import ModuleBlock, from_module
 from blocks.interop.module import to_module
+from blocks.interop.module_trunk import ModuleTrunk, trunk_from_module
+from blocks.interop.statistics import with_statistics
 from blocks.interop.timm import from_timm, to_timm
 from blocks.layers.attention import Attention
 from blocks.layers.batch_norm import BatchNorm
@@ -85,6 +89,7 @@ __all__ = [
     "Mlp",
     "Model",
     "ModuleBlock",
+    "ModuleTrunk",
     "PatchEmbed",
     "PositionEmbedding",
     "ProjectionMlp",
@@ -115,6 +120,7 @@ __all__ = [
     "distilled",
     "from_module",
     "from_timm",
+    "intermediate_layers",
     "key",
     "load_weights",
     "mae_decoder",
@@ -123,8 +129,11 @@ __all__ = [
     "moco_v3_projector",
     "simclr_head",
     "swav_head",
+    "to_exported",
     "to_module",
+    "to_onnx",
     "to_timm",
+    "trunk_from_module",
     "vicreg_expander",
     "vit",
     "vit_base",
@@ -132,4 +141,5 @@ __all__ = [
     "vit_large",
     "vit_small",
     "vit_tiny",
+    "with_statistics",
 ]
