@@ -56,8 +56,8 @@ def tree_of(module: nn.Module) -> dict[str, Params]:
 
 
 @attrs.frozen
-class Called(Block):
-    """An encoder layer whose params are the module that holds them: to call it is to call the module."""
+class Called:
+    """An encoder layer, as a trunk calls it, whose params are the module that holds them: it calls the module."""
 
     layer: Any
 
