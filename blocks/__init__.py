@@ -2,13 +2,16 @@
 
 from blocks.block import Block
 from blocks.interop.checkpoints import load_weights
+from blocks.interop.construction import build, describe
 from blocks.interop.export import to_exported, to_onnx
 from blocks.interop.features import intermediate_layers
 from blocks.interop.from_module import ModuleBlock, from_module
 from blocks.interop.module import to_module
 from blocks.interop.module_trunk import ModuleTrunk, trunk_from_module
+from blocks.interop.saving import load, save
 from blocks.interop.statistics import with_statistics
 from blocks.interop.timm import from_timm, to_timm
+from blocks.interop.vissl import to_vissl
 from blocks.layers.attention import Attention
 from blocks.layers.batch_norm import BatchNorm
 from blocks.layers.checkpointed import Checkpointed, checkpointed
@@ -100,6 +103,7 @@ __all__ = [
     "ViT",
     "WeightNormLinear",
     "barlow_projector",
+    "build",
     "byol_predictor",
     "byol_projector",
     "checkpointed",
@@ -116,23 +120,27 @@ __all__ = [
     "deit_small_distilled",
     "deit_tiny",
     "deit_tiny_distilled",
+    "describe",
     "dino_head",
     "distilled",
     "from_module",
     "from_timm",
     "intermediate_layers",
     "key",
+    "load",
     "load_weights",
     "mae_decoder",
     "moco_v2_head",
     "moco_v3_predictor",
     "moco_v3_projector",
+    "save",
     "simclr_head",
     "swav_head",
     "to_exported",
     "to_module",
     "to_onnx",
     "to_timm",
+    "to_vissl",
     "trunk_from_module",
     "vicreg_expander",
     "vit",
