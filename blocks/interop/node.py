@@ -86,5 +86,6 @@ def encoder_layers(block: Any) -> tuple[Block, ...]:
 def calling(block: Any) -> Any:
     """A trunk, or a model that has one, with its encoder layers `Called`; anything else as it is."""
     if isinstance(block, Parts):
-        return attrs.evolve(block, blocks=tuple(Called(layer) for layer in block.blocks))
+        called: Any = tuple(Called(layer) for layer in block.blocks)
+        return attrs.evolve(block, blocks=called)
     return attrs.evolve(block, trunk=calling(block.trunk)) if encoder_layers(block) else block
