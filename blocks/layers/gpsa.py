@@ -98,7 +98,8 @@ class GPSA(Block):
 
     def content_weights(self, params: Params, x: Tensor) -> Tensor:
         """The part of `weights` that the gate leaves to content: tokens [B, N, D] -> [B, h, N, N]."""
-        return attention_weights(*self._queries_and_keys(params, x), self.qk_scale)
+        q, k = self._queries_and_keys(params, x)
+        return attention_weights(q, k, self.qk_scale)
 
     def position_weights(self, params: Params, grid: Grid) -> Tensor:
         """The part that the gate gives to position, the same for every image: -> [h, H W, H W]."""

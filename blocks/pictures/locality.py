@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from blocks.block import Params
-from blocks.pictures.attention import Grid, entered, trunk_of
+from blocks.pictures.attention import Grid, entered, position_maps, trunk_of
 
 
 def gates(params: Params) -> Tensor:
@@ -21,6 +21,19 @@ def gates(params: Params) -> Tensor:
 def gated_layers(params: Params) -> list[str]:
     """The names below `blocks` of the layers that `gates` speaks of, in order of depth: ["0", "1", ...]."""
     return sorted((name for name, layer in params["blocks"].items() if "gating_param" in layer["attn"]), key=int)
+
+
+def position_kernels(model: Any, params: Params, grid: Grid) -> Tensor:
+    """Attention by position as kernels of a convolution, of the GPSA layers: -> [layers, h, H', W'], each summing to 1.
+
+    The weights of the patch in the middle of a grid (H, W), of one patch more where H or W is even, so that there is a
+    middle: place (y, x) of a kernel weighs the patch (y - H' // 2, x - W' // 2) from the query. [0, 0, H', W'] without
+    such layers.
+    """
+    height, width = (side // 2 * 2 + 1 for side in grid)
+    maps = position_maps(model, params, (height, width))
+    middle = [weights[:, height * width // 2].unflatten(1, (height, width)) for weights in maps.values()]
+    return torch.stack(middle) if middle else torch.zeros(0, 0, height, width)
 
 
 @torch.no_grad()
