@@ -18,6 +18,7 @@ BELOW = {  # what a part may import besides the ground floor and itself
     "probe": {"optim"},  # any trunk's features
     "pictures": {"ops", "layers", "trunks", "probe"},
     "runs": {"interop"},
+    "report": {"runs", "pictures", "interop", "data", "probe", "trunks", "layers"},
     "train": {"optim", "runs", "report", "pictures"},  # any objective: names none
 }
 ORDER = ["threefry", "random", "tree", "block", "collective"]
