@@ -43,8 +43,14 @@ def check(words: list[str], folder: Path) -> None:
     elif program in OTHERS:
         missing = [word for word in arguments if re.match(r"(tests|docs|recipes)/", word) and not (ROOT / word).exists()]
         assert not missing, f"{missing} of {shlex.join(words)!r} are not there"
-    else:
+    elif not _is_bare(words, folder):
         _start(words, folder, stop=True)
+
+
+def _is_bare(words: list[str], folder: Path) -> bool:
+    """Whether the last word is a program of the page that takes no flags."""
+    file = folder / words[-1]
+    return file.suffix == ".py" and file.is_file() and "cli(" not in file.read_text()
 
 
 def run(words: list[str], folder: Path, extra: str = "") -> None:

@@ -67,8 +67,13 @@ def fences(page: Path) -> list[Fence]:
 
 def _fence(page: str, line: int, found: re.Match[str]) -> Fence:
     info, title = found["info"], TITLE.search(found["info"])
-    language = info.split()[0] if info.split() else "bash"  # the results' commands
+    language = info.split()[0] if info.split() else _unnamed(found["text"])
     return Fence(page, line, language, found["text"], found["mark"] or "", title[1] if title else "")
+
+
+def _unnamed(text: str) -> str:
+    """The results' commands, which no hand writes, are parsed too."""
+    return "bash" if re.match(r"(torchrun|python|pip) ", text) else "text"
 
 
 def prose(page: Path) -> str:
