@@ -43,10 +43,19 @@ def recipe(name: str, settings: dict[str, Any], knobs: dict[str, str]) -> str:
     return done.stdout
 
 
-def last_epoch(run: Path) -> dict:
-    """The last epoch's record of a run."""
+def epochs(run: Path) -> list[dict]:
+    """A run's records, one an epoch."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["kind"] == "epoch"][-1]
+    return [line for line in lines if line["kind"] == "epoch"]
+
+
+def curve(run: Path) -> list[dict]:
+    """What is drawn of a run, epoch by epoch; k-NN is the teacher's where there is one."""
+    return [
+        {name: r[name] for name in ("epoch", "train_loss", "train_feature_std", "val_top1") if name in r}
+        | {"knn20": r[name] for name in ("val_knn20", "teacher_knn20") if name in r}
+        for r in epochs(run)
+    ]
 
 
 def worth(method: str, run: Path | str, trunk: str, args: argparse.Namespace) -> dict:
@@ -60,7 +69,7 @@ def worth(method: str, run: Path | str, trunk: str, args: argparse.Namespace) ->
     if run:
         out = args.runs / f"probe-{method}-{trunk}"
         recipe("linear_probe", about | {"out": out, "epochs": args.probe_epochs}, args.knobs)
-        found["probe"] = last_epoch(out)["val_top1"]
+        found["probe"] = epochs(out)[-1]["val_top1"]
     return found
 
 
@@ -75,7 +84,7 @@ def row(kind: tuple[str, str], args: argparse.Namespace) -> dict:
             recipe(SUPERVISED[trunk], about | {"size": "micro"}, args.knobs)
         else:
             recipe(f"pretrain_{method}", about | {"trunk": trunk}, args.knobs)
-        record = last_epoch(run)
+        record, found["curve"] = epochs(run)[-1], curve(run)
         found |= {name: record.get(name) for name in ("epoch", "images", "train_loss", "train_feature_std", "seconds")}
     return found | worth(method, run, trunk, args)
 

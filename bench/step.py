@@ -25,6 +25,7 @@ from blocks import tree
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
 from blocks.random import key
+from blocks.train.heap import keep_heap
 from blocks.train.step import init_state, make_step
 from blocks.trunks.vit import vit
 
@@ -131,6 +132,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.device == "cpu":
+        keep_heap()  # as `connect` does for a run; it serves all alike
     where = hardware(args.device)
     print(f"{where}\n{'model':12} batch {'ours':>12}   others: time over ours (quartiles of {args.rounds} rounds)")
     for name in args.models:
