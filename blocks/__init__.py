@@ -2,8 +2,10 @@
 
 from blocks.block import Block
 from blocks.interop.checkpoints import load_weights
+from blocks.interop.construction import build, describe
 from blocks.interop.from_module import ModuleBlock, from_module
 from blocks.interop.module import to_module
+from blocks.interop.saving import load, save
 from blocks.interop.timm import from_timm, to_timm
 from blocks.layers.attention import Attention
 from blocks.layers.batch_norm import BatchNorm
@@ -95,6 +97,7 @@ __all__ = [
     "ViT",
     "WeightNormLinear",
     "barlow_projector",
+    "build",
     "byol_predictor",
     "byol_projector",
     "checkpointed",
@@ -111,16 +114,19 @@ __all__ = [
     "deit_small_distilled",
     "deit_tiny",
     "deit_tiny_distilled",
+    "describe",
     "dino_head",
     "distilled",
     "from_module",
     "from_timm",
     "key",
+    "load",
     "load_weights",
     "mae_decoder",
     "moco_v2_head",
     "moco_v3_predictor",
     "moco_v3_projector",
+    "save",
     "simclr_head",
     "swav_head",
     "to_module",

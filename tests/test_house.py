@@ -16,7 +16,10 @@ BELOW = {  # what a part may import besides the ground floor and itself
     "optim": set(),
     "data": set(),  # knows no model
     "probe": {"optim"},  # any trunk's features
-    "train": {"optim"},  # any objective: names none
+    "pictures": {"ops", "layers", "trunks", "probe"},
+    "runs": {"interop"},
+    "report": {"runs", "pictures", "interop", "data", "probe", "trunks", "layers"},
+    "train": {"optim", "runs", "report", "pictures"},  # any objective: names none
 }
 ORDER = ["threefry", "random", "tree", "block", "collective"]
 

@@ -12,6 +12,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.interop.saving import read
 from blocks.interop.timm import unwrapped
 from blocks.interop.vissl import from_vissl, has_other_eps, is_vissl
 from blocks.tree import Flat
@@ -64,7 +65,7 @@ def read_content(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     if path.suffix == ".safetensors":
-        return _safetensors(path)
+        return read(path)[0]
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # DeiT and ConViT keep their arguments in it
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -75,14 +76,6 @@ def read_content(path: Path) -> Any:
         ) from None
     except (RuntimeError, EOFError) as error:
         raise ValueError(f"{path} is damaged or no checkpoint: {str(error).splitlines()[0]}") from None
-
-
-def _safetensors(path: Path) -> Flat:
-    try:
-        from safetensors.torch import load_file
-    except ImportError:
-        raise ValueError(f"{path} wants the package safetensors: pip install safetensors") from None
-    return load_file(path)
 
 
 def _found(content: Any, which: Which) -> tuple[str, Mapping[str, Any]]:

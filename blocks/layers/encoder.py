@@ -58,6 +58,10 @@ class EncoderLayer(Block):
         y = y if self.ls2 is None else self.ls2(params["ls2"], y)
         return x + y if mlp_scale is None else torch.addcmul(x, y, mlp_scale)
 
+    def weights(self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None) -> Tensor:
+        """Who attends to whom in this layer: tokens [B, N, D] as the layer takes them -> [B, h, N, N]."""
+        return self.attn.weights(params["attn"], self.norm1(params["norm1"], x), grid=grid)
+
     def _draws(self, key: Tensor | None, scales: Tensor | None, x: Tensor):
         if key is None:
             return None, None, scales

@@ -1,0 +1,124 @@
+"""A model and its params as one safetensors file that says what it is: `save` and `load`."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from blocks import random, tree
+from blocks.block import Block, Params
+from blocks.interop.construction import build, describe
+from blocks.tree import Flat
+
+FORMAT = "vitmason 1"
+MOMENTS = (".running_mean", ".running_var")  # of batch norms: params may hold them besides what `init` gives
+
+
+def save(path: str | Path, model: Block, params: Params) -> None:
+    """Write params, and the model's description beside them, to one safetensors file: there whole, or as before.
+
+    Anything that reads safetensors reads the tensors, by their dotted names. Raises ValueError for a model that cannot
+    be described, and for params that are not its own.
+    """
+    path, leaves = Path(path), tree.flatten(params)
+    _template(model, leaves, "these params")
+    about = {"format": FORMAT, "model": json.dumps(describe(model))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(_parted(leaves), temporary, metadata=about)
+        _replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(
+    path: str | Path, *, device: torch.device | str = "cpu", trusted: Sequence[str] = ("blocks",)
+) -> tuple[Block, Params]:
+    """(model, params on the device) of a file that `save` wrote; only classes of `trusted` packages are made.
+
+    Raises FileNotFoundError, and ValueError for a damaged file, one that `save` did not write, or a model that `build`
+    refuses.
+    """
+    leaves, about = read(Path(path))
+    if about.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has the format {about.get('format')!r}, not {FORMAT!r}: "
+            "load_weights(model, path) reads its tensors for a model that you make"
+        )
+    model = build(_description(about, path), trusted)
+    template = _template(model, leaves, str(path))
+    return model, tree.like(template, {name: leaf.to(device, copy=True) for name, leaf in leaves.items()})
+
+
+def read(path: Path) -> tuple[Flat, dict[str, str]]:
+    """(tensors by name, memory-mapped on the CPU; the texts beside them) of any safetensors file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+
+
+def _description(about: Mapping[str, str], path: str | Path) -> Any:
+    try:
+        return json.loads(about["model"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} does not say its model: {error!r}") from None
+
+
+def _template(model: Block, leaves: Flat, whose: str) -> Params:
+    """The model's params tree, with running moments where the leaves have some: shapes only."""
+    template = model.init(random.key(0, device="meta"))
+    names = tree.flatten(template)
+    try:
+        for name, leaf in leaves.items():
+            if name.endswith(MOMENTS) and name not in names:
+                template = _with_leaf(template, name, leaf)
+        tree.like(template, leaves)
+    except ValueError as error:
+        raise ValueError(f"{whose} are not those of the model:\n{error}") from None
+    return template
+
+
+def _with_leaf(node: Params, name: str, leaf: Tensor) -> Params:
+    """The tree with one leaf more."""
+    if isinstance(node, Tensor):
+        raise ValueError(f"unexpected {name} {list(leaf.shape)} below a tensor")
+    first, _, rest = name.partition(".")
+    return {**node, first: _with_leaf(node.get(first, {}), rest, leaf) if rest else leaf}
+
+
+def _parted(leaves: Flat) -> Flat:
+    """Leaves on the CPU, contiguous, none with storage in common, which the format does not know."""
+    seen: set[int] = set()
+    parted: Flat = {}
+    for name, leaf in leaves.items():
+        leaf = leaf.detach().cpu().contiguous()
+        place = leaf.untyped_storage().data_ptr()
+        parted[name] = leaf.clone() if place in seen or leaf.untyped_storage().nbytes() != leaf.nbytes else leaf
+        seen.add(place)
+    return parted
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Flush to the disk, rename, flush the folder: a power cut leaves the old file or the new one."""
+    _sync(temporary)
+    os.replace(temporary, path)
+    _sync(path.parent)
+
+
+def _sync(place: Path) -> None:
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

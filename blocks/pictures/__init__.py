@@ -1,0 +1,1 @@
+"""What a model looks at: numbers from params and images, and figures from the numbers."""
