@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from blocks.pictures.figures.mosaic import TILE, head_names, heat, heat_bar, mosaic, photograph
+from blocks.pictures.figures.mosaic import TILE, head_names, heat, mosaic, photograph
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,13 +30,13 @@ def attention_figure(
     cell = max(1, TILE // max(grid))
     image = photograph(picture, (grid[0] * cell, grid[1] * cell))
     tiles = [[image, *(heat(look, cell) for look in heads)] for heads in rows.values()]
-    made = mosaic(tiles, list(rows), ["image", *head_names(max(map(len, rows.values())))])
+    columns = ["image", *head_names(max(map(len, rows.values())))]
+    made = mosaic(tiles, list(rows), columns, scale="attention, of the\nlargest (below it)")
     for i, heads in enumerate(rows.values()):
         for j, look in enumerate(heads):
             made.caption(i, j + 1, f"{float(look.max()):.2f}")
         if query:
             made.frame(i, 0, (query[1] * cell, query[0] * cell, cell, cell))
-    heat_bar(made, "attention, as a share of\nthe panel's largest (below it)")
     return made.figure
 
 

@@ -28,10 +28,9 @@ def pca_figure(pictures: Tensor, pca: PatchPca) -> Figure:
     cell = max(1, TILE // max(grid))
     images = [photograph(picture, (grid[0] * cell, grid[1] * cell)) for picture in pictures]
     coloured = [_squares(colours, cell) for colours in as_colours(pca.scores)]
-    made = mosaic([images, coloured], ["image", "components\n1, 2, 3"], [], lines=0)
     shares = ", ".join(f"{share:.0%}" for share in pca.explained.tolist())
-    made.axes.set_xlabel(f"red, green, blue: {shares} of the patch tokens' variance", fontsize="small")
-    return made.figure
+    below = f"red, green, blue: {shares} of the patch tokens' variance"
+    return mosaic([images, coloured], ["image", "components\n1, 2, 3"], [], lines=0, below=below).figure
 
 
 def as_colours(scores: Tensor) -> Tensor:

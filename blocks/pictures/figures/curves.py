@@ -31,7 +31,7 @@ def curves_figure(
     chosen = _found(epochs) if quantities is None else list(quantities)
     if not chosen:
         raise ValueError(f"no epoch of the runs {list(runs)} has a quantity to draw; give records of whole epochs")
-    columns = min(3, len(chosen))
+    columns = 2 if len(chosen) == 4 else min(3, len(chosen))
     figure, axes = panels(-(-len(chosen) // columns), columns, 3.0, 2.4)
     for one, quantity in zip(axes, chosen, strict=False):
         for records, colour in zip(epochs.values(), series(len(runs)), strict=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from blocks.pictures.figures.mosaic import TILE, head_names, heat, heat_bar, mosaic
+from blocks.pictures.figures.mosaic import TILE, head_names, heat, mosaic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,13 +28,13 @@ def kernels_figure(kernels: Tensor, layers: Sequence[int], gates: Tensor | None 
     height, width = kernels.shape[-2:]
     cell = max(1, TILE // max(height, width))
     tiles = [[heat(kernel, cell) for kernel in row] for row in kernels]
-    made = mosaic(tiles, [f"blocks.{i}" for i in layers], head_names(kernels.shape[1]), 1 if gates is None else 2)
+    names, scale = [f"blocks.{i}" for i in layers], "weight, of the\nlargest (below it)"
+    made = mosaic(tiles, names, head_names(kernels.shape[1]), lines=1 if gates is None else 2, scale=scale)
     for i, row in enumerate(kernels):
         for j, kernel in enumerate(row):
             gate = "" if gates is None else f"\ngate {float(gates[i, j]):.2f}"
             made.caption(i, j, f"{float(kernel.max()):.2f}{gate}")
             made.frame(i, j, (width // 2 * cell, height // 2 * cell, cell, cell))
-    heat_bar(made, "weight, as a share of\nthe kernel's largest (below it)")
     return made.figure
 
 

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TILE = 96  # pixels of a tile's longer side, about
-LINE = 17  # pixels of a caption's line
+BESIDE = 8  # pixels between tiles of a row
+LINE = 0.1  # inches of a caption's line
 INCH = 0.95  # inches of a tile's width, at most
-EDGE = 1.3  # inches for the labels at the left and a scale at the right
+ABOVE, BELOW, SCALE = 0.3, 0.3, 0.95  # inches for what stands around the tiles: labels, a caption, a scale
+SHORTEST = 1.7  # inches of a figure with a scale, so that its label has room
+LETTER = 0.085  # inches of a label's letter, amply
 
 
 @attrs.frozen(eq=False)
@@ -52,25 +55,53 @@ class Mosaic:
         )
 
 
-def mosaic(tiles: Sequence[Sequence[Tensor]], rows: Sequence[str], columns: Sequence[str], lines: int = 1) -> Mosaic:
-    """Rows of equal tiles [h, w, 4] in 0 to 1, labelled at the left and above, with room below for `lines` of caption.
+def mosaic(
+    tiles: Sequence[Sequence[Tensor]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    lines: int = 1,
+    below: str = "",
+    scale: str = "",
+) -> Mosaic:
+    """Rows of equal tiles [h, w, 4] in 0 to 1, labelled at the left and above, with room for `lines` of caption each.
 
-    There may be fewer labels than columns.
+    There may be fewer labels than columns. `below` is said below all, and `scale` of the colours of `heat`, at the
+    right.
     """
-    height, width = tiles[0][0].shape[:2]
-    gap = (LINE * lines + 6, 8)
-    longest = max(map(len, tiles))
-    whole = torch.zeros(len(tiles) * (height + gap[0]), longest * (width + gap[1]) - gap[1], 4)
-    inches = min(WIDTH - EDGE, INCH * longest * width / max(height, width))
-    figure = sheet(inches + EDGE, inches * whole.shape[0] / whole.shape[1] + 0.35)
-    made = Mosaic(figure, figure.add_subplot(), (height, width), gap)
+    size, longest = tiles[0][0].shape[:2], max(map(len, tiles))
+    left = 0.15 + LETTER * max((len(line) for name in rows for line in name.split("\n")), default=0)
+    edges = (left, ABOVE * bool(columns) + 0.05, SCALE * bool(scale) + 0.05, BELOW * bool(below) + 0.05)
+    across = longest * (size[1] + BESIDE) - BESIDE  # pixels
+    inches = min(WIDTH - edges[0] - edges[2], INCH * longest * size[1] / max(size))
+    gap = (BESIDE + round(LINE * lines * across / inches), BESIDE)
+    whole = torch.zeros(len(tiles) * (size[0] + gap[0]), across, 4)
+    figure, axes = _axes(inches, inches * whole.shape[0] / across, edges, SHORTEST * bool(scale))
+    made = Mosaic(figure, axes, size, gap)
     for i, row in enumerate(tiles):
         for j, tile in enumerate(row):
-            left, top = made.corner(i, j)
-            whole[top : top + height, left : left + width] = tile
-    made.axes.imshow(whole.numpy(), interpolation="nearest")
+            x, y = made.corner(i, j)
+            whole[y : y + size[0], x : x + size[1]] = tile
+    axes.imshow(whole.numpy(), interpolation="nearest")
     _label(made, rows, columns)
+    axes.set_xlabel(below, fontsize="small")
+    if scale:
+        _scale(made, scale)
     return made
+
+
+def _axes(
+    width: float, height: float, edges: tuple[float, float, float, float], shortest: float
+) -> tuple[Figure, Axes]:
+    """Axes of so many inches, and room at the left, above, right and below; the figure is at least `shortest`.
+
+    Placed by hand: constrained layout cuts labels off where a picture keeps its proportions.
+    """
+    left, top, right, bottom = edges
+    wide, high = left + width + right, max(top + height + bottom, shortest)
+    figure = sheet(wide, high)
+    figure.set_layout_engine("none")
+    return figure, figure.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
 
 
 def _label(made: Mosaic, rows: Sequence[str], columns: Sequence[str]) -> None:
@@ -81,6 +112,18 @@ def _label(made: Mosaic, rows: Sequence[str], columns: Sequence[str]) -> None:
     axes.set_xticks([made.corner(0, j)[0] + width / 2 for j in range(len(columns))], columns)
 
 
+def _scale(made: Mosaic, label: str) -> None:
+    """The colours of `heat`, beside the upper rows."""
+    from matplotlib.cm import ScalarMappable
+
+    (width, height), box = made.figure.get_size_inches(), made.axes.get_position()
+    tall = min(2.6 / height, box.y1 - 0.1 / height)
+    axes = made.figure.add_axes((box.x1 + 0.12 / width, box.y1 - tall, 0.12 / width, tall))
+    bar = made.figure.colorbar(ScalarMappable(cmap=HEAT), cax=axes)
+    bar.set_label(label, fontsize="small")
+    axes.tick_params(labelsize="small")
+
+
 def heat(amounts: Tensor, cell: int) -> Tensor:
     """Amounts [h, w], of which the largest is the brightest, as a tile of squares: -> [cell h, cell w, 4]."""
     import matplotlib
@@ -88,15 +131,6 @@ def heat(amounts: Tensor, cell: int) -> Tensor:
     shares = amounts.float().cpu() / amounts.max().clamp_min(torch.finfo(torch.float32).tiny).cpu()
     squares = shares.repeat_interleave(cell, 0).repeat_interleave(cell, 1)
     return torch.from_numpy(matplotlib.colormaps[HEAT](squares.numpy())).float()
-
-
-def heat_bar(made: Mosaic, label: str) -> None:
-    """The scale of `heat`, at the right."""
-    from matplotlib.cm import ScalarMappable
-
-    bar = made.figure.colorbar(ScalarMappable(cmap=HEAT), ax=made.axes, fraction=0.03, aspect=20, anchor=(0, 0.9))
-    bar.set_label(label, fontsize="small")
-    bar.ax.tick_params(labelsize="small")
 
 
 def photograph(picture: Tensor, size: tuple[int, int] | None = None) -> Tensor:

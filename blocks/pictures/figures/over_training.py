@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from blocks.pictures.figures.sheet import ink, panels, shades
 from blocks.pictures.locality import distances
@@ -18,9 +19,9 @@ Records = Sequence[Mapping[str, Any]]  # lines of a run's attention.jsonl: "epoc
 
 
 def gates_figure(records: Records) -> Figure:
-    """The share of position in each head over epochs, a panel a GPSA layer; the thick line is the mean of the heads.
+    """The share of position in each head over epochs, a panel a GPSA layer; the broad line is the mean of the heads.
 
-    Raises ValueError for records without gates.
+    All panels have one scale, of a fifth of 0 to 1 at least. Raises ValueError for records without gates.
     """
     records = [record for record in records if record.get("gates")]
     if not records:
@@ -30,10 +31,10 @@ def gates_figure(records: Records) -> Figure:
     columns = min(4, len(layers))
     figure, axes = panels(-(-len(layers) // columns), columns, 2.2, 2.0)
     for one, layer, heads in zip(axes, layers, gates.unbind(1), strict=False):
+        one.plot(epochs, heads.mean(1), color=ink(), linewidth=5, alpha=0.3, solid_capstyle="butt", label="mean")
         for head, colour in enumerate(shades(gates.shape[2])):
-            one.plot(epochs, heads[:, head], color=colour, linewidth=1, label=f"head {head}")
-        one.plot(epochs, heads.mean(1), color=ink(), linewidth=2.2, label="mean")
-        one.set(ylim=(0, 1))
+            one.plot(epochs, heads[:, head], color=colour, linewidth=1.2, label=f"head {head}")
+        one.set_ylim(_span(gates))
         one.set_title(f"blocks.{layer}", fontsize="small")
     _finish(figure, axes, len(layers), columns, "gate: share of position")
     lines, names = axes[0].get_legend_handles_labels()  # every panel's are the same
@@ -44,18 +45,20 @@ def gates_figure(records: Records) -> Figure:
 def nonlocality_figure(records: Records) -> Figure:
     """How far each layer looks over epochs, the mean of its heads, in patches (left) and pixels (right).
 
-    GPSA layers are drawn solid, plain attention dashed; the dotted line is attention to all patches alike. Raises
-    ValueError without records.
+    Beside GPSA layers plain attention is dashed; the dotted line is attention to all patches alike. Raises ValueError
+    without records.
     """
     records = [record for record in records if record.get("nonlocality")]
     if not records:
         raise ValueError("no record has a non-locality; give the lines of a run's attention.jsonl")
     epochs, gated = [record["epoch"] for record in records], records[0]["gated_layers"]
     found = torch.tensor([record["nonlocality"] for record in records])  # [epochs, layers]
-    figure, (axes,) = panels(1, 1, 6.5, 3.8)
-    for layer, colour in enumerate(shades(found.shape[1])):
-        style = "-" if layer in gated else "--"
-        axes.plot(epochs, found[:, layer], style, color=colour, linewidth=1.6, label=f"blocks.{layer}")
+    layers = found.shape[1]
+    figure, (axes,) = panels(1, 1, 6.5, max(3.8, 0.6 + 0.17 * layers))  # room for the legend
+    for layer, colour in enumerate(shades(layers)):
+        plain = bool(gated) and layer not in gated
+        name = f"blocks.{layer}, no gate" if plain else f"blocks.{layer}"
+        axes.plot(epochs, found[:, layer], "--" if plain else "-", color=colour, linewidth=1.6, label=name)
     everywhere(axes, tuple(records[0]["grid"]))
     axes.set(xlabel="epoch", ylabel="non-locality, patches", ylim=(0, None))
     in_pixels(axes, records[0]["patch_size"])
@@ -73,6 +76,13 @@ def in_pixels(axes: Axes, patch_size: int) -> None:
     """A second scale at the right of one in patches."""
     other = axes.secondary_yaxis("right", functions=(lambda y: y * patch_size, lambda y: y / patch_size))
     other.set_ylabel("pixels")
+    other.tick_params(labelsize="small")
+
+
+def _span(gates: Tensor) -> tuple[float, float]:
+    """The range of these shares and some room, within 0 to 1."""
+    middle, reach = float(gates.max() + gates.min()) / 2, max(0.1, 0.55 * float(gates.max() - gates.min()))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def _finish(figure: Figure, axes: Sequence[Axes], used: int, columns: int, label: str) -> None:
