@@ -11,6 +11,7 @@ from blocks.interop.module_trunk import ModuleTrunk, trunk_from_module
 from blocks.interop.saving import load, save
 from blocks.interop.statistics import with_statistics
 from blocks.interop.timm import from_timm, to_timm
+from blocks.interop.vissl import to_vissl
 from blocks.layers.attention import Attention
 from blocks.layers.batch_norm import BatchNorm
 from blocks.layers.checkpointed import Checkpointed, checkpointed
@@ -139,6 +140,7 @@ __all__ = [
     "to_module",
     "to_onnx",
     "to_timm",
+    "to_vissl",
     "trunk_from_module",
     "vicreg_expander",
     "vit",

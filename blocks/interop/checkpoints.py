@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import attrs
 import torch
@@ -11,16 +11,29 @@ from torch import Tensor
 
 from blocks import random, tree
 from blocks.block import Block, Params
+from blocks.interop.entries import every, some
 from blocks.interop.layouts import Weights, Which, weights_of
 from blocks.interop.positions import fitted
+from blocks.interop.spare import spare
 from blocks.interop.vissl import NORM_EPS
 from blocks.layers.position import PositionEmbedding
 from blocks.tree import Flat
 
 Head = Literal["keep", "new", "fit"]
 # what the names of heads begin with, and of what pretraining keeps beside a trunk
-HEADS = ("head.", "head_dist.", "heads.", "pre_logits.", "predictor.", "prototypes.", "decoder", "mask_token")
-SHOWN = 8  # entries of each kind that an error or a report lists
+HEADS = ("head.", "head_dist.", "heads.", "pre_logits.", "fc.", "projection_head.", "predictor.", "prototypes.")
+HEADS += ("decoder.", "mask_token", "patch_head.")
+
+
+class Pretraining(Protocol):
+    """A self-supervised objective, whose params are a model's and what stands beside it."""
+
+    @property
+    def model(self) -> Any:
+        """The model."""
+
+    def fresh(self, key: Tensor) -> Params:
+        """Fresh params."""
 
 
 @attrs.frozen
@@ -37,12 +50,12 @@ class Report:
 
     def __str__(self) -> str:
         lines = {"resized": self.resized, "fresh": self.fresh, "left out": self.left, "note": self.notes}
-        shown = [f"  {title}: {_some(entries)}" for title, entries in lines.items() if entries]
+        shown = [f"  {title}: {some(entries)}" for title, entries in lines.items() if entries]
         return "\n".join([f"{len(self.read)} leaves from {self.source} ({self.layout})", *shown])
 
 
 def load_weights(
-    model: Block,
+    model: Block | Pretraining,
     source: str | Path | Mapping[str, Any],
     *,
     key: Tensor | None = None,
@@ -54,18 +67,22 @@ def load_weights(
 ) -> tuple[Params, Report]:
     """(params of `model` on the key's device, report) from a file or what was read from one; see `layouts` for which.
 
+    A self-supervised objective in the model's place also gets its head, predictor, prototypes or decoder, where the
+    file has them; `objective.remember(params)` begins its memory.
+
     Whatever is missing, unexpected or of another shape is an error, but for: a position embedding, which is resized to
     the model's grid (from `grid`, where it was no square); `head` "new", which starts the head from `init(key)`, "fit"
     only where the file's does not fit; `fresh`, patterns of the model's names that start likewise; `ignore`, patterns
     of the file's names. `which` takes the params, their "ema", or a "teacher". Raises one ValueError that names all.
     """
     found = weights_of(source, which)
-    template = model.init(random.key(0, device="meta"))  # shapes only
+    template = _init(model, random.key(0, device="meta"))  # shapes only
     wanted = tree.flatten(template)
     new, left = _matching(wanted, fresh, "the model"), _matching(found.leaves, ignore, "the file")
     if _drops_head(wanted, found.leaves, head):
         new, left = new | _of_head(wanted).keys(), left | _of_head(found.leaves).keys()
     left |= new & found.leaves.keys()
+    left |= spare(model, {name: leaf for name, leaf in found.leaves.items() if name not in left}, wanted, grid)
     leaves = {name: leaf for name, leaf in found.leaves.items() if name not in left}
     table = _position_table(model, leaves)
     fits = new | ({"pos_embed"} if table else set())
@@ -83,6 +100,10 @@ def load_weights(
     return params, Report(title, found.layout, *names, _notes(model, found))
 
 
+def _init(model: Block | Pretraining, key: Tensor) -> Params:
+    return model.init(key) if isinstance(model, Block) else model.fresh(key)
+
+
 def _of_head(names: Flat) -> dict[str, torch.Size]:
     """Names and shapes of a head's leaves."""
     return {name: leaf.shape for name, leaf in names.items() if name.startswith(HEADS)}
@@ -95,24 +116,28 @@ def _drops_head(wanted: Flat, found: Flat, head: Head) -> bool:
     return head == "new" or (head == "fit" and _of_head(wanted) != _of_head(found))
 
 
-def _start(model: Block, new: set[str], key: Tensor | None) -> Flat:
+def _start(model: Block | Pretraining, new: set[str], key: Tensor | None) -> Flat:
     if not new:
         return {}
     if key is None:
-        raise ValueError(f"{_some(sorted(new))} start afresh: give key=random.key(seed)")
-    return tree.flatten(model.init(key))
+        raise ValueError(f"{some(sorted(new))} start afresh: give key=random.key(seed)")
+    return tree.flatten(_init(model, key))
 
 
-def _position_table(model: Block, leaves: Flat) -> PositionEmbedding | None:
+def _trunk(model: Block | Pretraining) -> Any:
+    return getattr(model if isinstance(model, Block) else model.model, "trunk", None)
+
+
+def _position_table(model: Block | Pretraining, leaves: Flat) -> PositionEmbedding | None:
     """The model's position embedding, if the leaves have one of its width, which can be made to fit."""
-    table, found = getattr(getattr(model, "trunk", None), "pos_embed", None), leaves.get("pos_embed")
+    table, found = getattr(_trunk(model), "pos_embed", None), leaves.get("pos_embed")
     if not isinstance(table, PositionEmbedding) or found is None or found.ndim != 3:
         return None
     return table if found.shape[2] == table.embed_dim else None
 
 
-def _notes(model: Block, found: Weights) -> tuple[str, ...]:
-    eps = getattr(getattr(getattr(model, "trunk", None), "norm", None), "eps", NORM_EPS)
+def _notes(model: Block | Pretraining, found: Weights) -> tuple[str, ...]:
+    eps = getattr(getattr(_trunk(model), "norm", None), "eps", NORM_EPS)
     if not found.other_eps or eps == NORM_EPS:
         return ()
     return (f"its norms had eps {NORM_EPS:g}, the model's have {eps:g}; vissl.with_eps(model) has equal numbers",)
@@ -121,10 +146,10 @@ def _notes(model: Block, found: Weights) -> tuple[str, ...]:
 def _matching(names: Flat, patterns: Sequence[str], whose: str) -> set[str]:
     """The names that match a pattern, as a shell does. Each pattern must match one."""
     hits = {pattern: {name for name in names if fnmatchcase(name, pattern)} for pattern in patterns}
-    for pattern, some in hits.items():
-        if not some:
+    for pattern, hit in hits.items():
+        if not hit:
             begin = list(dict.fromkeys(name.partition(".")[0] for name in names))
-            raise ValueError(f"{pattern!r} matches no name of {whose}; those begin with {_some(begin)}")
+            raise ValueError(f"{pattern!r} matches no name of {whose}; those begin with {some(begin)}")
     return set().union(*hits.values())
 
 
@@ -139,7 +164,7 @@ def _check(wanted: Flat, found: Flat, fits: set[str], hint: str) -> None:
             if wanted[n].shape != found[n].shape
         ],
     }
-    lines = [f"{kind}: {_some(entries)}" for kind, entries in problems.items() if entries]
+    lines = [f"{kind}: {every(entries)}" for kind, entries in problems.items() if entries]
     if lines:
         raise ValueError("\n".join(["these weights do not fit the model", *lines, hint]))
 
@@ -148,8 +173,3 @@ def _hint(wanted: Flat, found: Flat, head: Head) -> str:
     other = _of_head(wanted) != _of_head(found) and head == "keep"
     first = 'head="new" starts the head afresh and leaves theirs out; ' if other else ""
     return f"{first}fresh=[names of the model] start from init, ignore=[names of the file] are left out, * matches any"
-
-
-def _some(entries: Sequence[str]) -> str:
-    rest = len(entries) - SHOWN
-    return ", ".join(entries[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

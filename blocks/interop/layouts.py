@@ -1,8 +1,9 @@
-"""Where the weights lie in a checkpoint, and by which names: this library's, timm's, DeiT's, ConViT's, VISSL's."""
+"""Where the weights lie in a checkpoint, and by which names: this library's, timm's, or a published method's."""
 
 import argparse
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +13,15 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.interop.saving import read
+from blocks.interop.heads import as_ours
+from blocks.interop.saving import FORMAT, is_safetensors, read
 from blocks.interop.timm import unwrapped
 from blocks.interop.vissl import from_vissl, has_other_eps, is_vissl
 from blocks.tree import Flat
 
 Which = Literal["params", "ema", "teacher"]
 LAYER_SCALE = re.compile(r"\.gamma_([12])$")  # DeiT III's own files
+OWN = "this library's"
 OURS = {"state", "about"}  # entries of a file that the training loop writes
 BOXES: tuple[dict[str, str], ...] = (  # where a dictionary has what
     {"params": "model", "ema": "model_ema"},
@@ -26,10 +29,24 @@ BOXES: tuple[dict[str, str], ...] = (  # where a dictionary has what
     {"params": "model_state_dict"},
     {"params": "student", "teacher": "teacher"},  # DINO
 )
-ENCODERS = {  # in names, of MoCo v3 and of DINO
-    "params": re.compile(r"^(base_encoder\.|backbone\.|(?=head\.))"),
-    "teacher": re.compile(r"^(momentum_encoder\.|backbone\.|(?=head\.))"),
-}
+ENCODERS = (("base_encoder.", "momentum_encoder."), ("encoder_q.", "encoder_k."), ("backbone.", "backbone."))
+FAMILIES = tuple(  # by a name that none but its files have
+    (family, re.compile(mark))
+    for family, mark in (
+        ("MoCo v3", r"^(base|momentum)_encoder\."),
+        ("MoCo", r"^encoder_[qk]\."),
+        ("MAE", r"^decoder_embed\."),
+        ("SwAV", r"^projection_head\."),
+        ("DINO", r"^(backbone\.|head\.mlp\.)"),
+        ("timm", ""),  # also DeiT's and ConViT's
+    )
+)
+CLASSIFIER = re.compile(r"^fc\.")  # a ResNet's, in MoCo's place of the head
+DECODER = re.compile(r"^(?=decoder_|mask_token$)")  # MAE's
+UNREADABLE = (  # what torch.load raises for damaged bytes
+    *(RuntimeError, EOFError, OSError, MemoryError, struct.error, AssertionError),
+    *(LookupError, ValueError, TypeError, AttributeError, ArithmeticError),
+)
 TEACHERS = ("momentum_teacher", "moco_encoder")  # in the loss of VISSL's DINO and MoCo
 
 
@@ -50,32 +67,47 @@ def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") 
     if which not in ("params", "ema", "teacher"):
         raise ValueError(f'which {which!r} is not known; use "params", "ema" or "teacher"')
     content = source if isinstance(source, Mapping) else read_content(Path(source))
+    if isinstance(content, Weights):
+        return _only_params(content, which)
     layout, leaves = _found(content, which)
-    others = [name for name, leaf in leaves.items() if not isinstance(leaf, Tensor)]
+    others = [name for name, leaf in leaves.items() if not isinstance(leaf, Tensor) or not isinstance(name, str)]
     if others or not leaves:
         raise ValueError(f"{layout}: {others[:4] or 'an empty dictionary'}, not tensors by name; give the state_dict")
     leaves = {unwrapped(name): leaf for name, leaf in leaves.items()}
+    if layout == OWN:
+        return Weights(OWN, leaves)
     if is_vissl(leaves):
         return Weights("VISSL", from_vissl(leaves), has_other_eps(leaves))
-    return Weights(layout, {LAYER_SCALE.sub(r".ls\1.gamma", name): leaf for name, leaf in leaves.items()})
+    return Weights(layout, as_ours(_of_decoder({LAYER_SCALE.sub(r".ls\1.gamma", n): t for n, t in leaves.items()})))
+
+
+def _only_params(found: Weights, which: Which) -> Weights:
+    if which != "params":
+        raise ValueError(f"which={which!r}: a bare state_dict has params alone")
+    return found
 
 
 def read_content(path: Path) -> Any:
     """What a .pth, .pt, .bin, .torch or .safetensors file holds: tensors and plain values; nothing in it is run."""
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    if path.suffix == ".safetensors":
-        return read(path)[0]
+    if path.suffix == ".safetensors" or is_safetensors(path):
+        leaves, about = read(path)
+        return Weights(OWN, leaves) if about.get("format") == FORMAT else leaves
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # DeiT and ConViT keep their arguments in it
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} is damaged, or holds more than tensors and plain values ({str(error).splitlines()[0]}). If you "
+            f"{path} is damaged, or holds more than tensors and plain values ({_first_line(error)}). If you "
             "trust it, give torch.load(path, weights_only=False), which may run what the file says, in its place"
         ) from None
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint: {str(error).splitlines()[0]}") from None
+    except UNREADABLE as error:
+        raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _found(content: Any, which: Which) -> tuple[str, Mapping[str, Any]]:
@@ -83,15 +115,22 @@ def _found(content: Any, which: Which) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(content, Mapping):
         raise ValueError(f"a {type(content).__name__} is no checkpoint; give a file's path or a state_dict")
     if content.keys() == OURS:
-        return "this library's", _ours(content["state"], which)
+        return OWN, _ours(content["state"], which)
     if "classy_state_dict" in content:
         return "VISSL", _vissl(content, which)
     for box in BOXES:
         if any(isinstance(content.get(name), Mapping) for name in box.values()):
-            return f"timm's names in {box.get(which)!r}", _encoder(_boxed(content, box, which), which)
+            leaves = _boxed(content, box, which)
+            return f"{_names(leaves)} in {box.get(which)!r}", _encoder(leaves, which)
     if which != "params":
         raise ValueError(f"which={which!r}: a bare state_dict has params alone")
-    return "timm's names", content
+    return _names(content), _encoder(content, which)
+
+
+def _names(leaves: Mapping[str, Any]) -> str:
+    """Whose names these are."""
+    names = [unwrapped(str(name)) for name in leaves]
+    return next(f"{family}'s names" for family, mark in FAMILIES if any(map(mark.match, names)) or family == "timm")
 
 
 def _ours(state: Mapping[str, Tensor], which: Which) -> Flat:
@@ -114,14 +153,25 @@ def _boxed(content: Mapping[str, Any], box: Mapping[str, str], which: Which) -> 
 
 
 def _encoder(leaves: Mapping[str, Any], which: Which) -> Mapping[str, Any]:
-    """Of two encoders the leaves of one, by names without it; all leaves as they are where there is one alone."""
-    leaves = {unwrapped(name): leaf for name, leaf in leaves.items()}
-    if any(name.startswith(("base_encoder.", "backbone.")) for name in leaves):
-        inside = ENCODERS["teacher" if which == "teacher" else "params"]
-        return {inside.sub("", name): leaf for name, leaf in leaves.items() if inside.match(name)}
+    """Of two encoders one, by names without it, and what stands beside it; all leaves where there is one alone."""
+    leaves = {unwrapped(str(name)): leaf for name, leaf in leaves.items()}
+    for pair in ENCODERS:
+        if any(name.startswith(pair) for name in leaves):
+            own, other = pair[::-1] if which == "teacher" else pair
+            inside = {n.removeprefix(own): t for n, t in leaves.items() if n.startswith(own)}
+            beside = {n: t for n, t in leaves.items() if not n.startswith((own, other))}
+            inside |= {n: t for n, t in beside.items() if which != "teacher" or n.startswith("head.")}
+            return inside if own == "backbone." else {CLASSIFIER.sub("head.", n): t for n, t in inside.items()}
     if which == "teacher":
         raise ValueError("which='teacher': no name in this checkpoint begins with momentum_encoder or backbone")
     return leaves
+
+
+def _of_decoder(leaves: Flat) -> Flat:
+    """MAE's leaves, those of its decoder below "decoder" as in ours."""
+    if "decoder_embed.weight" not in leaves:
+        return leaves
+    return {DECODER.sub("decoder.", name): leaf for name, leaf in leaves.items()}
 
 
 def _vissl(content: Mapping[str, Any], which: Which) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ def fitted(
     where its model gave no token a position (DeiT III). Raises ValueError for a grid that the rows do not make.
     """
     names = [name for name in PREFIX if name in tokens] if wanted.num_prefix_tokens else []
-    prefix, old = _split(found.shape[1], len(names), wanted.grid, grid)
+    prefix, old = split_rows(found.shape[1], len(names), wanted.grid, grid)
     rows, patches, said = {n: found[:, i : i + 1] for i, n in enumerate(names[:prefix])}, found[:, prefix:], []
     if old != wanted.grid:
         patches = PositionEmbedding(old, wanted.embed_dim).resized(patches, wanted.grid)
@@ -36,7 +36,7 @@ def fitted(
     return torch.cat([*(rows[name] for name in PREFIX[: wanted.num_prefix_tokens]), patches], dim=1), ", ".join(said)
 
 
-def _split(rows: int, tokens: int, wanted: Grid, given: Grid | None) -> tuple[int, Grid]:
+def split_rows(rows: int, tokens: int, wanted: Grid, given: Grid | None) -> tuple[int, Grid]:
     """(prefix rows, grid) of an embedding: one row for each token, or else none for any."""
     for prefix in (tokens, 0):
         patches = rows - prefix

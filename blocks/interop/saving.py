@@ -68,6 +68,12 @@ def read(path: Path) -> tuple[Flat, dict[str, str]]:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as one: eight bytes of length, then JSON."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def _description(about: Mapping[str, str], path: str | Path) -> Any:
     try:
         return json.loads(about["model"])

@@ -2,14 +2,20 @@
 
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 from torch import Tensor
 
-from blocks.block import Block
+from blocks.block import Block, Params
+from blocks.interop.entries import every
+from blocks.interop.heads import as_ours
+from blocks.interop.timm import to_timm
+from blocks.layers.heads import ProjectionMlp, TanhMlpHead
+from blocks.layers.linear import Linear
 from blocks.layers.norm import LayerNorm
 from blocks.tree import Flat
+from blocks.trunks.model import Model
 
 BlockT = TypeVar("BlockT", bound=Block)
 
@@ -22,7 +28,14 @@ RENAMED = (
     (re.compile(r"\.mlp\.linear_([12])\."), r".mlp.fc\1."),
     (re.compile(r"\.attn\.alpha$"), ".attn.gating_param"),
 )
-HEAD = re.compile(r"^heads\.0\.(clf\.(?P<place>\d+)|layers\.(?P<layer>pre_logits|head))\.(?P<leaf>weight|bias)$")
+BACK = (
+    (re.compile(r"^cls_token$"), "class_token"),
+    (re.compile(r"^pos_embed$"), "pos_embedding"),
+    (re.compile(r"\.mlp\.fc([12])\."), r".mlp.linear_\1."),
+    (re.compile(r"\.attn\.gating_param$"), ".attn.alpha"),
+)
+TANH = (("heads.0.layers.pre_logits.", "head.fc1."), ("heads.0.layers.head.", "head.fc2."))
+LINEAR = (("heads.0.layers.head.", "head."),)
 
 
 def is_vissl(names: Mapping[str, object]) -> bool:
@@ -38,20 +51,66 @@ def has_other_eps(names: Mapping[str, object]) -> bool:
 def from_vissl(leaves: Mapping[str, Tensor]) -> Flat:
     """The same leaves by timm's names, the positional features of ConViT folded to three.
 
-    The first head becomes `head` where it is a linear layer, ViT's tanh MLP or an MLP of ReLUs; else names stay.
+    A head, or a chain of them, becomes `head` where it is a linear layer, ViT's tanh MLP, an MLP of ReLUs, SwAV's with
+    its prototypes or DINO's; else names stay. A pos_proj.bias, which the softmax takes away, stays as it is.
     Raises ValueError for positional features that are not three kinds.
     """
     heads = {name: leaf for name, leaf in leaves.items() if name.startswith("heads.")}
     trunk = {renamed(name): leaf for name, leaf in leaves.items() if name not in heads}
-    features = {name: leaf.shape[1] for name, leaf in trunk.items() if name.endswith(".attn.pos_proj.weight")}
     for name, leaf in trunk.items():
         if name.endswith(".attn.gating_param"):
             trunk[name] = leaf.flatten()  # [1, h, 1, 1] -> [h]
-        elif name in features:
+        elif name.endswith(".attn.pos_proj.weight"):
             trunk[name] = folded(leaf)
-        elif name.endswith(".attn.pos_proj.bias"):
-            trunk[name] = leaf / (features[name.removesuffix("bias") + "weight"] // 3)
-    return {**trunk, **_head(heads)}
+    return {**trunk, **_heads(heads)}
+
+
+def to_vissl(model: Model, params: Params, locality_dim: int = 10) -> dict[str, Any]:
+    """The content of a checkpoint from which VISSL starts its vision_transformer or convit: torch.save it to a file.
+
+    Leaves are params' own, but for what ConViT has in another shape: gates [1, h, 1, 1], and `locality_dim` copies of
+    each positional feature. Its ConViT norms with eps 1e-5: `with_eps(model)` says here what it computes there. Raises
+    ValueError for what has no place there: distillation, a mean over patches, layer scales, other heads.
+    """
+    leaves = to_timm(model, params)
+    homeless = [n for n in leaves if n.startswith(("dist_token", "head_dist.", "fc_norm.")) or ".ls" in n]
+    if homeless:
+        raise ValueError(f"VISSL has no place for {every(homeless)}")
+    trunk = {n: t for n, t in leaves.items() if not n.startswith("head.")}
+    if any(n.endswith(".gating_param") for n in trunk):
+        trunk = {_vissl_s(n): _unfolded(n, t, locality_dim) for n, t in trunk.items()}
+    names = _head_names(model.head)
+    heads = {_placed(n, names).removeprefix("heads."): t for n, t in leaves.items() if n.startswith("head.")}
+    return {"classy_state_dict": {"base_model": {"model": {"trunk": trunk, "heads": heads}}}}
+
+
+def _vissl_s(name: str) -> str:
+    for pattern, theirs in BACK:
+        name = pattern.sub(theirs, name)
+    return name
+
+
+def _unfolded(name: str, leaf: Tensor, copies: int) -> Tensor:
+    """A leaf of ConViT in VISSL's shape: the weights of `copies` equal features, whose logits it divides by copies."""
+    if name.endswith(".attn.gating_param"):
+        return leaf.view(1, -1, 1, 1)
+    return leaf.repeat_interleave(copies, 1) if name.endswith(".attn.pos_proj.weight") else leaf
+
+
+def _head_names(head: Block | None) -> tuple[tuple[str, str], ...]:
+    """(theirs, ours) of what names of a head's layers begin with."""
+    if head is None or isinstance(head, Linear):
+        return (("heads.0.clf.0.", "head."),)
+    if isinstance(head, TanhMlpHead):
+        return TANH
+    if isinstance(head, ProjectionMlp) and head.norm is None and head.last_norm is None:
+        return tuple((f"heads.0.clf.{2 * i}.", f"head.layers.{i}.") for i in range(head.depth))  # a ReLU after each
+    raise ValueError(f"VISSL has no place for a {type(head).__name__}; give the model and params without their head")
+
+
+def _placed(name: str, names: tuple[tuple[str, str], ...]) -> str:
+    theirs, ours = next(pair for pair in names if name.startswith(pair[1]))
+    return theirs + name.removeprefix(ours)
 
 
 def renamed(name: str) -> str:
@@ -66,7 +125,9 @@ def folded(weight: Tensor) -> Tensor:
     """Weights [h, 3 m] of (dx, dy, dx^2 + dy^2), each m times, for logits over m -> [h, 3]."""
     if weight.shape[1] % 3:
         raise ValueError(f"pos_proj has {weight.shape[1]} features, which are not dx, dy and dx^2 + dy^2 equally often")
-    return weight.unflatten(1, (3, -1)).mean(2)
+    each = weight.unflatten(1, (3, -1))
+    first = each[..., :1]
+    return (first + (each - first).mean(2, keepdim=True))[..., 0]  # equal ones give just that
 
 
 def with_eps(block: BlockT, eps: float = NORM_EPS) -> BlockT:
@@ -83,19 +144,11 @@ def _with_eps(value: object, eps: float) -> object:
     return with_eps(value, eps) if isinstance(value, Block) else value
 
 
-def _head(leaves: Mapping[str, Tensor]) -> Flat:
-    """The first head's leaves by the names of ours; all as they were where one of them has none."""
-    found = {name: HEAD.match(name) for name in leaves}
-    matches = {name: match for name, match in found.items() if match}
-    depth = {int(match["place"]) for match in matches.values() if match["place"]}
-    has_norms = any(leaves[name].ndim == 1 for name in matches if name.endswith(".weight"))
-    if len(matches) < len(leaves) or has_norms:
-        return dict(leaves)
-    layers = {str(place): f"head.layers.{i}" for i, place in enumerate(sorted(depth))}
-    if len(depth) == 1:
-        layers = dict.fromkeys(layers, "head")
-    elif any(match["layer"] == "pre_logits" for match in matches.values()):
-        layers = {"pre_logits": "head.fc1", "head": "head.fc2"}
-    elif not depth:
-        layers = {"head": "head"}
-    return {f"{layers[match['place'] or match['layer']]}.{match['leaf']}": leaves[n] for n, match in matches.items()}
+def _heads(leaves: Flat) -> Flat:
+    """The heads' leaves by the names of ours; all as they were where one of them has none."""
+    names = TANH if any(name.startswith(TANH[0][0]) for name in leaves) else LINEAR
+    found = leaves
+    for theirs, ours in names:
+        found = {n.replace(theirs, ours) if n.startswith(theirs) else n: t for n, t in found.items()}
+    found = as_ours(found)
+    return dict(leaves) if any(name.startswith("heads.") for name in found) else found

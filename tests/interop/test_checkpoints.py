@@ -100,7 +100,7 @@ def test_either_encoder_of_moco_v3_can_be_taken():
     model = blocks.vit(**VIT | {"num_classes": 0})
     params, report = load_weights(model, {"state_dict": names, "epoch": 300}, head="new")
     assert_same(params, query)
-    assert report.left == ("head.0.weight", "head.1.weight")
+    assert report.left == ("head.0.weight", "head.1.weight", "predictor.0.weight")
     assert_same(load_weights(model, {"state_dict": names, "epoch": 300}, which="teacher")[0], momentum)
     with pytest.raises(ValueError, match="begins with momentum_encoder or backbone"):
         load_weights(model, {"state_dict": query}, which="teacher")

@@ -11,6 +11,7 @@ import blocks
 from blocks import key, tree
 from blocks.interop.saving import FORMAT
 from tests.block_table import TABLE
+from tests.interop.test_construction import DESCRIBABLE
 from tests.interop.timms import assert_same
 
 TINY = {"img_size": 8, "patch_size": 4, "embed_dim": 8, "num_heads": 4, "depth": 2, "num_classes": 3}
@@ -26,7 +27,7 @@ def written(path, leaves, **about):
     return path
 
 
-@pytest.mark.parametrize("name", sorted(TABLE.keys() - {"ModuleBlock"}))
+@pytest.mark.parametrize("name", DESCRIBABLE)
 def test_every_block_and_its_params_come_back_as_they_were(name, tmp_path):
     model = TABLE[name].make()
     params = model.init(key(1))

@@ -153,3 +153,42 @@ def test_what_is_no_checkpoint_is_said(tmp_path):
         load_weights(model, {"epoch": 3})
     with pytest.raises(ValueError, match="which 'mean' is not known"):
         load_weights(model, {}, which="mean")
+
+
+def test_an_error_names_every_entry_however_many_there_are():
+    weights = timms(depth=12).state_dict() | {f"more{i}": torch.zeros(i) for i in range(20)}
+    del weights["blocks.5.norm1.bias"]
+    missing = [n for n in weights if ".qkv." in n]
+    with pytest.raises(ValueError, match="do not fit") as error:
+        load_weights(blocks.vit(**VIT | {"depth": 12}), {n: t for n, t in weights.items() if n not in missing})
+    assert all(f"more{i} [{i}]" in str(error.value) for i in range(20))
+    layers = "blocks.{0..11}.attn.qkv.weight [36, 12], blocks.{0..11}.attn.qkv.bias [36]"
+    assert f"missing: {layers}, blocks.5.norm1.bias [12]\n" in str(error.value)
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("name", ["model.pth", "model.torch", "model.safetensors"])
+def test_a_hostile_file_runs_nothing(name, legacy, tmp_path):
+    content = {"model": timms().state_dict(), "args": Evil(tmp_path / "ran")}
+    torch.save(content, tmp_path / name, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_weights(blocks.vit(**VIT), tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_cut_file_is_said_to_be_damaged(legacy, share, tmp_path):
+    torch.save(timms().state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+    content = (tmp_path / "a.pth").read_bytes()
+    (tmp_path / "a.pth").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"a\.pth is damaged"):
+        load_weights(blocks.vit(**VIT), tmp_path / "a.pth")
