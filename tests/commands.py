@@ -41,7 +41,8 @@ def check(words: list[str], folder: Path) -> None:
     if program == "pip":
         _check_extras(arguments)
     elif program in OTHERS:
-        missing = [word for word in arguments if re.match(r"(tests|docs|recipes)/", word) and not (ROOT / word).exists()]
+        paths = [word for word in arguments if re.match(r"(tests|docs|recipes)/", word)]
+        missing = [path for path in paths if not (ROOT / path).exists()]
         assert not missing, f"{missing} of {shlex.join(words)!r} are not there"
     elif not _is_bare(words, folder):
         _start(words, folder, stop=True)
@@ -79,7 +80,8 @@ def _start(words: list[str], folder: Path, *, stop: bool) -> None:
     except Parsed:
         return
     except SystemExit as end:
-        assert not end.code, f"{shlex.join(words)!r} ended with {end.code}"
+        if end.code:
+            raise AssertionError(f"{shlex.join(words)!r} ended with {end.code}") from end
     assert not stop, f"{shlex.join(words)!r} did not read its command line"
 
 
@@ -117,5 +119,3 @@ def _stopping(parse: Callable) -> Callable:
         raise Parsed
 
     return stopping
-
-
