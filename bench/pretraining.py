@@ -53,7 +53,7 @@ def curve(run: Path) -> list[dict]:
     """What is drawn of a run, epoch by epoch; k-NN is the teacher's where there is one."""
     return [
         {name: r[name] for name in ("epoch", "train_loss", "train_feature_std", "val_top1") if name in r}
-        | {"knn20": r[name] for name in ("val_knn20", "teacher_knn20") if name in r}
+        | {"knn20": r.get("teacher_knn20", r.get("val_knn20"))}
         for r in epochs(run)
     ]
 

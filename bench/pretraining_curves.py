@@ -43,4 +43,6 @@ def _line(axes, row: dict, key: str, colour: str) -> None:
     points = [(r["epoch"], r[key]) for r in row["curve"] if r.get(key) is not None]
     if points:
         scale = 1 / points[0][1] if key == "train_loss" else 100 if key == "knn20" else 1
-        axes.plot(*zip(*((e, scale * v) for e, v in points), strict=True), color=colour, marker=".", label=row["method"])
+        axes.plot(
+            *zip(*((e, scale * v) for e, v in points), strict=True), color=colour, marker=".", label=row["method"]
+        )

@@ -17,9 +17,7 @@ def test_two_commands_install_and_run_everything():
 
 def vissl_rows():
     """(key of the tutorial, code in the recipe, recipe) of the table that has one."""
-    cells = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in VISSL.splitlines() if line[:3] == "| `"
-    ]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in VISSL.splitlines() if line[:3] == "| `"]
     return [(key, code.strip("`"), name) for key, code, names, _ in cells for name in names.split(", ") if name]
 
 

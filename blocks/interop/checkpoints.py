@@ -21,8 +21,10 @@ from blocks.tree import Flat
 
 Head = Literal["keep", "new", "fit"]
 # what the names of heads begin with, and of what pretraining keeps beside a trunk
-HEADS = ("head.", "head_dist.", "heads.", "pre_logits.", "fc.", "projection_head.", "predictor.", "prototypes.")
-HEADS += ("decoder.", "mask_token", "patch_head.")
+HEADS: tuple[str, ...] = (
+    *("head.", "head_dist.", "heads.", "pre_logits.", "fc.", "projection_head."),
+    *("predictor.", "prototypes.", "decoder.", "mask_token", "patch_head."),
+)
 
 
 class Pretraining(Protocol):

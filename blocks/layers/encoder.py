@@ -11,6 +11,9 @@ from blocks.layers.attention import Attention
 from blocks.layers.drop import drop_path_scales, is_rate
 from blocks.layers.gpsa import GPSA
 from blocks.layers.mlp import Mlp
+from blocks.layers.norm import LayerNorm
+from blocks.layers.scale import LayerScale
+from blocks.ops.residual_norm import residual, residual_norm
 from blocks.random import fold_in, per_sample, split
 
 
@@ -50,13 +53,21 @@ class EncoderLayer(Block):
         scales: Tensor | None = None,
     ) -> Tensor:
         attn_key, mlp_key, scales = self._draws(key, scales, x)
-        attn_scale, mlp_scale = (None, None) if scales is None else scales[..., None, None].unbind(0)  # [B, 1, 1]
+        attn_scale, mlp_scale = (None, None) if scales is None else scales.unbind(0)  # [B]
         y = self.attn(params["attn"], self.norm1(params["norm1"], x), grid=grid, keep=keep, key=attn_key)
-        y = y if self.ls1 is None else self.ls1(params["ls1"], y)
-        x = x + y if attn_scale is None else torch.addcmul(x, y, attn_scale)
-        y = self.mlp(params["mlp"], self.norm2(params["norm2"], x), key=mlp_key)
+        x, y = self._join(params, x, y, attn_scale)
+        y = self.mlp(params["mlp"], y, key=mlp_key)
         y = y if self.ls2 is None else self.ls2(params["ls2"], y)
-        return x + y if mlp_scale is None else torch.addcmul(x, y, mlp_scale)
+        return residual(x, y, scales=mlp_scale)
+
+    def _join(self, params: Params, x: Tensor, y: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(x + scale ls1(y), norm2 of it), where both are our own blocks by one op."""
+        if isinstance(self.norm2, LayerNorm) and isinstance(self.ls1, LayerScale | None):
+            norm, gamma = params["norm2"], None if self.ls1 is None else params["ls1"]["gamma"]
+            return residual_norm(x, y, norm["weight"], norm["bias"], gamma=gamma, scales=scale, eps=self.norm2.eps)
+        y = y if self.ls1 is None else self.ls1(params["ls1"], y)
+        x = residual(x, y, scales=scale)
+        return x, self.norm2(params["norm2"], x)
 
     def weights(self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None) -> Tensor:
         """Who attends to whom in this layer: tokens [B, N, D] as the layer takes them -> [B, h, N, N]."""

@@ -1,12 +1,12 @@
 """The encoder layer's two-layer perceptron."""
 
 import attrs
-import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
 from blocks.layers.drop import dropout, is_rate
 from blocks.layers.linear import Linear
+from blocks.ops.gelu import linear_gelu
 
 
 @attrs.frozen
@@ -32,5 +32,6 @@ class Mlp(Block):
         return self.drop > 0
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
-        hidden = dropout(F.gelu(self.fc1(params["fc1"], x)), self.drop, key, place=0)
+        hidden = linear_gelu(x, params["fc1"]["weight"], params["fc1"]["bias"])
+        hidden = dropout(hidden, self.drop, key, place=0)
         return dropout(self.fc2(params["fc2"], hidden), self.drop, key, place=1)

@@ -6,7 +6,6 @@ GPU, the kernel computes.
 
 import importlib.util
 import os
-from functools import cache
 from typing import Literal
 
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 # "plain": the reference; "torch": the fast form of PyTorch's own operations; "triton": the kernel
 Impl = Literal["auto", "plain", "torch", "triton"]
 KNOWN = ("auto", "plain", "torch", "triton")
+HAS_TRITON = importlib.util.find_spec("triton") is not None  # a constant to torch.compile, which sees through a cache
 
 
 def choose(impl: Impl, tensor: Tensor, unsupported: str | None = None) -> Impl:
@@ -25,8 +25,10 @@ def choose(impl: Impl, tensor: Tensor, unsupported: str | None = None) -> Impl:
         raise ValueError(f"impl {impl!r} is not known; use one of {', '.join(KNOWN)}")
     if impl not in ("auto", "triton"):
         return impl
+    if impl == "auto" and not tensor.is_cuda:
+        return "torch"
     reason = unsupported or _no_triton(tensor)
-    if reason is None and (impl == "triton" or tensor.is_cuda):
+    if reason is None:
         return "triton"
     if impl == "triton":
         raise ValueError(f'impl "triton" cannot be used: {reason}; impl "auto" falls back by itself')
@@ -35,13 +37,8 @@ def choose(impl: Impl, tensor: Tensor, unsupported: str | None = None) -> Impl:
 
 def _no_triton(tensor: Tensor) -> str | None:
     """Why no Triton kernel can run on such a tensor; None if one can: on a CPU by Triton's interpreter alone."""
-    if not _has_triton():
+    if not HAS_TRITON:
         return "Triton is not installed"
     if tensor.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"the tensors are on {tensor.device.type}, and kernels want a GPU"
     return None
-
-
-@cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.ops.attention import attention, attention_weights, drop_weights
+from blocks.ops.choose import Impl, choose
+from blocks.ops.gpsa_fused import gpsa_fused, unsupported
 
 
 def position_attention(weight: Tensor, bias: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -56,13 +58,33 @@ def gpsa(
     *,
     scale: float | None = None,
     num_prefix_tokens: int = 0,
+    impl: Impl = "auto",
 ) -> Tensor:
     """(1 - g) SDPA + g P v: q, k, v [B, h, P + H W, d], rows [h, H, H], cols [h, W, W], gate [h] in (0, 1) -> like v.
 
     P prefix tokens (the class token) attend by content alone, and no token attends to them by position.
-    Raises ValueError when the tokens are not those of the grid.
+    Raises ValueError when the tokens are not those of the grid. The kernels have no second derivative.
     """
     _check_grid(v, rows, cols, num_prefix_tokens)
+    impl = choose(impl, v, unsupported(q, k, v, rows, cols))
+    if impl == "plain":
+        return gpsa_dense(q, k, v, rows, cols, gate, scale=scale, num_prefix_tokens=num_prefix_tokens)
+    if impl == "triton":
+        return gpsa_fused(q, k, v, rows, cols, gate, q.shape[-1] ** -0.5 if scale is None else scale, num_prefix_tokens)
+    return _separable(q, k, v, rows, cols, gate, scale, num_prefix_tokens)
+
+
+def _separable(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rows: Tensor,
+    cols: Tensor,
+    gate: Tensor,
+    scale: float | None,
+    num_prefix_tokens: int,
+) -> Tensor:
+    """`gpsa` by SDPA and two small matmuls."""
     content = attention(q, k, v, scale=scale)
     if num_prefix_tokens == 0:
         return Mix.apply(content, v, rows, cols, gate)

@@ -156,13 +156,13 @@ def test_what_is_no_checkpoint_is_said(tmp_path):
 
 
 def test_an_error_names_every_entry_however_many_there_are():
-    weights = timms(depth=12).state_dict() | {f"more{i}": torch.zeros(i) for i in range(20)}
+    weights = timms(depth=6).state_dict() | {f"more{i}": torch.zeros(i) for i in range(20)}
     del weights["blocks.5.norm1.bias"]
     missing = [n for n in weights if ".qkv." in n]
     with pytest.raises(ValueError, match="do not fit") as error:
-        load_weights(blocks.vit(**VIT | {"depth": 12}), {n: t for n, t in weights.items() if n not in missing})
+        load_weights(blocks.vit(**VIT | {"depth": 6}), {n: t for n, t in weights.items() if n not in missing})
     assert all(f"more{i} [{i}]" in str(error.value) for i in range(20))
-    layers = "blocks.{0..11}.attn.qkv.weight [36, 12], blocks.{0..11}.attn.qkv.bias [36]"
+    layers = "blocks.{0..5}.attn.qkv.weight [36, 12], blocks.{0..5}.attn.qkv.bias [36]"
     assert f"missing: {layers}, blocks.5.norm1.bias [12]\n" in str(error.value)
 
 

@@ -147,6 +147,17 @@ def test_curves_are_a_panel_a_quantity_and_steps_are_left_out():
         curves_figure({"a": run[:1]})
 
 
+def test_averages_and_teachers_have_dashes_of_their_own():
+    run = [{"epoch": e, "train_loss": 1.0, "ema_knn20": 0.5, "teacher_knn20": 0.6} for e in (1, 2)]
+    figure = curves_figure({"a": run})
+    assert [line.get_linestyle() for line in figure.axes[1].lines] == [":", "-."]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "training", "validation of the weights' average", "validation of the teacher", "a"
+    ]  # fmt: skip
+    figure.canvas.draw()
+    assert "%" in figure.axes[1].get_yticklabels()[0].get_text()
+
+
 def test_settings_that_differ_are_those_that_some_run_has_otherwise():
     settings = {"a": {"lr": 1, "depth": 2, "seed": None}, "b": {"lr": 1, "depth": 3, "seed": None, "ema": 0.9}}
     assert differing(settings) == {"a": {"depth": 2}, "b": {"depth": 3, "ema": 0.9}}

@@ -12,9 +12,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Record = Mapping[str, Any]  # an epoch's line of metrics.jsonl: "epoch", "train_loss", "val_top1" ...
-SPLITS = {"train_": ("--", "training"), "val_": ("-", "validation")}
+SPLITS: dict[str, tuple[Any, str]] = {
+    "train_": ("--", "training"),
+    "val_": ("-", "validation"),
+    "ema_": (":", "validation of the weights' average"),
+    "teacher_": ("-.", "validation of the teacher"),
+}
 COUNTS = ("images", "unreadable")  # say nothing of learning
-SHARES = ("top1", "top5")
+SHARES = ("top1", "top5", "knn")  # what the names of shares hold
 
 
 def curves_figure(
@@ -24,8 +29,9 @@ def curves_figure(
 ) -> Figure:
     """Records by run's name: a panel a quantity ("loss", "top1" ...), dashed in training, solid in validation.
 
-    A colour a run; with `settings` by the runs' names the legend says in which they differ. Quantities are by default
-    all that some run has. Epochs' records are drawn, steps' left out. Raises ValueError where there is nothing to draw.
+    Validation of the weights' average is dotted, of a teacher dash-dotted. A colour a run; with `settings` by the runs'
+    names the legend says in which they differ. Quantities are by default all that some run has. Epochs' records are
+    drawn, steps' left out. Raises ValueError where there is nothing to draw.
     """
     epochs = {name: [r for r in records if r.get("kind", "epoch") == "epoch"] for name, records in runs.items()}
     chosen = _found(epochs) if quantities is None else list(quantities)
@@ -69,7 +75,7 @@ def _draw(axes: Axes, records: Sequence[Record], quantity: str, colour: str) -> 
 def _name(axes: Axes, quantity: str) -> None:
     axes.set_title(quantity, fontsize="small")
     axes.set_xlabel("epoch", fontsize="small")
-    if quantity in SHARES:
+    if any(name in quantity for name in SHARES):
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
 
 
@@ -77,7 +83,9 @@ def _legend(figure: Figure, runs: Sequence[str], settings: Mapping[str, Mapping[
     """What colours and dashes mean; a run's name with the settings of its own."""
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], color=ink(), linestyle=style, label=name) for style, name in SPLITS.values()]
+    used = {line.get_linestyle() for one in figure.axes for line in one.lines}
+    styles = [(style, name) for style, name in SPLITS.values() if style in used]
+    lines = [Line2D([], [], color=ink(), linestyle=style, label=name) for style, name in styles]
     for run, colour in zip(runs, series(len(runs)), strict=True):
         own = ", ".join(f"{name} {value}" for name, value in settings.get(run, {}).items())
         lines.append(Line2D([], [], color=colour, linewidth=3, label=f"{run}: {own}" if own else run))

@@ -69,7 +69,8 @@ def mosaic(
     There may be fewer labels than columns. `below` is said below all, and `scale` of the colours of `heat`, at the
     right.
     """
-    size, longest = tiles[0][0].shape[:2], max(map(len, tiles))
+    (height, width, _), longest = tiles[0][0].shape, max(map(len, tiles))
+    size = (height, width)
     left = 0.15 + LETTER * max((len(line) for name in rows for line in name.split("\n")), default=0)
     edges = (left, ABOVE * bool(columns) + 0.05, SCALE * bool(scale) + 0.05, BELOW * bool(below) + 0.05)
     across = longest * (size[1] + BESIDE) - BESIDE  # pixels

@@ -74,7 +74,14 @@ def everywhere(axes: Axes, grid: tuple[int, int]) -> None:
 
 def in_pixels(axes: Axes, patch_size: int) -> None:
     """A second scale at the right of one in patches."""
-    other = axes.secondary_yaxis("right", functions=(lambda y: y * patch_size, lambda y: y / patch_size))
+
+    def pixels(patches: Any) -> Any:
+        return patches * patch_size
+
+    def patches(pixels: Any) -> Any:
+        return pixels / patch_size
+
+    other = axes.secondary_yaxis("right", functions=(pixels, patches))
     other.set_ylabel("pixels")
     other.tick_params(labelsize="small")
 

@@ -42,7 +42,7 @@ def shades(count: int) -> list[Any]:
     """Colours in order, for layers by depth and heads by number, without the ends that vanish on some ground."""
     import matplotlib
 
-    return list(matplotlib.colormaps[HEAT](np.linspace(0.15, 0.85, count)))
+    return list(matplotlib.colormaps[HEAT](np.linspace(0.22, 0.85, count)))
 
 
 def series(count: int) -> list[str]:

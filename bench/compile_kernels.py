@@ -1,0 +1,123 @@
+"""Compiles every kernel for an H100 or H200 on a machine without one: `python bench/compile_kernels.py [name ...]`.
+
+One line each: shared memory, bytes of registers spilled (0 is wanted), products by the tensor cores' own instructions.
+"""
+
+import struct
+import sys
+from types import ModuleType
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from blocks.ops.kernels import gelu, gpsa, residual_norm
+
+HOPPER = GPUTarget("cuda", 90, 32)
+FRAME_SIZE = 0x11  # an attribute of a cubin's .nv.info section
+FLOATS = {"ROWS", "COLS", "GATE", "LSE", "DELTA", "FROM_ROWS", "FROM_COLS", "MEAN", "DEVIATION", "PARTS"}
+
+
+def compiled(function: Any, dtype: str, constants: dict, **options: int) -> Any:
+    """A kernel for pointers to `dtype`, or float32 where it is always that; sizes are int32."""
+    signature: dict[str, Any] = {}
+    for name in function.arg_names:
+        if name in constants:
+            signature[name] = "constexpr"
+        elif name.endswith("strides"):
+            signature[name] = ("i32",) * 3
+        elif name in ("scale", "eps"):
+            signature[name] = "fp32"
+        else:
+            pointer = "*fp32" if name in FLOATS else f"*{dtype}"
+            signature[name] = pointer if name.isupper() and name not in SIZES else "i32"
+    places = {name: place for place, name in enumerate(function.arg_names)}
+    aligned = {(places[n],): [["tt.divisibility", 16]] for n, kind in signature.items() if kind[0] == "*"}
+    aligned |= {(places[n], i): [["tt.divisibility", 16]] for n in signature if n.endswith("strides") for i in range(3)}
+    given = {(places[name],): value for name, value in constants.items() if name in places}
+    source = ASTSource(fn=function, signature=signature, constexprs=given, attrs=aligned)
+    return triton.compile(source, target=HOPPER, options=options | {"enable_fp_fusion": True})
+
+
+SIZES = {"HEADS", "HEIGHT", "WIDTH", "PREFIX"}
+
+
+def spilled(cubin: bytes) -> int:
+    """Bytes of a thread's stack frame, which a kernel without spills does not have."""
+    start, size, count, _ = struct.unpack_from("<Q10xHHH", cubin, 0x28)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", cubin, start + i * size) for i in range(count)]
+    found = 0
+    for _, kind, _, _, offset, length, *_ in sections:
+        if kind == 0x70000000:  # .nv.info, per kernel and of the file
+            found = max(found, _frame(cubin[offset : offset + length]))
+    return found
+
+
+def _frame(info: bytes) -> int:
+    at = largest = 0
+    while at + 4 <= len(info):
+        form, attribute, size = struct.unpack_from("<BBH", info, at)
+        if form == 4 and attribute == FRAME_SIZE:
+            largest = max(largest, struct.unpack_from("<I", info, at + 8)[0])
+        at += 4 + size if form == 4 else 4
+    return largest
+
+
+def of_gpsa(dtype: str, channels: int, width: int) -> None:
+    wide_type, wide = dtype == "fp32", triton.next_power_of_2(width)
+    q, cols = (Shaped(4 if wide_type else 2, n) for n in (channels, width))
+    for name, tiles in [
+        ("_forward", gpsa.forward_tiles),
+        ("_grad_queries", gpsa.queries_tiles),
+        ("_grad_keys", gpsa.keys_tiles),
+    ]:
+        tile = tiles(q, cols)
+        constants = dict(KEEP=True, D=channels, DIM=max(16, triton.next_power_of_2(channels)), WIDE=wide, HIGH=wide)
+        constants |= dict(QUERIES=tile.queries, KEYS=tile.keys, PRECISION="tf32x3" if wide_type else "tf32")
+        show(gpsa, name, dtype, constants, num_warps=tile.num_warps, num_stages=tile.num_stages)
+
+
+def of_residual_norm(dtype: str, dim: int) -> None:
+    layout = residual_norm._layout(dim)
+    constants = {k: v for k, v in layout.items() if k.isupper()} | dict(HAS_GAMMA=True, HAS_SCALES=True, SAME=False)
+    for name in ("_forward", "_backward"):
+        show(residual_norm, name, dtype, constants, num_warps=layout["num_warps"])
+
+
+def of_gelu(dtype: str) -> None:
+    constants = {k: v for k, v in gelu._layout().items() if k.isupper()}
+    for name in ("_forward", "_backward"):
+        show(gelu, name, dtype, constants, num_warps=4)
+
+
+class Shaped:
+    """What the choice of tiles asks of a tensor."""
+
+    def __init__(self, bytes_each: int, last: int) -> None:
+        self.bytes_each, self.shape = bytes_each, (last,)
+
+    def element_size(self) -> int:
+        return self.bytes_each
+
+
+def show(module: ModuleType, name: str, dtype: str, constants: dict, **options: int) -> None:
+    function = getattr(module, name)
+    kernel = compiled(function, dtype, {k: v for k, v in constants.items() if k in function.arg_names}, **options)
+    products = "tensor cores of Hopper" if "wgmma" in kernel.asm["ptx"] else ""
+    where = f"{module.__name__.rsplit('.', 1)[-1]}{name} {dtype} {constants.get('D', '')} {constants.get('WIDE', '')}"
+    print(
+        f"{where:<40} shared {kernel.metadata.shared:>7}  spilled {spilled(kernel.asm['cubin']):>4}  {products}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:] or ["gpsa", "residual_norm", "gelu"]
+    for dtype in ("bf16", "fp32"):
+        for channels, width in [(48, 14), (64, 14), (128, 24)] if "gpsa" in wanted else []:
+            of_gpsa(dtype, channels, width)
+        for dim in (384, 768, 1024) if "residual_norm" in wanted else ():
+            of_residual_norm(dtype, dim)
+        if "gelu" in wanted:
+            of_gelu(dtype)

@@ -1,0 +1,121 @@
+"""GPSA by its kernels, as autograd, torch.compile and torch.func see it: `blocks/ops/kernels/gpsa.py` computes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LARGEST = 128  # channels of a head, and patches along a side of the grid: what a tile holds
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+def unsupported(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cols: Tensor) -> str | None:
+    """What the kernels cannot do for these tensors; None if nothing."""
+    if v.dtype not in DTYPES or q.dtype != v.dtype or k.dtype != v.dtype:
+        return f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}, and the kernels want one of {', '.join(map(str, DTYPES))}"
+    if v.shape[-1] > LARGEST:
+        return f"heads have {v.shape[-1]} channels, and the kernels' tiles hold {LARGEST}"
+    if max(rows.shape[-1], cols.shape[-1]) > LARGEST:
+        return f"the grid is {rows.shape[-1]} x {cols.shape[-1]}, and the kernels' tiles hold {LARGEST} a side"
+    return None
+
+
+def gpsa_fused(
+    q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cols: Tensor, gate: Tensor, scale: float, num_prefix_tokens: int
+) -> Tensor:
+    """`gpsa` in one pass; its backward keeps the inputs, the content [B, h, N, d] and a number a query."""
+    keep = torch.is_grad_enabled()
+    return Fused.apply(q, k, v, rows, cols, gate, scale, num_prefix_tokens, keep)[0]
+
+
+class Fused(torch.autograd.Function):
+    """(q, k, v, rows, cols, gate, scale, prefix tokens, whether to keep content) -> (out, content, log-sum-exp)."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.ops.blocks.gpsa(*inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+        *tensors, ctx.scale, ctx.num_prefix_tokens, _ = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*tensors, *output[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple:
+        grads = torch.ops.blocks.gpsa_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.num_prefix_tokens)
+        return (*grads, None, None, None)
+
+
+TENSORS = "Tensor q, Tensor k, Tensor v, Tensor rows, Tensor cols, Tensor gate"
+torch.library.define(
+    "blocks::gpsa", f"({TENSORS}, float scale, int num_prefix_tokens, bool keep) -> (Tensor, Tensor, Tensor)"
+)
+torch.library.define(
+    "blocks::gpsa_backward",
+    f"(Tensor grad, {TENSORS}, Tensor content, Tensor lse, float scale, int num_prefix_tokens)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("blocks::gpsa", ("cpu", "cuda"))
+def _(*inputs: Any) -> tuple[Tensor, ...]:
+    from blocks.ops.kernels import gpsa as kernels  # Triton, only where it is asked for
+
+    return kernels.forward(*inputs)
+
+
+@torch.library.impl("blocks::gpsa_backward", ("cpu", "cuda"))
+def _(*inputs: Any) -> tuple[Tensor, ...]:
+    from blocks.ops.kernels import gpsa as kernels
+
+    return kernels.backward(*inputs)
+
+
+@torch.library.register_fake("blocks::gpsa")
+def _(q, k, v, rows, cols, gate, scale, num_prefix_tokens, keep):
+    content = _like_tokens(v) if keep else v.new_empty(0)
+    return _like_tokens(v), content, v.new_empty(v.shape[:3], dtype=torch.float32)
+
+
+@torch.library.register_fake("blocks::gpsa_backward")
+def _(grad, q, k, v, rows, cols, gate, content, lse, scale, num_prefix_tokens):
+    return (*(_like_tokens(x) for x in (q, k, v)), *(torch.empty_like(x) for x in (rows, cols, gate)))
+
+
+def _like_tokens(x: Tensor) -> Tensor:
+    """Empty, of x's shape [B, h, N, d], lying as [B, N, h, d]."""
+    return x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2)
+
+
+@torch.library.register_vmap("blocks::gpsa")
+def _(info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
+    """More samples of a map are more heads."""
+    out, content, lse = torch.ops.blocks.gpsa(*_as_heads(inputs, dims, info.batch_size, (1, 1, 1, 0, 0, 0)))
+    keep = inputs[-1]
+    found = [_from_heads(x, 1, info.batch_size) if x.ndim > 1 else x for x in (out, content, lse)]
+    return tuple(found), (1, 1 if keep else None, 1)
+
+
+@torch.library.register_vmap("blocks::gpsa_backward")
+def _(info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
+    folded = _as_heads(inputs, dims, info.batch_size, (1, 1, 1, 1, 0, 0, 0, 1, 1))
+    heads = (1, 1, 1, 0, 0, 0)
+    grads = torch.ops.blocks.gpsa_backward(*folded)
+    return tuple(_from_heads(x, at, info.batch_size) for x, at in zip(grads, heads, strict=True)), heads
+
+
+def _as_heads(inputs: tuple, dims: tuple, size: int, heads: tuple[int, ...]) -> list:
+    """The inputs, the mapped axis of each tensor folded into its axis of heads."""
+    tensors = zip(inputs[: len(heads)], dims, heads, strict=False)
+    spread = (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0) for x, dim, _ in tensors)
+    folded = [x.movedim(0, at).flatten(at, at + 1) for x, at in zip(spread, heads, strict=True)]
+    return [*folded, *inputs[len(heads) :]]
+
+
+def _from_heads(x: Tensor, heads: int, size: int) -> Tensor:
+    return x.unflatten(heads, (size, -1))
