@@ -16,6 +16,7 @@ BELOW = {  # what a part may import besides the ground floor and itself
     "optim": set(),
     "data": set(),  # knows no model
     "probe": {"optim"},  # any trunk's features
+    "pictures": {"ops", "layers", "trunks", "probe"},
     "train": {"optim"},  # any objective: names none
 }
 ORDER = ["threefry", "random", "tree", "block", "collective"]

@@ -6,7 +6,7 @@ from torch import Tensor
 from blocks.block import Block, Params
 from blocks.layers.drop import dropout, is_rate
 from blocks.layers.linear import Linear
-from blocks.ops.attention import attention
+from blocks.ops.attention import attention, attention_weights
 
 
 def check_heads(embed_dim: int, num_heads: int) -> None:
@@ -57,8 +57,17 @@ class Attention(Block):
         keep: Tensor | None = None,
         key: Tensor | None = None,
     ) -> Tensor:
-        qkv = self.qkv(params["qkv"], x).view(*x.shape[:2], 3, self.num_heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, h, N, d] each
+        q, k, v = self._project(params, x)
         y = attention(q, k, v, scale=self.qk_scale, drop=self.attn_drop, key=key)
         y = self.proj(params["proj"], y.transpose(1, 2).flatten(2))  # [B, N, D]
         return dropout(y, self.proj_drop, key)
+
+    def weights(self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None) -> Tensor:
+        """Who attends to whom: tokens [B, N, D] -> [B, h, N, N], rows sum to 1."""
+        q, k, _ = self._project(params, x)
+        return attention_weights(q, k, self.qk_scale)
+
+    def _project(self, params: Params, x: Tensor) -> tuple[Tensor, ...]:
+        """q, k and v, [B, h, N, d] each."""
+        qkv = self.qkv(params["qkv"], x).view(*x.shape[:2], 3, self.num_heads, -1)
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)

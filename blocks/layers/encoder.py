@@ -69,6 +69,10 @@ class EncoderLayer(Block):
         x = residual(x, y, scales=scale)
         return x, self.norm2(params["norm2"], x)
 
+    def weights(self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None) -> Tensor:
+        """Who attends to whom in this layer: tokens [B, N, D] as the layer takes them -> [B, h, N, N]."""
+        return self.attn.weights(params["attn"], self.norm1(params["norm1"], x), grid=grid)
+
     def _draws(self, key: Tensor | None, scales: Tensor | None, x: Tensor):
         if key is None:
             return None, None, scales

@@ -11,7 +11,8 @@ from blocks.block import Block, Params
 from blocks.layers.attention import check_heads
 from blocks.layers.drop import dropout, is_rate
 from blocks.layers.linear import Linear
-from blocks.ops.gpsa import gpsa, gpsa_dense, position_attention
+from blocks.ops.attention import attention_weights
+from blocks.ops.gpsa import gpsa, gpsa_dense, mixed_weights, position_attention
 from blocks.ops.gpsa_among import gpsa_among, position_among
 
 Grid = tuple[int, int]
@@ -81,11 +82,33 @@ class GPSA(Block):
         key: Tensor | None = None,
     ) -> Tensor:
         grid = checked_grid(grid, keep, x.shape[1])
-        q, k = self.qk(params["qk"], x).view(*x.shape[:2], 2, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = self._queries_and_keys(params, x)
         v = self.v(params["v"], x).view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # [B, h, N, d]
         y = self._attend(params, q, k, v, grid, keep, key)
         y = self.proj(params["proj"], y.transpose(1, 2).flatten(2))  # [B, N, D]
         return dropout(y, self.proj_drop, key)
+
+    def weights(self, params: Params, x: Tensor, *, grid: Grid | None = None) -> Tensor:
+        """Who attends to whom, as `__call__` mixes it: tokens [B, P + H W, D] -> [B, h, P + H W, P + H W].
+
+        Rows sum to 1. Raises ValueError without a grid, or with fewer tokens than places.
+        """
+        position = self.position_weights(params, checked_grid(grid, None, x.shape[1]))
+        return mixed_weights(self.content_weights(params, x), position, params["gating_param"].sigmoid())
+
+    def content_weights(self, params: Params, x: Tensor) -> Tensor:
+        """The part of `weights` that the gate leaves to content: tokens [B, N, D] -> [B, h, N, N]."""
+        q, k = self._queries_and_keys(params, x)
+        return attention_weights(q, k, self.qk_scale)
+
+    def position_weights(self, params: Params, grid: Grid) -> Tensor:
+        """The part that the gate gives to position, the same for every image: -> [h, H W, H W]."""
+        rows, cols = position_attention(params["pos_proj"]["weight"], params["pos_proj"]["bias"], grid)
+        return torch.einsum("hyY,hxX->hyxYX", rows, cols).flatten(3).flatten(1, 2)
+
+    def _queries_and_keys(self, params: Params, x: Tensor) -> tuple[Tensor, ...]:
+        """q and k, [B, h, N, d] each."""
+        return self.qk(params["qk"], x).view(*x.shape[:2], 2, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
     def _attend(
         self, params: Params, q: Tensor, k: Tensor, v: Tensor, grid: Grid, keep: Tensor | None, key: Tensor | None

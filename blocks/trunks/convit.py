@@ -6,12 +6,10 @@ from torch import Tensor
 from blocks.block import Block, Params
 from blocks.layers.attention import Attention
 from blocks.layers.drop import Dropout
-from blocks.layers.encoder import layer_draws
 from blocks.layers.gpsa import GPSA
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
 from blocks.layers.token import ClassToken
-from blocks.random import per_sample
 from blocks.trunks.assemble import assemble, encoder_layer, image_grid, positions
 from blocks.trunks.model import Model
 from blocks.trunks.parts import Parts, among
@@ -27,23 +25,11 @@ class ConViT(Parts, Block):
 
     cls_layer: int = attrs.field(kw_only=True)
 
-    def encode(
-        self,
-        params: Params,
-        patches: Tensor,
-        *,
-        grid: tuple[int, int],
-        key: Tensor | None = None,
-        keep: Tensor | None = None,
-    ) -> Tensor:
-        key = per_sample(key, patches.shape[0]) if key is not None and self.is_random else None
-        x = among(self.place(params, patches, grid), keep)
-        x = self.pos_drop({}, x, key=key)
-        for i, draws in enumerate(layer_draws(self.blocks, key, x)):
-            x = self.join(params, x) if i == self.cls_layer else x
-            x = self.blocks[i](params["blocks"][str(i)], x, grid=grid, keep=keep, **draws)
-        x = self.join(params, x) if self.cls_layer == len(self.blocks) else x
-        return x if self.norm is None else self.norm(params["norm"], x)
+    def begin(self, params: Params, patches: Tensor, grid: tuple[int, int], keep: Tensor | None = None) -> Tensor:
+        return among(self.place(params, patches, grid), keep)
+
+    def enter(self, params: Params, x: Tensor, layer: int) -> Tensor:
+        return self.join(params, x) if layer == self.cls_layer else x
 
 
 def convit(

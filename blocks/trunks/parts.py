@@ -6,11 +6,12 @@ from torch import Tensor
 
 from blocks.block import Params
 from blocks.layers.drop import Dropout
-from blocks.layers.encoder import EncoderLayer
+from blocks.layers.encoder import EncoderLayer, layer_draws
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
 from blocks.layers.position import PositionEmbedding, SinCosPosition
 from blocks.layers.token import ClassToken
+from blocks.random import per_sample
 
 
 @attrs.frozen
@@ -58,7 +59,33 @@ class Parts:
 
         keep is int64 [B, M]. Kept patches have their own places' positions; the others are not there for any token.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how it encodes patches")
+        key = per_sample(key, patches.shape[0]) if key is not None and self.is_random else None
+        x = self.pos_drop({}, self.begin(params, patches, grid, keep), key=key)
+        for i, draws in enumerate(layer_draws(self.blocks, key, x)):
+            x = self.enter(params, x, i)
+            x = self.blocks[i](params["blocks"][str(i)], x, grid=grid, keep=keep, **draws)
+        x = self.enter(params, x, len(self.blocks))
+        return x if self.norm is None else self.norm(params["norm"], x)
+
+    def begin(self, params: Params, patches: Tensor, grid: tuple[int, int], keep: Tensor | None = None) -> Tensor:
+        """patches [B, N, D] -> the tokens that encoding begins with, positions added."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which tokens it begins with")
+
+    def enter(self, params: Params, x: Tensor, layer: int) -> Tensor:
+        """Tokens as layer `layer` takes them, the number of layers for the norm: some may join on the way."""
+        return x
+
+    def intermediate_tokens(self, params: Params, images: Tensor) -> tuple[Tensor, ...]:
+        """images [B, C, H, W] -> tokens as each layer takes them, then as the norm does: depth + 1 of [B, P + N, D].
+
+        What layer i gives stands at i + 1, before any norm. P is smaller where the class token has not joined yet.
+        """
+        grid = self.grid(images)
+        tokens = [self.enter(params, self.begin(params, self.embed(params, images), grid), 0)]
+        for i, layer in enumerate(self.blocks):
+            x = layer(params["blocks"][str(i)], tokens[i], grid=grid)
+            tokens.append(self.enter(params, x, i + 1))
+        return tuple(tokens)
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         grid = self.grid(x)

@@ -6,11 +6,9 @@ from torch import Tensor
 from blocks.block import Block, Params
 from blocks.layers.attention import Attention
 from blocks.layers.drop import Dropout
-from blocks.layers.encoder import layer_draws
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
 from blocks.layers.token import ClassToken
-from blocks.random import per_sample
 from blocks.trunks.assemble import assemble, encoder_layer, image_grid, positions
 from blocks.trunks.model import Model
 from blocks.trunks.parts import Parts, among
@@ -23,22 +21,9 @@ class ViT(Parts, Block):
     Any image that patches tile will do: only the position embedding is resized to its grid.
     """
 
-    def encode(
-        self,
-        params: Params,
-        patches: Tensor,
-        *,
-        grid: tuple[int, int],
-        key: Tensor | None = None,
-        keep: Tensor | None = None,
-    ) -> Tensor:
-        key = per_sample(key, patches.shape[0]) if key is not None and self.is_random else None
+    def begin(self, params: Params, patches: Tensor, grid: tuple[int, int], keep: Tensor | None = None) -> Tensor:
         x = self.place(params, self.join(params, patches), grid)
-        x = among(x, keep, self.num_prefix_tokens)
-        x = self.pos_drop({}, x, key=key)
-        for i, draws in enumerate(layer_draws(self.blocks, key, x)):
-            x = self.blocks[i](params["blocks"][str(i)], x, grid=grid, keep=keep, **draws)
-        return x if self.norm is None else self.norm(params["norm"], x)
+        return among(x, keep, self.num_prefix_tokens)
 
 
 def vit(
