@@ -24,6 +24,7 @@ from blocks.optim.schedule import scaled_lr, warmup_cosine
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
+from blocks.train.options import RunOptions
 
 
 def deit_micro_distilled(**knobs):
@@ -37,7 +38,7 @@ SIZES = {"micro": deit_micro_distilled} | {
 
 
 @attrs.frozen
-class Recipe:
+class Recipe(RunOptions):
     """The published values, without mixing; DIGITS replaces some when no other data is named."""
 
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
@@ -67,7 +68,6 @@ class Recipe:
     crop_pct: float = 0.875  # of the resized image that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     workers: int = 8  # per process
-    seed: int = 0
     out: str = "runs/deit_distilled"  # teacher/ and student/: checkpoints and metrics; a run found here goes on
 
 
@@ -95,8 +95,8 @@ def main(r: Recipe) -> None:
             steps, peak = train_data.steps_per_epoch, scaled_lr(lr, r.batch_size, per=512)
             schedule = warmup_cosine(peak, round(min(r.warmup_epochs, epochs / 4) * steps), epochs * steps, start=1e-6)
             return run(
-                objective, adamw(schedule, weight_decay=r.weight_decay), train_data, val_data, epochs=epochs, out=out,
-                processes=processes, seed=r.seed, precision=r.precision,
+                objective, adamw(schedule, weight_decay=r.weight_decay), train_data, val_data, epochs=epochs, options=r,
+                out=out, processes=processes, precision=r.precision, settings={},
             )  # fmt: skip
 
         if r.teacher_weights:
@@ -107,7 +107,7 @@ def main(r: Recipe) -> None:
             knobs = dict(num_classes=classes, norm_layer=partial(torch.nn.GroupNorm, 16))
             teacher = blocks.ModuleBlock(partial(getattr(torchvision.models, r.teacher), **knobs))
             lesson = train(Supervised(teacher, r.smoothing), r.teacher_lr, r.teacher_epochs, f"{r.out}/teacher")
-            if not lesson.finished:  # interrupted: the same command goes on
+            if not (lesson.finished or r.dry_run):  # interrupted: the same command goes on
                 return
             taught = lesson.state.params
         knobs = dict(img_size=r.img_size, patch_size=r.patch_size, drop_path_rate=r.drop_path)

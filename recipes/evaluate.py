@@ -16,7 +16,7 @@ import attrs
 import blocks
 from blocks.data import EvalLoader, EvalTransform, digits, open_shards
 from blocks.interop.checkpoints import load_weights
-from blocks.train.checkpoint import latest
+from blocks.runs.checkpoint import latest
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.evaluate import evaluate

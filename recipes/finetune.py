@@ -23,10 +23,11 @@ from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
 from blocks.optim.scales import head_lr, layer_decay
 from blocks.optim.schedule import scaled_lr, warmup_cosine
-from blocks.train.checkpoint import latest
+from blocks.runs.checkpoint import latest
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
+from blocks.train.options import RunOptions
 
 convit_micro = partial(blocks.convit, embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0, local_up_to_layer=3)
 SIZES = [f"{name}_{size}" for name in ("deit", "convit") for size in ("tiny", "small", "base")]
@@ -34,7 +35,7 @@ MODELS = {"convit_micro": convit_micro, **{name: getattr(blocks, name) for name 
 
 
 @attrs.frozen
-class Recipe:
+class Recipe(RunOptions):
     """DeiT's values for 384 pixels; DIGITS replaces some when no other data is named."""
 
     weights: str = ""  # a checkpoint of this library's, timm's, DeiT's, ConViT's or VISSL's; or a run's folder
@@ -65,7 +66,6 @@ class Recipe:
     crop_pct: float = 1.0  # of the resized image that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     workers: int = 8  # per process
-    seed: int = 0
     out: str = "runs/finetune"  # checkpoints and metrics; a run found here goes on
 
 
@@ -109,8 +109,8 @@ def main(r: Recipe) -> None:
         optimizer = adamw(schedule, weight_decay=r.weight_decay, lr_scales=scales)
 
         run(
-            objective, optimizer, train_data, val_data, params=params, epochs=r.epochs, out=r.out,
-            processes=processes, seed=r.seed, precision=r.precision, settings=attrs.asdict(r),
+            objective, optimizer, train_data, val_data, params=params, epochs=r.epochs, options=r, processes=processes,
+            precision=r.precision,
         )  # fmt: skip
 
 

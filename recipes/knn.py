@@ -25,7 +25,7 @@ from blocks.interop.checkpoints import load_weights
 from blocks.probe.feature_file import save_features
 from blocks.probe.features import features, gathered
 from blocks.probe.knn import knn
-from blocks.train.checkpoint import latest
+from blocks.runs.checkpoint import latest
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.precision import compute_dtype

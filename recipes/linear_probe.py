@@ -29,10 +29,11 @@ from blocks.optim.schedule import cosine, scaled_lr
 from blocks.optim.sgd import sgd
 from blocks.probe.features import features
 from blocks.probe.probe_accuracy import ProbeAccuracy
-from blocks.train.checkpoint import latest
+from blocks.runs.checkpoint import latest
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
+from blocks.train.options import RunOptions
 from blocks.train.precision import compute_dtype
 
 MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
@@ -44,7 +45,7 @@ MODELS = {
 
 
 @attrs.frozen
-class Recipe:
+class Recipe(RunOptions):
     """The usual values; DIGITS replaces some when no other data is named."""
 
     weights: str = ""  # a checkpoint of this library's, timm's, DeiT's, ConViT's or VISSL's; or a run's folder
@@ -65,7 +66,6 @@ class Recipe:
     crop_pct: float = 0.875  # of the resized image that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     workers: int = 8  # per process
-    seed: int = 0
     out: str = "runs/linear_probe"  # checkpoints and metrics; a run found here goes on
 
 
@@ -100,8 +100,8 @@ def main(r: Recipe) -> None:
         scales = {f"heads.{k}.*": lr for k, lr in enumerate(r.lrs)}
         result = run(
             probes, sgd(schedule, momentum=0.9, lr_scales=scales), train_data, val_data, params=params,
-            frozen=HEADS_ALONE, evaluate=ProbeAccuracy(probes, val_data, processes, dtype), epochs=r.epochs, out=r.out,
-            processes=processes, seed=r.seed, precision=r.precision, settings=attrs.asdict(r),
+            frozen=HEADS_ALONE, evaluate=ProbeAccuracy(probes, val_data, processes, dtype), epochs=r.epochs, options=r,
+            processes=processes, precision=r.precision,
         )  # fmt: skip
 
         if processes.is_main and result.finished:

@@ -29,6 +29,7 @@ from blocks.probe.knn_monitor import KnnMonitor
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
+from blocks.train.options import RunOptions
 
 MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
 SIZES = [f"{family}_{size}" for family in ("vit", "deit", "convit") for size in ("tiny", "small", "base")]
@@ -39,7 +40,7 @@ TRUNKS = {
 
 
 @attrs.frozen
-class Recipe:
+class Recipe(RunOptions):
     """The published values; DIGITS replaces some when no other data is named."""
 
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
@@ -66,7 +67,6 @@ class Recipe:
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool = False  # the step, by torch.compile
     workers: int = 8  # per process
-    seed: int = 0
     out: str = "runs/pretrain_byol"  # checkpoints and metrics; a run found here goes on
 
 
@@ -97,9 +97,8 @@ def main(r: Recipe) -> None:
         schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps)
         run(
             Monitored(byol, train_shards.num_classes), adamw(schedule, weight_decay=r.weight_decay), train_data,
-            evaluate=KnnMonitor(model, *knn_data, processes), epochs=r.epochs, out=r.out, processes=processes,
-            seed=r.seed, clip_norm=r.clip_norm or None, accumulate=r.accumulate, precision=r.precision,
-            compile=r.compile, settings=attrs.asdict(r),
+            evaluate=KnnMonitor(model, *knn_data, processes), epochs=r.epochs, options=r, processes=processes,
+            clip_norm=r.clip_norm or None, accumulate=r.accumulate, precision=r.precision, compile=r.compile,
         )  # fmt: skip
 
 

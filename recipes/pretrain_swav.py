@@ -31,6 +31,7 @@ from blocks.probe.knn_monitor import KnnMonitor
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
+from blocks.train.options import RunOptions
 
 MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
 SIZES = [f"{family}_{size}" for family in ("vit", "deit", "convit") for size in ("tiny", "small", "base")]
@@ -41,7 +42,7 @@ TRUNKS = {
 
 
 @attrs.frozen
-class Recipe:
+class Recipe(RunOptions):
     """The published values; DIGITS replaces some when no other data is named."""
 
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
@@ -75,7 +76,6 @@ class Recipe:
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool = False  # the step, by torch.compile
     workers: int = 8  # per process
-    seed: int = 0
     out: str = "runs/pretrain_swav"  # checkpoints and metrics; a run found here goes on
 
 
@@ -110,9 +110,8 @@ def main(r: Recipe) -> None:
         wake = {"prototypes.*": round(r.freeze_epochs * steps)}
         run(
             Monitored(swav, train_shards.num_classes), adamw(schedule, weight_decay=r.weight_decay, wake=wake),
-            train_data, evaluate=KnnMonitor(model, *knn_data, processes), epochs=r.epochs, out=r.out,
-            processes=processes, seed=r.seed, accumulate=r.accumulate, precision=r.precision, compile=r.compile,
-            settings=attrs.asdict(r),
+            train_data, evaluate=KnnMonitor(model, *knn_data, processes), epochs=r.epochs, options=r,
+            processes=processes, accumulate=r.accumulate, precision=r.precision, compile=r.compile,
         )  # fmt: skip
 
 

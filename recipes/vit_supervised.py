@@ -20,6 +20,7 @@ from blocks.optim.schedule import scaled_lr, warmup_cosine
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
+from blocks.train.options import RunOptions
 
 
 def vit_micro(**knobs):
@@ -33,7 +34,7 @@ SIZES = {
 
 
 @attrs.frozen
-class Recipe:
+class Recipe(RunOptions):
     """The published values; DIGITS replaces some when no other data is named."""
 
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
@@ -60,7 +61,6 @@ class Recipe:
     workers: int = 8  # per process
     decoded: Literal["", "disk", "memory"] = ""  # keeps all pictures decoded
     shuffle_window: int = 0  # samples, for remote shards; 0: shuffle whole epochs
-    seed: int = 0
     out: str = "runs/vit_supervised"  # checkpoints and metrics; a run found here goes on
 
 
@@ -95,9 +95,9 @@ def main(r: Recipe) -> None:
         steps, peak = train_data.steps_per_epoch, scaled_lr(r.lr, r.batch_size, per=4096)
         schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, end=r.min_lr)
         run(
-            objective, adamw(schedule, weight_decay=r.weight_decay), train_data, val_data, epochs=r.epochs, out=r.out,
-            processes=processes, seed=r.seed, clip_norm=r.clip_norm or None, accumulate=r.accumulate,
-            ema_decay=r.ema_decay or None, precision=r.precision, compile=r.compile, settings=attrs.asdict(r),
+            objective, adamw(schedule, weight_decay=r.weight_decay), train_data, val_data, epochs=r.epochs, options=r,
+            processes=processes, clip_norm=r.clip_norm or None, accumulate=r.accumulate, ema_decay=r.ema_decay or None,
+            precision=r.precision, compile=r.compile,
         )  # fmt: skip
 
 

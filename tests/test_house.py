@@ -17,7 +17,9 @@ BELOW = {  # what a part may import besides the ground floor and itself
     "data": set(),  # knows no model
     "probe": {"optim"},  # any trunk's features
     "pictures": {"ops", "layers", "trunks", "probe"},
-    "train": {"optim"},  # any objective: names none
+    "runs": {"interop"},
+    "report": {"runs", "pictures", "interop", "data", "probe", "trunks", "layers"},
+    "train": {"optim", "runs", "report", "pictures"},  # any objective: names none
 }
 ORDER = ["threefry", "random", "tree", "block", "collective"]
 

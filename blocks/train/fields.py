@@ -54,9 +54,9 @@ class Flag:
 
 
 def flags(cls: type) -> list[Flag]:
-    """A flag for every field of an attrs class. Raises TypeError for a field of a type that no flag can have."""
+    """A flag for every field of an attrs class, inherited ones last. Raises TypeError for what cannot be a flag."""
     hints, comments = get_type_hints(cls), _comments(cls)
-    fields = [field for field in attrs.fields(cls) if field.init]
+    fields = sorted((field for field in attrs.fields(cls) if field.init), key=lambda field: field.inherited)
     return [Flag(f.name, _supported(f.name, hints[f.name]), _default(f), comments.get(f.name, "")) for f in fields]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import attrs
 import torch.distributed as dist
 
-from blocks.train.metrics_log import MetricsLog, Record
+from blocks.runs.metrics_log import MetricsLog
+from blocks.runs.records import Record
 from blocks.train.progress import Screen
 from blocks.train.readings import Totals
 

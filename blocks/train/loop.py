@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,26 @@ import attrs
 from blocks import random, tree
 from blocks.optim.clip import Clip
 from blocks.optim.optimizer import Optimizer, Schedule
-from blocks.train import checkpoint
+from blocks.runs import checkpoint
+from blocks.runs.metrics_log import MetricsLog
+from blocks.runs.records import Record
+from blocks.runs.weights_and_biases import WeightsAndBiases
+from blocks.train.beginning import begin
 from blocks.train.distributed import Processes
+from blocks.train.dry_run import Planned, dry_run
+from blocks.train.ending import report
 from blocks.train.evaluate import evaluate as accuracy
 from blocks.train.interrupt import interrupts
 from blocks.train.journal import Journal, gather_unreadable
 from blocks.train.loss_scale import LossScale
-from blocks.train.metrics_log import MetricsLog, Record
+from blocks.train.options import RunOptions, options_of
+from blocks.train.profiling import profiling
 from blocks.train.progress import Screen, summary
 from blocks.train.readings import Readings, Totals
-from blocks.train.resume import agree, check_same_run, facts, newest, with_loss_scale
+from blocks.train.resume import agree, facts
 from blocks.train.state import State
 from blocks.train.step import init_state, make_step
+from blocks.train.watch import Watch
 
 Evaluation = Callable[[tree.Tree], Mapping[str, float]]
 
@@ -43,9 +51,11 @@ def run(
     val_data: Any = None,
     *,
     epochs: int,
-    out: str | Path,
     processes: Processes,
-    seed: int = 0,
+    options: RunOptions | None = None,
+    out: str | Path | None = None,
+    seed: int | None = None,
+    resume: bool | None = None,
     clip: Clip | None = None,
     clip_norm: float | None = None,
     accumulate: int = 1,
@@ -60,25 +70,30 @@ def run(
     keep: int = 2,
     log_every: int = 20,
     max_skipped: int = 5,
-    resume: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Train for `epochs` over `train_data.batches(start_step)`; checkpoints and metrics go to `out`.
+    """Train for `epochs` over `train_data.batches(start_step)`; all that is written goes to the folder `out`.
 
+    `options` are a recipe: its running flags, and all its fields as `settings`. What of `out`, `seed` and `resume` is
+    given takes the place of its; without options, `out` must be given. Which files a run's folder holds: `blocks.runs`.
     It starts from `params`, by default fresh ones. From clip to compile, the knobs are `make_step`'s.
     `evaluate(params)` is called after every epoch for the params, their average, and what an objective that has
     `evaluated(memory)` names there, e.g. a teacher; by default it is the accuracy of `objective.model` on `val_data`.
     Where the objective has `alarms`, metrics' lowest healthy values, an epoch that stays below is told. `settings`,
-    JSON-able, are kept in the checkpoint and compared on resume.
-    SIGTERM and Ctrl-C end the run between two steps, with a checkpoint.
+    JSON-able, are kept in the checkpoint and compared on resume; by default the options' fields.
+    With `resume`, a run found in `out` goes on, and one that was killed before its first checkpoint begins anew;
+    without it, `out` must hold no run. SIGTERM and Ctrl-C end the run between two steps, with a checkpoint.
     Raises ValueError for settings that cannot be and for checkpoints of another run, FloatingPointError after
     `max_skipped` skipped updates in a row.
     """
     # the run
+    options = options_of(options, out=out, seed=seed, resume=resume)
+    out, seed = options.out, options.seed
     steps, world_size, first = train_data.steps_per_epoch, processes.world_size, processes.is_main
     _check(epochs=epochs, log_every=log_every, max_skipped=max_skipped, checkpoint_every_steps=checkpoint_every_steps)
     evaluate = evaluate or _accuracy(objective, val_data, processes, precision)
-    about = {"facts": facts(train_data, seed), "settings": dict(settings or {})}
+    model, seen = getattr(objective, "model", None), _seen(val_data, evaluate)
+    about = {"facts": facts(train_data, seed), "settings": dict(options.settings if settings is None else settings)}
     train_step = make_step(
         objective,
         optimizer,
@@ -106,14 +121,20 @@ def run(
             loss_scale=loss_scale,
             params=params,
         )
-        saved = newest(out, world_size)
-        state, totals = _begin(saved, state, about, screen, resume=resume)
+        if options.dry_run:
+            given = (objective, optimizer, train_step, state, train_data, seen, processes, out, epochs)
+            planned = Planned(*given, accumulate, precision, tuple(frozen))
+            return Result(dry_run(planned, screen), [], finished=False)
+        state, totals, saved = begin(options, state, about, processes, screen.say, model=model, start=params)
         step, last = int(state.step), epochs * steps
-        log = stack.enter_context(MetricsLog(out, step, screen.say)) if first else None
+        log = stack.enter_context(_log(options, step, about, screen)) if first else None
         history = agree([r for r in log.records if r["kind"] == "epoch"] if log else None, world_size)
         journal = Journal(screen, log, history, totals, train_data.batch_size, steps, log_every, max_skipped)
         journal.blame = lambda: train_step.broken(state, batch)
         journal.alarms = getattr(objective, "alarms", {})
+        watch = stack.enter_context(
+            Watch(model, seen if first else None, processes.device, Path(out) / "attention.jsonl", step)
+        )
         if journal.knows_epoch(step):  # it ended with the checkpoint: another begins
             journal.totals = Totals()
         screen.begin(step)
@@ -124,7 +145,10 @@ def run(
         if step >= last:
             screen.say(f"this run is finished: it has all its {last} steps")
         batches = stack.enter_context(closing(train_data.batches(start_step=step)))
+        profiled = stack.enter_context(_profiled(options, processes, screen))
         while True:
+            if step % steps == 0 and not stop:
+                watch.look(step, step // steps, state.params)
             if step and step % steps == 0 and not stop and not journal.knows_epoch(step):
                 journal.epoch(step, *_evaluate(evaluate, _subjects(objective, state)))
                 journal.unreadable(gather_unreadable((train_data, val_data), world_size))
@@ -137,6 +161,7 @@ def run(
             readings.put(step, metrics, stop=bool(interrupt))
             due = step % steps == 0 or bool(checkpoint_every_steps and step % checkpoint_every_steps == 0)
             stop = _read(readings, journal, all=due)
+            profiled()
             del batch  # its memory is the next one's
 
             if (due or stop) and (journal.skipped == 0 or step == last):  # never keep the start of a broken stretch
@@ -147,6 +172,8 @@ def run(
         # the end
         if step >= last:
             screen.table(summary(history, parameters=tree.count(state.params), checkpoint=str(saved)))
+            if options.report and first:
+                report(out, screen.say)
         else:
             screen.say(f"stopped after step {step} of {last}; the same command goes on from {saved}")
         return Result(state, history, step >= last)
@@ -167,20 +194,22 @@ def _accuracy(objective: Any, val_data: Any, processes: Processes, precision: st
     return lambda params: accuracy(objective.model, params, val_data, processes, precision=precision)
 
 
-def _begin(
-    saved: Path | None, state: State, about: Mapping[str, Any], screen: Screen, *, resume: bool
-) -> tuple[State, Totals]:
-    """(state, sums of the epoch so far): as given, or the checkpoint's. Raises ValueError if that is of another run."""
-    if saved is None:
-        return state, Totals()
-    if not resume:
-        raise ValueError(f"{saved} is there already; go on from it with resume=True, or give another output folder")
-    leaves, found = checkpoint.read(saved)
-    for difference in check_same_run(found, about, saved):
-        screen.say(f"resuming with another setting: {difference}")
-    state = checkpoint.fit(with_loss_scale(leaves, state), state, saved)
-    screen.say(f"going on from {saved}")
-    return state, Totals(**found["totals"])
+def _seen(val_data: Any, evaluate: Evaluation | None) -> Any:
+    """The loader of evaluation images, the evaluation's own where it has one; None for none."""
+    return val_data if val_data is not None else getattr(evaluate, "val_data", None)
+
+
+def _log(options: RunOptions, step: int, about: Mapping[str, Any], screen: Screen) -> MetricsLog:
+    """The metrics' log in the run's folder, and where else the options send them."""
+    others = [WeightsAndBiases(Path(options.out), about["settings"])] if options.wandb else []
+    return MetricsLog(options.out, step, screen.say, others)
+
+
+def _profiled(options: RunOptions, processes: Processes, screen: Screen) -> AbstractContextManager[Callable[[], None]]:
+    """What is called after every step; it does nothing unless the options want a profile, of the first process."""
+    if options.profile and processes.is_main:
+        return profiling(Path(options.out) / "profile", processes.device, screen.say)
+    return nullcontext(lambda: None)
 
 
 def _subjects(objective: Any, state: State) -> dict[str, tree.Tree]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from blocks.train.metrics_log import Record
+from blocks.runs.records import Record
 
 QUIET_S = 60.0  # seconds between step lines where there is no bar
 
@@ -69,14 +69,18 @@ class Screen:
         named |= {name: f"{title} {{:.2%}}" for name, title in _neighbours(record)}
         self.say(f"epoch {record['epoch']:>3}  " + _join(record, named))
 
-    def table(self, rows: dict[str, str]) -> None:
+    def show(self, table: Table) -> None:
+        """A table."""
+        self._console.print(table)
+
+    def table(self, rows: dict[str, str], title: str = "the run") -> None:
         """The run in one table of two columns."""
-        table = Table(show_header=False, title="the run")
+        table = Table(show_header=False, title=title)
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in rows.items():
             table.add_row(name, value)
-        self._console.print(table)
+        self.show(table)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -100,7 +104,7 @@ def summary(history: list[Record], *, parameters: int, checkpoint: str) -> dict[
     rows["epochs"] = f"{history[-1]['epoch']}" if history else "0"
     rows["images seen"] = f"{images:,}"
     rows["parameters"] = f"{parameters:,}"
-    rows["training time"] = _duration(seconds) + (f" ({images / seconds:,.0f} images/s)" if seconds else "")
+    rows["training time"] = duration(seconds) + (f" ({images / seconds:,.0f} images/s)" if seconds else "")
     rows["checkpoint"] = checkpoint
     return rows
 
@@ -114,7 +118,7 @@ def _join(record: Record, forms: dict[str, str]) -> str:
     return "  ".join(form.format(record[name]) for name, form in forms.items() if record.get(name) is not None)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest:.0f} s" if minutes else f"{rest:.1f} s"

@@ -8,7 +8,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from blocks.train import checkpoint
+from blocks.runs import checkpoint
 from blocks.train.state import State
 from blocks.tree import flatten
 

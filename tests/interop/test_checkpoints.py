@@ -11,7 +11,7 @@ from blocks import key, tree
 from blocks.interop.checkpoints import load_weights
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
-from blocks.train import checkpoint
+from blocks.runs import checkpoint
 from blocks.train.step import init_state
 from tests.interop.timms import CONVIT, VIT, assert_same, images, timms, timms_convit
 

@@ -12,7 +12,7 @@ from blocks.objectives.byol import BYOL
 from blocks.objectives.mae import MAE
 from blocks.objectives.swav import SwAV
 from blocks.optim.adamw import adamw
-from blocks.train import checkpoint
+from blocks.runs import checkpoint
 from blocks.train.step import init_state
 from blocks.trunks.mae_decoder import mae_decoder
 from tests.interop.timms import VIT, assert_same

@@ -12,7 +12,7 @@ from blocks import key, tree
 from blocks.objectives.linear_probes import LinearProbes
 from blocks.optim.adamw import adamw
 from blocks.optim.schedule import warmup_cosine
-from blocks.train import checkpoint
+from blocks.runs import checkpoint
 from blocks.train.step import init_state, make_step
 from tests.objectives.table import TABLE, batch_of
 

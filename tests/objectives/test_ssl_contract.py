@@ -12,7 +12,7 @@ from blocks import key, tree
 from blocks.objectives.self_supervised import SelfSupervised
 from blocks.optim.adamw import adamw
 from blocks.optim.sgd import sgd
-from blocks.train import checkpoint
+from blocks.runs import checkpoint
 from blocks.train.step import init_state, make_step
 from tests.objectives.ssl_table import TABLE, TRUNKS, batch_of, objective_of
 

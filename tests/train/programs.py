@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from blocks.train import checkpoint
+from blocks.runs import checkpoint
 from blocks.train.distributed import Processes
 from blocks.train.evaluate import evaluate
 from tests.train.pretraining import Views, pretrain

@@ -12,8 +12,8 @@ import torch
 from blocks import random, tree
 from blocks.optim.clip import ClipValue
 from blocks.optim.schedule import linear
-from blocks.train import checkpoint
-from blocks.train.metrics_log import read
+from blocks.runs import checkpoint
+from blocks.runs.records import read
 from tests.train.tiny import IMAGES, Classifier, Remembering, TrainData, ValData, numbers, train
 
 
@@ -191,7 +191,7 @@ def test_another_models_checkpoint_is_refused(tmp_path):
 
 def test_a_run_without_resume_does_not_mix_with_another(tmp_path):
     train(tmp_path, epochs=1)
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match=r"holds a run already, at step-00000003\.pt; go on from it with resume"):
         train(tmp_path, epochs=1, resume=False)
 
 

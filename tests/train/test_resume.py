@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from blocks import tree
-from blocks.train import checkpoint
-from blocks.train.metrics_log import read
+from blocks.runs import checkpoint
+from blocks.runs.records import read
 from tests.train import programs
 from tests.train.pretraining import OBJECTIVES, pretrain
 from tests.train.tiny import ValData, numbers, train

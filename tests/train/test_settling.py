@@ -16,10 +16,10 @@ from blocks.objectives.byol import BYOL
 from blocks.objectives.self_supervised import SelfSupervised
 from blocks.optim.adamw import adamw
 from blocks.optim.schedule import cosine
+from blocks.runs.records import read
 from blocks.train.distributed import Processes
 from blocks.train.loop import run
 from blocks.train.loss_scale import LossScale
-from blocks.train.metrics_log import read
 from blocks.train.step import init_state, make_step
 from blocks.train.sweep_step import init_sweep
 from tests.objectives.views import batch_of, head, model, same

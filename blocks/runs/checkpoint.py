@@ -24,12 +24,17 @@ def save(folder: str | Path, state: tree.Tree, step: int, about: dict[str, Any],
     if keep < 1:
         raise ValueError(f"keep {keep} would delete the checkpoint just written; use 1 or more")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    leaves = {name: _whole(leaf) for name, leaf in tree.flatten(state).items()}
     target = path(folder, step)
-    _write_atomically(target, {"state": leaves, "about": json.dumps(about, default=str)})
+    write(target, state, about)
     _clean(folder, step, keep)
     return target
+
+
+def write(path: Path, state: tree.Tree, about: dict[str, Any]) -> None:
+    """Write one file of a checkpoint's form, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    leaves = {name: _whole(leaf) for name, leaf in tree.flatten(state).items()}
+    _write_atomically(path, {"state": leaves, "about": json.dumps(about, default=str)})
 
 
 def path(folder: str | Path, step: int) -> Path:

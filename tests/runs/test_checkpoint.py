@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from blocks import tree
-from blocks.train import checkpoint
+from blocks.runs import checkpoint
 
 
 @attrs.frozen(eq=False)

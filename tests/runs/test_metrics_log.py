@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from blocks.train.metrics_log import MetricsLog, read
+from blocks.runs.metrics_log import MetricsLog
+from blocks.runs.records import read
 
 
 def write(folder, step, *records):

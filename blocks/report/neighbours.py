@@ -1,0 +1,86 @@
+"""What a self-supervised run's features hold to be alike, and what its prototypes stand for."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from blocks import tree
+from blocks.collective import world
+from blocks.layers.dino_head import DinoHead
+from blocks.pictures.figures.examples import Gallery, neighbours_figure, prototypes_figure
+from blocks.pictures.similar import nearest, neighbours, prototype_examples
+from blocks.report.answers import Answers
+from blocks.report.material import Material
+from blocks.report.parts import Absent, Drawing, Part
+
+QUERIES, NEAREST = 6, 8  # rows, and images in one
+PROTOTYPES = 8  # rows
+
+
+def alike(material: Material) -> Iterable[Part]:
+    """Some images, and right of each those with the nearest features."""
+    found = material.features
+    which = torch.arange(min(QUERIES, len(found)))
+    if material.given is not None:
+        among, (similarities, places) = found, neighbours(found.values, which, NEAREST)
+    else:
+        among = material.training_features
+        similarities, places = nearest(found.values[which], among.values, NEAREST)
+    sentence = f"Right of each image are those with the most similar features, by cosine, among {among}"
+    if found.images.are_labelled:
+        agree = int((among.labels[places] == found.labels[which, None]).sum())
+        sentence += f"; {agree} of these {places.numel()} are of its class, and have a blue frame"
+    gallery, first, rows = _side_by_side(found, which, among, places)
+    draw = partial(neighbours_figure, gallery, first, rows, similarities)
+    yield Drawing("neighbours", "Nearest neighbours", draw, f"{sentence}.")
+
+
+def _side_by_side(found: Answers, which: Tensor, among: Answers, places: Tensor) -> tuple[Gallery, Tensor, Tensor]:
+    """One gallery of the queries [Q] and then their neighbours [Q, k], and where both are in it."""
+    shown = [found.samples[which], among.samples[places].flatten()]
+    pictures = [part.images.of(samples.tolist())[1] for part, samples in zip((found, among), shown, strict=True)]
+    labels = torch.cat((found.labels[which], among.labels[places].flatten()))
+    gallery = _gallery(found, torch.cat(pictures), labels)
+    return gallery, torch.arange(len(which)), torch.arange(places.numel()).view_as(places) + len(which)
+
+
+def _gallery(found: Answers, pictures: Tensor, labels: Tensor) -> Gallery:
+    return Gallery(pictures, labels, found.images.classes) if found.images.are_labelled else Gallery(pictures)
+
+
+def prototypes(material: Material) -> Iterable[Part]:
+    """The images nearest to the prototypes that most images are nearest to; nothing where there are none."""
+    found, own = material.features, prototypes_of(material)
+    if own is None:
+        return
+    directions, embeddings = own
+    examples = prototype_examples(directions, embeddings, NEAREST, PROTOTYPES)
+    used = len((F.normalize(embeddings, dim=1) @ F.normalize(directions, dim=1).T).argmax(1).unique())
+    sentence = (
+        f"{used} of the {len(directions)} prototypes are the nearest to some of {found}. The {len(examples.places)} to "
+        "which most are nearest have a row each, of the images nearest to it by cosine; at its left their share."
+    )
+    samples = found.samples[examples.places]
+    _, pictures = found.images.of(samples.flatten().tolist())
+    gallery = _gallery(found, pictures, found.labels[examples.places].flatten())
+    rows = attrs.evolve(examples, places=torch.arange(samples.numel()).view_as(samples))
+    yield Drawing("prototypes", "Prototypes", partial(prototypes_figure, gallery, rows), sentence)
+
+
+def prototypes_of(material: Material) -> tuple[Tensor, Tensor] | None:
+    """(prototypes [K, E], embeddings [n, E] of the images with features), SwAV's or DINO's; or None."""
+    head, features = getattr(material.model, "head", None), material.features.values
+    params = tree.to(material.params.get("head", {}), "cpu")
+    if isinstance(head, DinoHead):
+        return params["last_layer"]["weight_v"], head.bottleneck(params, features)
+    beside: Any = material.beside
+    if "prototypes" not in beside:
+        return None
+    if world()[1] > 1:  # its batch norm would wait for the other processes
+        raise Absent("the head's batch norm waits for all processes; python -m blocks.report shows them afterwards")
+    return beside["prototypes"]["0"]["weight"], head(params, features) if head else features

@@ -1,0 +1,62 @@
+"""A run's folder to PNGs and one page: what `python -m blocks.report` and the end of a run do."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+from blocks.report.chapters import Chapter, written
+from blocks.report.contents import CHAPTERS
+from blocks.report.headline import foot, lead, title
+from blocks.report.material import Material
+from blocks.report.page import page
+from blocks.report.parts import Image, Section
+from blocks.runs.run import Run
+
+PAGE = "report.html"
+
+
+def write_report(
+    folder: str | os.PathLike,
+    *,
+    others: Sequence[str | os.PathLike] = (),
+    images: str | os.PathLike | None = None,
+    which: str = "params",
+    out: str | os.PathLike | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Write a page about a run, compared with others, and its figures as PNGs -> the page.
+
+    It looks at `images`, a folder of pictures or shards, by default at the run's own validation images, with the newest
+    "params", their "ema" or the "teacher". It goes to `out`, by default `folder/report`, or `folder/comparison` where
+    there are others. What cannot be shown is said in the page. Raises FileNotFoundError and ValueError for folders
+    that are no run's.
+    """
+    began = time.monotonic()
+    runs = [Run.open(place) for place in (folder, *others)]
+    target = Path(out) if out is not None else runs[0].folder / ("comparison" if others else "report")
+    material = Material(runs[0], runs[1:], which, images)
+    with material.scratch, torch.no_grad():
+        sections = _sections(CHAPTERS, material)
+        path = _write(target, page(title(material), lead(material), sections, foot(material)), sections)
+    say(f"report: {path} ({time.monotonic() - began:.1f} s)")
+    return path
+
+
+def _sections(chapters: Iterable[Chapter], material: Material) -> list[Section]:
+    found = [written(chapter, material) for chapter in chapters]
+    return [section for section in found if section is not None]
+
+
+def _write(target: Path, html: str, sections: Sequence[Section]) -> Path:
+    target.mkdir(parents=True, exist_ok=True)
+    for section in sections:
+        for part in section.parts:
+            if isinstance(part, Image):
+                (target / f"{part.name}.png").write_bytes(part.light)
+    temporary = target / f"{PAGE}.tmp"
+    temporary.write_text(html, encoding="utf-8")
+    os.replace(temporary, target / PAGE)
+    return target / PAGE

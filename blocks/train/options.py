@@ -1,0 +1,55 @@
+"""How a recipe is run, whatever it trains: the flags that all recipes share."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+from blocks.train import errors
+
+HOW = ("resume", "dry_run", "profile", "report", "wandb")  # they change nothing of what is trained
+
+
+@attrs.frozen(kw_only=True)
+class RunOptions:
+    """A recipe's class inherits from it and gives `out` a default of its own: `class Recipe(RunOptions)`."""
+
+    out: str  # the run's folder; a run found here goes on
+    seed: int = 0  # of the params, the batches, and all else that is drawn
+    resume: bool = True  # go on from the newest checkpoint in out; --no-resume: out must hold no run
+    dry_run: bool = False  # tell model, FLOPs, memory, time, optimizer and data; trains and writes nothing
+    profile: bool = False  # a few steps by torch.profiler: a trace and the hottest operations, in out/profile
+    report: bool = True  # pictures and out/report/report.html at the end
+    wandb: bool = attrs.field(default=False)  # to Weights & Biases too (pip install wandb)
+
+    @wandb.validator
+    def _installed(self, _: attrs.Attribute, wandb: bool) -> None:
+        if wandb and find_spec("wandb") is None:
+            raise ValueError("wandb is asked for and not installed: pip install wandb, or leave --wandb out")
+
+    @property
+    def recipe(self) -> str | None:
+        """The name of the recipe's file; None for bare options."""
+        return None if type(self) is RunOptions else Path(errors.script(type(self))).stem
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields that say what is trained, JSON-able; {} for bare options."""
+        if self.recipe is None:
+            return {}
+        return {name: value for name, value in attrs.asdict(self).items() if name not in HOW}
+
+    def given(self, **others: Any) -> Self:
+        """These, with what is not None of others in place of theirs."""
+        values = {name: value for name, value in others.items() if value is not None}
+        return attrs.evolve(self, **values | ({"out": str(values["out"])} if "out" in values else {}))
+
+
+def options_of(options: RunOptions | None, **given: Any) -> RunOptions:
+    """The options, with what is given in their place; without options no report. Raises ValueError where out lacks."""
+    if options is not None:
+        return options.given(**given)
+    if given.get("out") is None:
+        raise ValueError("a run wants a folder for what it writes: give out=..., or options=...")
+    return RunOptions(out="", report=False).given(**given)
