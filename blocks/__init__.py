@@ -3,9 +3,13 @@
 from blocks.block import Block
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.construction import build, describe
+from blocks.interop.export import to_exported, to_onnx
+from blocks.interop.features import intermediate_layers
 from blocks.interop.from_module import ModuleBlock, from_module
 from blocks.interop.module import to_module
+from blocks.interop.module_trunk import ModuleTrunk, trunk_from_module
 from blocks.interop.saving import load, save
+from blocks.interop.statistics import with_statistics
 from blocks.interop.timm import from_timm, to_timm
 from blocks.interop.vissl import to_vissl
 from blocks.layers.attention import Attention
@@ -89,6 +93,7 @@ __all__ = [
     "Mlp",
     "Model",
     "ModuleBlock",
+    "ModuleTrunk",
     "PatchEmbed",
     "PositionEmbedding",
     "ProjectionMlp",
@@ -122,6 +127,7 @@ __all__ = [
     "distilled",
     "from_module",
     "from_timm",
+    "intermediate_layers",
     "key",
     "load",
     "load_weights",
@@ -132,9 +138,12 @@ __all__ = [
     "save",
     "simclr_head",
     "swav_head",
+    "to_exported",
     "to_module",
+    "to_onnx",
     "to_timm",
     "to_vissl",
+    "trunk_from_module",
     "vicreg_expander",
     "vit",
     "vit_base",
@@ -142,4 +151,5 @@ __all__ = [
     "vit_large",
     "vit_small",
     "vit_tiny",
+    "with_statistics",
 ]

@@ -1,30 +1,13 @@
-"""The README's promises that a machine can check."""
+"""What .ci/run and a reader from VISSL count on; `test_docs` runs the code of README and docs."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.pages import ROOT
+
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-def test_the_python_blocks_run_from_top_to_bottom(tmp_path, monkeypatch):
-    """In one namespace and an empty folder, as a reader would paste them."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert len(BLOCKS) >= 3
-    namespace = {"__name__": "readme"}
-    for block in BLOCKS:
-        exec(compile(block, "README.md", "exec"), namespace)
-
-
-@pytest.mark.parametrize(
-    "path", sorted(set(re.findall(r"\]\(([\w./-]+)\)|`((?:tests|blocks|recipes|bench)/[\w./]+)`", README)))
-)
-def test_every_file_it_names_is_there(path):
-    assert (ROOT / "".join(path)).exists()
+VISSL = (ROOT / "docs" / "vissl.md").read_text()
 
 
 def test_two_commands_install_and_run_everything():
@@ -34,10 +17,7 @@ def test_two_commands_install_and_run_everything():
 
 def vissl_rows():
     """(key of the tutorial, code in the recipe, recipe) of the table that has one."""
-    section = README.partition("## Coming from VISSL")[2].partition("\n## ")[0]
-    cells = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:3] == "| `"
-    ]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in VISSL.splitlines() if line[:3] == "| `"]
     return [(key, code.strip("`"), name) for key, code, names, _ in cells for name in names.split(", ") if name]
 
 

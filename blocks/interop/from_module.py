@@ -18,17 +18,24 @@ from blocks.random import bits
 class ModuleBlock(Block):
     """x -> module(x) in evaluation mode, of params that bear the module's names; `make()` builds a module.
 
-    Buffers are params too: BatchNorm reads its running statistics and leaves them as they are. So any module can be
-    evaluated (a teacher), and those without buffers can be trained (GroupNorm or LayerNorm in BatchNorm's stead).
+    Buffers are params too: BatchNorm reads its running statistics and leaves them as they are, Dropout drops nothing.
+    So any module can be evaluated (a teacher), and those without buffers can be trained. One that has some is trained
+    as a trunk by `trunk_from_module`, or with its statistics held fast, as detectors are, by
+    `make_step(..., frozen=block.buffer_names)`. Raises ValueError where a buffer is to be differentiated by.
     """
 
     make: Callable[[], nn.Module]
     skeleton: nn.Module = attrs.field(init=False, eq=False, repr=False)
+    buffer_names: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
 
     @skeleton.default
     def _skeleton(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             return without_storage(self.make()).eval()
+
+    @buffer_names.default
+    def _buffer_names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.skeleton.named_buffers())
 
     @property
     def is_random(self) -> bool:
@@ -43,12 +50,24 @@ class ModuleBlock(Block):
             return tree.map(lambda t: t.to(key.device), tensors(self.make()))
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
-        return functional_call(self.skeleton, tree.flatten(params), (x,))
+        leaves = tree.flatten(params)
+        check_not_trained(leaves, self.buffer_names)
+        return functional_call(self.skeleton, leaves, (x,))
 
 
 def from_module(module: nn.Module) -> tuple[ModuleBlock, Params]:
     """(block, a copy of its params) of a module that has its weights; the block's `init` gives these same weights."""
     return ModuleBlock(partial(copy.deepcopy, copy.deepcopy(module))), tensors(module)
+
+
+def check_not_trained(leaves: tree.Flat, buffer_names: tuple[str, ...]) -> None:
+    """Raises ValueError where a gradient by a buffer is wanted: there is none, and weight decay would change it."""
+    trained = [name for name in buffer_names if name in leaves and leaves[name].requires_grad]
+    if trained:
+        raise ValueError(
+            f"{', '.join(trained[:3])} and so on are buffers, {len(trained)} in all, and no parameters: hold them fast "
+            "with frozen=block.buffer_names, or train with the batch's own statistics: trunk_from_module(module, ...)"
+        )
 
 
 def without_storage(module: nn.Module) -> nn.Module:

@@ -1,58 +1,99 @@
 """A block and its params as an ordinary torch.nn.Module."""
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.interop.features import Tokens, intermediates
+from blocks.interop.node import Node, calling, encoder_layers, tree_of
+from blocks.trunks.parts import Parts
 
 BARE = "value"  # the name of the one parameter of a block whose params are a bare tensor
-
-
-class Node(nn.Module):
-    """A node of a params tree: tensors become parameters (buffers if integers), nodes modules, by the same names."""
-
-    def __init__(self, params: Params):
-        super().__init__()
-        for name, child in (params if isinstance(params, Mapping) else {BARE: params}).items():
-            if isinstance(child, Mapping):
-                self.add_module(name, Node(child))
-            elif child.is_floating_point():
-                self.register_parameter(name, nn.Parameter(child.detach().clone()))
-            else:
-                self.register_buffer(name, child.detach().clone())
-
-    def tree(self) -> Params:
-        """The params tree, of the tensors the module holds now."""
-        leaves = {**self._parameters, **self._buffers}
-        return leaves | {name: node.tree() for name, node in cast(dict[str, Node], self._modules).items()}
 
 
 class BlockModule(Node):
     """The block as a module: x -> block(params, x); in training mode a random block draws a key as nn.Dropout would."""
 
     def __init__(self, block: Block, params: Params):
-        super().__init__(params)
-        self._block = block
+        super().__init__(params if isinstance(params, Mapping) else {BARE: params}, encoder_layers(block))
+        self._block = calling(block)
         self._bare = not isinstance(params, Mapping)
 
-    def forward(self, x: Tensor, **options) -> Tensor:
+    def forward(self, x: Tensor, **options: Any) -> Any:
         """block(params, x, **options), with a key from torch's global generator in training mode."""
+        return self._block(self._params(), x, **self._keyed(x, options))
+
+    def _params(self) -> Params:
+        params = tree_of(self)
+        return params[BARE] if self._bare else params
+
+    def _keyed(self, x: Tensor, options: dict[str, Any]) -> dict[str, Any]:
         if self.training and "key" not in options and getattr(self._block, "is_random", True):
             options["key"] = torch.randint(-(2**31), 2**31 - 1, (2,), dtype=torch.int32, device=x.device)
-        params = self.tree()
-        return self._block(params[BARE] if self._bare else params, x, **options)
+        return options
 
     def extra_repr(self) -> str:
         return type(self._block).__name__
 
 
+class ModelModule(BlockModule):
+    """A model as a module that also gives features by the methods and arguments of timm's models.
+
+    FSDP2 wants `register_fsdp_forward_method` for each of them that is called.
+    """
+
+    def __init__(self, block: Any, params: Params):
+        super().__init__(block, params)
+        self._after_trunk = attrs.evolve(block, trunk=Tokens())
+        self.embed_dim = self.num_features = block.trunk.embed_dim
+        self.num_prefix_tokens = block.trunk.num_prefix_tokens
+
+    def forward_features(self, x: Tensor, **options: Any) -> Tensor:
+        """images [B, C, H, W] -> the trunk's tokens [B, P + N, D]."""
+        return self._block.trunk(self._params(), x, **self._keyed(x, options))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False, **options: Any) -> Tensor:
+        """The trunk's tokens [B, P + N, D] -> what the model gives; with pre_logits the pooled features [B, D]."""
+        if pre_logits:
+            return self._after_trunk.pooled(self._params(), x)
+        return self._after_trunk(self._params(), x, **self._keyed(x, options))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> Any:
+        """(the trunk's tokens, `intermediate_layers`), or the latter alone; nothing is dropped in training either."""
+        found = intermediates(self._block, self._params(), x, indices, norm, return_prefix_tokens, output_fmt)
+        return found[1] if intermediates_only else found
+
+    def get_intermediate_layers(
+        self,
+        x: Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+    ) -> list:
+        """`intermediate_layers` by DINO's names: the last n, or those so numbered; with reshape as maps."""
+        fmt = "NCHW" if reshape else "NLC"
+        return self.forward_intermediates(x, n, return_prefix_tokens, norm, fmt, intermediates_only=True)
+
+
 def to_module(block: Block, params: Params) -> BlockModule:
     """An nn.Module of the block that starts from a copy of params; its `state_dict` has the tree's dotted names.
 
-    It works with DistributedDataParallel, torch.compile, torch.optim, `requires_grad_(False)` of a part, copy, pickle.
-    Shard it whole: parts have no forward pass of their own, so FSDP2 must wrap the root alone.
+    It works with DistributedDataParallel, torch.compile, torch.export, torch.optim, `requires_grad_(False)` of a part,
+    copy, pickle. The encoder layers of a model or trunk are modules that are called, `module.blocks[0]` and so on, for
+    hooks and for FSDP2 (`fully_shard` each, then the whole); no other part has a forward pass of its own.
+    A model has timm's methods too, see `ModelModule`.
     """
-    return BlockModule(block, params)
+    return (ModelModule if isinstance(getattr(block, "trunk", None), Parts) else BlockModule)(block, params)

@@ -1,10 +1,12 @@
 """The optimizer contract: a tree of state, an update in place, and the pure update made of it."""
 
 import attrs
+import torch
 from torch import Tensor
 
+from blocks.optim.ema import ema_update_
 from blocks.optim.schedule import Schedule as Schedule
-from blocks.tree import Tree, clone
+from blocks.tree import Tree, clone, leaves, rebuild
 
 
 @attrs.frozen
@@ -24,6 +26,23 @@ class Optimizer:
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it updates")
 
+    @torch.no_grad()
+    def update_all_(
+        self,
+        params: Tree,
+        grads: Tree,
+        state: Tree,
+        *,
+        skip: Tensor | None = None,
+        factor: Tensor | None = None,
+        average: Tree | None = None,
+        ema_decay: float | Tensor = 0.0,
+    ) -> dict[str, Tensor]:
+        """See `update_in_parts_`; an optimizer may do all in one pass."""
+        return update_in_parts_(
+            self, params, grads, state, skip=skip, factor=factor, average=average, ema_decay=ema_decay
+        )
+
     def update(self, params: Tree, grads: Tree, state: Tree, *, skip: Tensor | None = None) -> tuple[Tree, Tree]:
         """New (params, state); the given ones stay as they are."""
         params, state = clone(params), clone(state)
@@ -33,3 +52,26 @@ class Optimizer:
     def describe(self, params: Tree) -> dict[str, str]:
         """What is done to each parameter, by dotted name."""
         raise NotImplementedError(f"{type(self).__name__} does not describe itself")
+
+
+def update_in_parts_(
+    optimizer: Optimizer,
+    params: Tree,
+    grads: Tree,
+    state: Tree,
+    *,
+    skip: Tensor | None = None,
+    factor: Tensor | None = None,
+    average: Tree | None = None,
+    ema_decay: float | Tensor = 0.0,
+) -> dict[str, Tensor]:
+    """`update_` by the gradients times a factor (float []), then `ema_update_` of an average of the params.
+
+    The gradients stay as they are. Of the optimizer it wants no more than `update_`.
+    """
+    if factor is not None:
+        grads = rebuild(grads, iter(torch._foreach_mul(leaves(grads), factor)))
+    rates = optimizer.update_(params, grads, state, skip=skip)
+    if average is not None:
+        ema_update_(average, params, ema_decay, skip=skip)
+    return rates

@@ -87,7 +87,7 @@ def _layout(dim: int) -> dict:
 
 def _optional(gamma: Tensor | None, scales: Tensor | None, instead: Tensor) -> tuple[Tensor, Tensor]:
     """What a kernel gets where there is none is never read."""
-    return tuple(instead if x is None else x.contiguous() for x in (gamma, scales))
+    return instead if gamma is None else gamma.contiguous(), instead if scales is None else scales.contiguous()
 
 
 @triton.jit

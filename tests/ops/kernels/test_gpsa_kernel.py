@@ -38,12 +38,12 @@ shapes = st.tuples(
 
 
 @given(shapes)
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 def test_values_and_all_gradients_of_any_shape(device, shape):
     check([x.to(device) for x in inputs(*shape)], shape[2], shape[4])
 
 
-@pytest.mark.parametrize(("grid", "prefix"), [((1, 20), 1), ((18, 2), 20)])
+@pytest.mark.parametrize(("grid", "prefix"), [((5, 7), 1), ((18, 2), 20)])
 def test_tokens_and_prefix_of_several_tiles(device, grid, prefix):
     check([x.to(device) for x in inputs(1, 1, grid, 8, prefix)], grid, prefix, scale=0.3)
 
@@ -58,7 +58,8 @@ def test_extreme_numbers(device):
     leaves = [x.to(device) for x in inputs(1, 2, (3, 4), 8, 1)]
     leaves[0], leaves[3] = 300 * leaves[0], 50 * leaves[3]
     leaves[5] = torch.tensor([-200.0, 200.0], device=device)
-    check(leaves, (3, 4), 1)
+    noise = torch.finfo(torch.float32).eps * leaves[0].abs().max()  # k's gradient is these queries times rounding alone
+    check(leaves, (3, 4), 1, tolerance=noise)
 
 
 def test_inputs_in_any_memory_order(device):
@@ -75,8 +76,8 @@ def test_a_gradient_that_is_one_number_everywhere(device):
 
 
 def test_the_same_bits_twice(device):
-    leaves = [x.to(device) for x in inputs(1, 1, (2, 9), 4, 0, torch.float32)]
-    first, second = (value_and_grads(kernel, leaves, grid=(2, 9), prefix=0) for _ in range(2))
+    leaves = [x.to(device) for x in inputs(1, 1, (5, 7), 4, 0, torch.float32)]
+    first, second = (value_and_grads(kernel, leaves, grid=(5, 7), prefix=0) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -85,7 +86,7 @@ def of_grid(q, k, v, weight, bias, gate):
 
 
 def test_torch_func_grad_and_vmap_over_seeds_equal_autograd(device):
-    leaves = [x.to(device) for x in inputs(1, 2, (2, 3), 4, 1, torch.float32)]
+    leaves = [x.to(device) for x in inputs(1, 1, (2, 3), 4, 1, torch.float32)]
     many = [torch.stack((x, 0.5 * x)) for x in leaves]
     batched = torch.func.vmap(torch.func.grad(of_grid, argnums=tuple(range(6))))(*many)
     for i in range(2):
@@ -95,7 +96,7 @@ def test_torch_func_grad_and_vmap_over_seeds_equal_autograd(device):
 
 
 def test_per_sample_gradients_sum_to_the_batchs(device):
-    q, k, v, *rest = (x.to(device) for x in inputs(2, 2, (2, 3), 4, 1, torch.float32))
+    q, k, v, *rest = (x.to(device) for x in inputs(2, 1, (2, 3), 4, 1, torch.float32))
 
     def of_one(q, k, v, weight):
         return of_grid(q[None], k[None], v[None], weight, *rest[1:])

@@ -1,0 +1,49 @@
+"""A model as a graph that runs without this library: torch.export, and ONNX."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from blocks import tree
+from blocks.block import Block, Params
+from blocks.interop.module import to_module
+
+NEEDED = ("onnx", "onnxscript")
+LIMIT = 2**31 - 2**24  # bytes of weights in one ONNX file, which protobuf holds to 2 GiB
+
+
+def to_exported(model: Block, params: Params, images: Tensor) -> ExportedProgram:
+    """The model in evaluation mode as a `torch.export` program of any number of images of that size, type and device.
+
+    `program.module()(images)` runs it, `torch.export.save(program, path)` writes it.
+    """
+    module = to_module(model, params).eval().requires_grad_(False)
+    two = images[:1].expand(2, *images.shape[1:])  # one would be taken for a constant
+    return torch.export.export(module, (two,), dynamic_shapes=({0: Dim("batch")},))
+
+
+def to_onnx(path: str | os.PathLike[str], model: Block, params: Params, images: Tensor) -> None:
+    """Writes the model in evaluation mode as ONNX: "images" [batch, C, H, W], of that size and type -> "output".
+
+    One file; weights of 2 GiB and more lie beside it, in path + ".data". Needs onnx and onnxscript; their absence is an
+    ImportError that says how to get them.
+    """
+    check_installed()
+    params = tree.to(params, "cpu")  # where each op is made of torch's own
+    program = to_exported(model, params, images.cpu())
+    too_large = sum(leaf.nbytes for leaf in tree.leaves(params)) > LIMIT
+    torch.onnx.export(
+        program, (), Path(path), input_names=["images"], output_names=["output"],
+        dynamic_shapes=({0: "batch"},), external_data=too_large, dynamo=True, verbose=False,
+    )  # fmt: skip
+
+
+def check_installed() -> None:
+    """Raises ImportError without what torch.onnx needs."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"ONNX needs {' and '.join(missing)}; use: pip install 'vitmason[onnx]'")
