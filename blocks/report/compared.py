@@ -28,7 +28,7 @@ def names(runs: Sequence[Run]) -> list[str]:
 
 def different_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """{setting: [its value in each run]} of those in which the runs differ."""
-    flat = [dict(named({"recipe": run.recipe, **run.settings})) for run in runs]
+    flat = [dict(named(({"recipe": run.recipe} if run.recipe else {}) | dict(run.settings))) for run in runs]
     every = {name: [settings.get(name, UNSET) for settings in flat] for settings in flat for name in settings}
     return {name: values for name, values in every.items() if name not in ELSEWHERE and _differ(values)}
 

@@ -27,7 +27,7 @@ CHAPTERS = (
     ),
     Chapter(
         "Locality",
-        "The gated layers mix attention by content with attention by position, which starts as a convolution.",
+        "The gated layers mix attention by content with attention by position.",
         {
             "Gates": locality.gates_over_training,
             "Non-locality": locality.nonlocality_over_training,

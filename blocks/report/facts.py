@@ -12,7 +12,7 @@ def settings(material: Material) -> Iterable[Part]:
     """The command, every setting, and what was changed when the run was resumed."""
     run = material.run
     if run.command:
-        yield Table("Command", [(" ".join(run.command),)])
+        yield Table("Start", [("command", " ".join(run.command))])
     if not run.settings:
         raise Absent("the run was given no settings to keep")
     yield Table("Settings", named(run.settings), folded=True)

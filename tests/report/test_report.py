@@ -59,7 +59,7 @@ def test_what_a_page_says_of_accuracy_is_what_the_model_does(supervised, supervi
 def test_the_settings_and_the_last_metrics_are_in_the_page(supervised_page):
     page = check(supervised_page.read_text())
     cells = [re.sub("<[^>]*>", " ", row).split() for row in supervised_page.read_text().split("<tr>")]
-    for row in ("val_top1 50.00% 50.00% 2", "lr 0.001", "versions.torch 2", "recipes/tiny.py --lr 1e-3"):
+    for row in ("val_top1 50.00% 50.00% 2", "lr 0.001", "versions.torch 2", "command recipes/tiny.py --lr 1e-3"):
         assert any(cell[: len(row.split())] == row.split() for cell in cells), row
     assert "tiny_recipe: convit" in page.text
 
@@ -81,6 +81,12 @@ def test_a_self_supervised_run_shows_neighbours_and_prototypes(swav_run):
     assert re.search(
         r"^Prototypes that are the nearest to some of 24 validation images: [1-5] of 5\.", prototypes.sentence
     )
+
+
+def test_a_report_at_the_end_of_a_run_of_several_processes_never_waits_for_the_others(swav_run, monkeypatch):
+    monkeypatch.setattr("blocks.report.neighbours.world", lambda: (0, 2))
+    (said,) = chapters.written(only("Prototypes"), Material(Run.open(swav_run))).parts
+    assert "python -m blocks.report" in said.text
 
 
 def test_given_pictures_without_classes_are_looked_at_and_nothing_is_said_of_their_classes(swav_run, tmp_path):
