@@ -42,6 +42,7 @@ from blocks.layers.scale import LayerScale
 from blocks.layers.token import ClassToken, MaskToken
 from blocks.layers.weight_norm import Prototypes, WeightNormLinear
 from blocks.random import key
+from blocks.runs.run import Run
 from blocks.trunks.convit import ConViT, convit
 from blocks.trunks.convit_variants import (
     convit_base,
@@ -97,6 +98,7 @@ __all__ = [
     "PositionEmbedding",
     "ProjectionMlp",
     "Prototypes",
+    "Run",
     "SinCosPosition",
     "TanhMlpHead",
     "TokenPool",

@@ -65,4 +65,4 @@ def _write(
     if new is None:
         folder.go_on(options.out, what, where, int(state.step), changes)
     else:
-        folder.begin(options.out, what, where, model=new[0], start=new[1], say=say)
+        folder.begin(options.out, what, where, model=new[0], params=state.params, start=new[1], say=say)

@@ -200,7 +200,7 @@ def time_rows(planned: Planned, found: Timing, cost: Cost | None, next_one: floa
     """Seconds of a step, an epoch and the run, and by which measurement."""
     steps, size = planned.train_data.steps_per_epoch, planned.train_data.batch_size
     epoch = found.whole * steps
-    rows = {"a step": f"{found.whole:.3g} s, {size / found.whole:,.0f} images/s", "found": found.how}
+    rows = {"a step": f"{found.whole:,.3f} s, {size / found.whole:,.3g} images/s", "found": found.how}
     if cost:
         flops = (cost.forward + cost.backward) * planned.accumulate
         rows["arithmetic"] = f"{flops / 1e9:,.1f} GFLOPs a step and process, {flops / found.whole / 1e9:,.1f} GFLOP/s"

@@ -15,7 +15,7 @@ HOW = ("resume", "dry_run", "profile", "report", "wandb")  # they change nothing
 class RunOptions:
     """A recipe's class inherits from it and gives `out` a default of its own: `class Recipe(RunOptions)`."""
 
-    out: str = attrs.field(converter=str)  # the run's folder; a run found here goes on
+    out: str  # the run's folder; a run found here goes on
     seed: int = 0  # of the params, the batches, and all else that is drawn
     resume: bool = True  # go on from the newest checkpoint in out; --no-resume: out must hold no run
     dry_run: bool = False  # tell model, FLOPs, memory, time, optimizer and data; trains and writes nothing
@@ -42,7 +42,8 @@ class RunOptions:
 
     def given(self, **others: Any) -> Self:
         """These, with what is not None of others in place of theirs."""
-        return attrs.evolve(self, **{name: value for name, value in others.items() if value is not None})
+        values = {name: value for name, value in others.items() if value is not None}
+        return attrs.evolve(self, **values | ({"out": str(values["out"])} if "out" in values else {}))
 
 
 def options_of(options: RunOptions | None, **given: Any) -> RunOptions:
@@ -51,4 +52,4 @@ def options_of(options: RunOptions | None, **given: Any) -> RunOptions:
         return options.given(**given)
     if given.get("out") is None:
         raise ValueError("a run wants a folder for what it writes: give out=..., or options=...")
-    return RunOptions(out=given["out"], report=False).given(**given)
+    return RunOptions(out="", report=False).given(**given)

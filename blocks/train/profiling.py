@@ -21,30 +21,38 @@ def profiling(folder: Path, device: torch.device, say: Callable[[str], None]) ->
     ui.perfetto.dev, and ops.txt, the operations that took most of the time, which is told too.
     """
     on_gpu = device.type == "cuda"
-    told: list[str] = []
+    done = 0  # steps
 
     def write(profiler: Any) -> None:
+        if done <= WARM:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         profiler.export_chrome_trace(str(folder / "trace.json.gz"))
-        told.append(hottest(profiler.key_averages(), on_gpu))
-        (folder / "ops.txt").write_text(told[-1])
-        say(f"{told[-1]}the trace is {folder / 'trace.json.gz'}: open it in ui.perfetto.dev")
+        table = hottest(profiler.key_averages(), done - WARM, on_gpu)
+        (folder / "ops.txt").write_text(table)
+        say(f"{table}the trace is {folder / 'trace.json.gz'}: open it in ui.perfetto.dev")
 
     schedule = torch.profiler.schedule(skip_first=WARM - 1, wait=0, warmup=1, active=STEPS, repeat=1)
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with torch.profiler.profile(activities=kinds, schedule=schedule, on_trace_ready=write) as profiler:
-        yield profiler.step
-    if not told:
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            profiler.step()
+
+        yield step
+    if done <= WARM:
         say(f"nothing was profiled: the run was shorter than {WARM + 1} steps")
 
 
-def hottest(events: Any, on_gpu: bool) -> str:
-    """A table of the operations with most time of their own; on a GPU, its time."""
+def hottest(events: Any, steps: int, on_gpu: bool) -> str:
+    """A table of the operations with most time of their own in so many steps; on a GPU, its time."""
     where = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     times = {event.key: (getattr(event, where) / 1e3, event.count) for event in events}
     times = {name: row for name, row in times.items() if not name.startswith("ProfilerStep")}
     whole = sum(spent for spent, _ in times.values()) or 1.0
-    table = Table("operation", title=f"hottest operations of {STEPS} steps, {'GPU' if on_gpu else 'CPU'} time")
+    table = Table("operation", title=f"hottest operations of {steps} steps, {'GPU' if on_gpu else 'CPU'} time")
     for title in ("calls", "ms", "share"):
         table.add_column(title, justify="right")
     for name, (spent, calls) in sorted(times.items(), key=lambda row: -row[1][0])[:ROWS]:

@@ -28,15 +28,17 @@ class Timing:
 
     @property
     def whole(self) -> float:
-        """Seconds of a step of the whole share: in proportion to the images."""
+        """Seconds of a step of the whole share, in proportion to the images: the optimizer's part is overrated."""
         return self.seconds * self.share / self.images
 
     @property
     def how(self) -> str:
         """How it was found out, in words."""
         of = f"{self.images} images" if self.images == self.share else f"{self.images} of the {self.share} images"
-        scaled = "" if self.images == self.share else f", {self.seconds:.3g} s each, in proportion to the images"
-        return f"measured: {self.steps} steps of {of} of a process{scaled}"
+        if self.images == self.share:
+            return f"measured: {self.steps} steps of {of} of a process"
+        times = f"{self.seconds:.3g} s each, times {self.share / self.images:g}"
+        return f"measured: {self.steps} steps of {of} of a process, {times}: too long rather than too short"
 
 
 def timed(

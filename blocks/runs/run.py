@@ -1,0 +1,121 @@
+"""A run's folder, read: its settings, environment, metrics, model and params."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+
+from blocks import random, tree
+from blocks.block import Block, Params
+from blocks.interop.construction import build
+from blocks.interop.layouts import Which, weights_of
+from blocks.runs import checkpoint, folder, records
+from blocks.runs.json_file import read_json
+from blocks.runs.records import Record
+
+
+@attrs.frozen(eq=False)
+class Run:
+    """A run as its folder tells it; `Run.open(folder)` reads one, also while it trains.
+
+    `settings` are the recipe's fields, `facts` what the batches follow from (seed, batch_size, steps_per_epoch ...),
+    `records` the lines of metrics.jsonl, `attention` those of attention.jsonl.
+    """
+
+    folder: Path
+    recipe: str | None
+    command: tuple[str, ...]
+    settings: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    changed: tuple[Mapping[str, Any], ...]  # on resuming: {"date", "step", "command", "changes"}
+    environment: Mapping[str, Any]
+    records: tuple[Record, ...]
+    attention: tuple[Record, ...]
+
+    @classmethod
+    def open(cls, place: str | Path) -> Self:
+        """The run in a folder. Raises FileNotFoundError for no folder, ValueError for one that no run wrote."""
+        place = Path(place)
+        if not place.is_dir():
+            raise FileNotFoundError(f"no run's folder at {place}")
+        about = read_json(place / folder.SETTINGS) or _about(place)
+        return cls(
+            folder=place,
+            recipe=about.get("recipe"),
+            command=tuple(about.get("command", ())),
+            settings=about["settings"],
+            facts=about["facts"],
+            changed=tuple(about.get("changed", ())),
+            environment=read_json(place / folder.ENVIRONMENT),
+            records=tuple(records.read(place / "metrics.jsonl")),
+            attention=tuple(records.read(place / "attention.jsonl")),
+        )
+
+    @property
+    def epochs(self) -> tuple[Record, ...]:
+        """The records of finished epochs."""
+        return tuple(record for record in self.records if record["kind"] == "epoch")
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps of which there is a checkpoint, oldest first."""
+        return tuple(checkpoint.steps(self.folder))
+
+    def model(self, trusted: Sequence[str] = ("blocks",)) -> Block:
+        """The model that was trained. Raises ValueError where the folder does not say which."""
+        return build(self._model_file()["model"], trusted)
+
+    def params(self, which: Which = "params", *, step: int | None = None) -> Params:
+        """The model's params on the CPU, those of the newest checkpoint or of a step's; their "ema", or a "teacher".
+
+        Where no model is described, all params. Raises ValueError for what the run did not keep.
+        """
+        leaves = weights_of(self._checkpoint(step), which).leaves
+        names = read_json(self.folder / folder.MODEL).get("params", list(leaves))
+        missing = [name for name in names if name not in leaves]
+        if missing:
+            raise ValueError(f"{which!r} of {self.folder} are no params of its model: {missing[:4]} are not there")
+        return tree.unflatten({name: leaves[name].clone() for name in names})
+
+    def objective_params(self, *, step: int | None = None) -> Params:
+        """What the objective trains beside the model: prototypes, a predictor, a decoder, probes; {} for none."""
+        leaves = weights_of(self._checkpoint(step), "params").leaves
+        names = set(self._model_file()["params"])
+        return tree.unflatten({name: leaf.clone() for name, leaf in leaves.items() if name not in names})
+
+    def fresh_params(self) -> Params:
+        """The model's params before the first step, on the CPU: those given to the run, else anew from its seed.
+
+        A run on a GPU drew them there, which may differ in the last bit.
+        """
+        start = self.folder / folder.START
+        if start.is_file():
+            leaves = weights_of(start).leaves
+            names = read_json(self.folder / folder.MODEL).get("params", list(leaves))
+            return tree.unflatten({name: leaves[name].clone() for name in names})
+        return self.model().init(random.split(random.key(self.facts["seed"]))[0])
+
+    def _model_file(self) -> dict[str, Any]:
+        found = read_json(self.folder / folder.MODEL)
+        if not found:
+            raise ValueError(
+                f"{self.folder} has no {folder.MODEL}: its model is one that cannot be described, such as an nn.Module "
+                "of another library, or the run is older than this file; build the model as the recipe does"
+            )
+        return found
+
+    def _checkpoint(self, step: int | None) -> Path:
+        known = checkpoint.steps(self.folder)
+        if not known or (step is not None and step not in known):
+            wanted = "" if step is None else f" of step {step}"
+            raise ValueError(f"{self.folder} has no checkpoint{wanted}; it has those of steps {list(known)}")
+        return known[max(known) if step is None else step]
+
+
+def _about(place: Path) -> dict[str, Any]:
+    """The settings and facts in a checkpoint, of a run that wrote no settings.json."""
+    newest = checkpoint.latest(place)
+    if newest is None:
+        raise ValueError(f"{place} is no run's folder: it has neither {folder.SETTINGS} nor a checkpoint")
+    return checkpoint.read(newest)[1]

@@ -1,0 +1,31 @@
+"""Recipes that train share their running flags, and each writes to a folder of its own name."""
+
+import runpy
+from pathlib import Path
+
+import attrs
+import pytest
+
+from blocks.train.fields import flags
+from blocks.train.options import RunOptions
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.py"))
+NO_RUN = {"evaluate", "knn", "lr_sweep"}  # they write no run's folder
+
+
+@pytest.mark.parametrize("path", [p for p in RECIPES if p.stem not in NO_RUN], ids=lambda p: p.stem)
+def test_a_recipe_has_the_running_flags_a_folder_and_presets_of_its_fields(path):
+    names = runpy.run_path(str(path), run_name="recipe")
+    recipe = names["Recipe"]
+    assert issubclass(recipe, RunOptions)
+    assert recipe().out == f"runs/{path.stem}"
+    shared = [field.name for field in attrs.fields(RunOptions) if field.name != "out"]
+    found = flags(recipe)
+    assert [flag.name for flag in found[-len(shared) :]] == shared
+    assert all(flag.help for flag in found[-len(shared) :])
+    assert recipe(**names["DIGITS"]) != recipe()
+
+
+def test_the_others_write_no_run():
+    for name in NO_RUN:
+        assert "blocks.train.loop" not in (RECIPES[0].parent / f"{name}.py").read_text()

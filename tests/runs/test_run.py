@@ -1,0 +1,148 @@
+"""A run's folder: what it says of itself, and what `Run.open` reads back."""
+
+import json
+
+import attrs
+import pytest
+import torch
+
+from blocks import ModuleBlock, convit, tree
+from blocks.objectives.monitored import Monitored
+from blocks.objectives.supervised import Supervised
+from blocks.optim.adamw import adamw
+from blocks.random import key
+from blocks.runs import checkpoint, folder
+from blocks.runs.folder import About
+from blocks.runs.run import Run
+from blocks.train.step import init_state
+from tests.train.pretraining import OBJECTIVES, TINY
+
+ABOUT = About("small", ["small.py", "--lr", "1"], {"lr": 1.0, "scale": (0.1, 1.0)}, {"seed": 5, "batch_size": 8})
+WHERE = {"device": "cpu"}
+
+
+def model():
+    return convit(**TINY, local_up_to_layer=1, num_classes=3)
+
+
+def begun(place, model=None, start=None):
+    said = []
+    folder.begin(place, ABOUT, WHERE, model=model, start=start, say=said.append)
+    return said
+
+
+def equal(a, b):
+    a, b = tree.flatten(a), tree.flatten(b)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_what_a_run_says_of_itself_is_read_back(tmp_path):
+    begun(tmp_path / "runs" / "a", model())
+    run = Run.open(tmp_path / "runs" / "a")
+    assert (run.recipe, run.command, run.facts) == ("small", ("small.py", "--lr", "1"), ABOUT.facts)
+    assert run.settings == {"lr": 1.0, "scale": [0.1, 1.0]}
+    assert run.environment == {"device": "cpu", "resumed": []}
+    assert (run.records, run.attention, run.changed, run.steps) == ((), (), (), ())
+    assert run.model() == model()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_params_are_the_models_the_teachers_and_what_the_objective_has_beside(tmp_path, name):
+    objective = Monitored(OBJECTIVES[name](), num_classes=6, embed_dim=8)
+    state = init_state(objective, adamw(0.1), key(5), ema=True)
+    begun(tmp_path, objective.model)
+    moved = attrs.evolve(state, params=tree.map(lambda t: t + 1, state.params))
+    checkpoint.save(tmp_path, moved, 3, {})
+    checkpoint.save(tmp_path, state, 4, {})
+    run = Run.open(tmp_path)
+    names = tree.flatten(objective.model.init(key(0))).keys()
+    wanted = {n: t for n, t in tree.flatten(state.params).items() if n in names}
+    assert equal(run.params(), tree.unflatten(wanted))
+    assert equal(run.params("ema", step=3), run.params(step=4))
+    assert equal(run.params(step=3), tree.map(lambda t: t + 1, run.params()))
+    assert set(run.objective_params()) == ({"prototypes"} if name == "swav" else set())
+    if name != "swav":
+        assert equal(
+            run.params("teacher"), tree.unflatten({n: tree.flatten(state.memory["teacher"])[n] for n in names})
+        )
+
+
+@pytest.mark.parametrize("name", [*OBJECTIVES, "supervised"])
+def test_fresh_params_are_those_that_the_run_began_with(tmp_path, name):
+    objective = Supervised(model()) if name == "supervised" else Monitored(OBJECTIVES[name](), 6, embed_dim=8)
+    begun(tmp_path, objective.model)
+    params = init_state(objective, adamw(0.1), key(ABOUT.facts["seed"])).params
+    fresh = Run.open(tmp_path).fresh_params()
+    assert equal(fresh, tree.unflatten({n: t for n, t in tree.flatten(params).items() if n in tree.flatten(fresh)}))
+
+
+def test_params_that_were_given_to_a_run_are_its_fresh_ones(tmp_path):
+    given = model().init(key(77))
+    begun(tmp_path, model(), {**given, "heads": {"0": torch.ones(2)}})
+    assert equal(Run.open(tmp_path).fresh_params(), given)
+
+
+def test_a_model_that_cannot_be_described_is_told_and_its_params_are_there(tmp_path):
+    said = begun(tmp_path, ModuleBlock(lambda: torch.nn.Linear(2, 2)))
+    assert len(said) == 1
+    assert said[0].startswith("no model.json, the run's pictures will lack the model: ")
+    checkpoint.save(tmp_path, {"params": {"weight": torch.ones(2)}}, 1, {})
+    run = Run.open(tmp_path)
+    assert equal(run.params(), {"weight": torch.ones(2)})
+    with pytest.raises(ValueError, match=r"has no model\.json.*build the model as the recipe does"):
+        run.model()
+
+
+def test_going_on_adds_to_the_story_and_keeps_its_beginning(tmp_path):
+    begun(tmp_path)
+    folder.go_on(tmp_path, ABOUT, {"device": "cuda:0"}, 7, ["workers was 1, is 2"])
+    folder.go_on(tmp_path, ABOUT, {"device": "cpu"}, 9)
+    run = Run.open(tmp_path)
+    assert [(c["step"], c["changes"], c["command"]) for c in run.changed] == [
+        (7, ["workers was 1, is 2"], list(ABOUT.command))
+    ]
+    assert run.environment == {"device": "cpu", "resumed": [{"device": "cuda:0"}, {"device": "cpu"}]}
+    assert run.settings["lr"] == 1.0
+
+
+def test_a_new_run_takes_the_place_of_one_that_never_came_to_a_checkpoint(tmp_path):
+    begun(tmp_path, model(), model().init(key(1)))
+    (tmp_path / "attention.jsonl").write_text('{"step": 0}\n')
+    (tmp_path / "notes.txt").write_text("mine")
+    begun(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["environment.json", "notes.txt", "settings.json"]
+
+
+def test_a_run_older_than_these_files_is_read_from_its_checkpoint(tmp_path):
+    checkpoint.save(tmp_path, {"params": {"w": torch.ones(1)}}, 2, {"settings": {"lr": 2.0}, "facts": {"seed": 1}})
+    run = Run.open(tmp_path)
+    assert (run.recipe, run.settings, run.facts, run.steps) == (None, {"lr": 2.0}, {"seed": 1}, (2,))
+
+
+def test_what_is_no_run_is_clear(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run's folder at"):
+        Run.open(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"is no run's folder: it has neither settings\.json nor a checkpoint"):
+        Run.open(tmp_path)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match=r"settings\.json is no JSON"):
+        Run.open(tmp_path)
+
+
+def test_a_step_without_checkpoint_and_params_that_were_not_kept_are_clear(tmp_path):
+    begun(tmp_path, model())
+    with pytest.raises(ValueError, match=r"has no checkpoint; it has those of steps \[\]"):
+        Run.open(tmp_path).params()
+    checkpoint.save(tmp_path, {"params": model().init(key(0)), "ema": {"w": torch.ones(1)}}, 4, {})
+    with pytest.raises(ValueError, match=r"no checkpoint of step 5; it has those of steps \[4\]"):
+        Run.open(tmp_path).params(step=5)
+    with pytest.raises(ValueError, match="this checkpoint has none"):
+        Run.open(tmp_path).params("teacher")
+    with pytest.raises(ValueError, match=r"'ema' of .* are no params of its model"):
+        Run.open(tmp_path).params("ema")
+
+
+def test_the_files_are_for_people_too(tmp_path):
+    begun(tmp_path, model())
+    assert (tmp_path / "settings.json").read_text().count("\n") > 5
+    assert json.loads((tmp_path / "model.json").read_text())["params"][0].startswith("patch_embed")

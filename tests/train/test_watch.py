@@ -1,0 +1,76 @@
+"""attention.jsonl: a line at the start and each epoch, each once, whatever stops the run."""
+
+import os
+import signal
+import sys
+
+import pytest
+import torch
+
+from blocks.objectives.supervised import Supervised
+from blocks.runs.run import Run
+from blocks.trunks.convit import convit
+from tests.train.pretraining import TINY
+from tests.train.tiny import TrainData, ValData, train
+
+
+@pytest.fixture(autouse=True)
+def _no_tensorboard(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+
+
+def watched(folder, poison=lambda step, images: images, **knobs):
+    objective = Supervised(convit(**TINY, local_up_to_layer=1, num_classes=6))
+    data = TrainData(poison=poison)
+    train(folder, train_data=data, val_data=ValData(), objective=objective, ema_decay=None, **knobs)
+    return Run.open(folder).attention
+
+
+def stop_at(at, how):
+    def poison(step, images):
+        if step == at:
+            how()
+        return images
+
+    return poison
+
+
+def test_every_epoch_has_its_line(tmp_path):
+    found = watched(tmp_path)
+    assert [(line["epoch"], line["step"]) for line in found] == [(e, 3 * e) for e in range(5)]
+    assert torch.tensor(found[0]["gates"]).shape == (1, 2)
+    assert torch.tensor(found[0]["attention_distance"]).shape == (2, 2)
+    assert found[0]["gates"] != found[-1]["gates"]
+
+
+@pytest.mark.parametrize("at", [4, 5], ids=["in mid-epoch", "at an epoch's end"])
+def test_an_interrupted_run_has_the_lines_of_the_uninterrupted_one(tmp_path, at):
+    watched(tmp_path / "cut", stop_at(at, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    assert watched(tmp_path / "cut") == watched(tmp_path / "whole")
+
+
+def fail():
+    raise OSError("the disk is gone")
+
+
+def test_a_run_that_broke_before_and_after_a_checkpoint_has_no_line_twice(tmp_path):
+    for at in (1, 4):
+        with pytest.raises(OSError, match="disk"):
+            watched(tmp_path / "cut", stop_at(at, fail))
+    assert watched(tmp_path / "cut") == watched(tmp_path / "whole")
+
+
+def test_a_finished_run_that_is_started_again_has_no_line_twice(tmp_path):
+    before = watched(tmp_path)
+    assert watched(tmp_path) == before
+
+
+def test_a_model_without_attention_has_no_file(tmp_path):
+    train(tmp_path, epochs=1, val_data=ValData())
+    assert not (tmp_path / "attention.jsonl").exists()
+
+
+def test_without_evaluation_images_there_is_no_file(tmp_path):
+    objective = Supervised(convit(**TINY, local_up_to_layer=1, num_classes=6))
+    train(tmp_path, epochs=1, objective=objective, ema_decay=None)
+    assert not (tmp_path / "attention.jsonl").exists()
