@@ -12,7 +12,7 @@ CHAPTERS = (
     Chapter(
         "Compared",
         "The runs side by side. Everything after this section is about the first alone.",
-        {"Settings": compared.settings, "Metrics": compared.metrics},
+        {"Settings that differ": compared.settings, "Metrics of all": compared.metrics},
         fits=lambda material: bool(material.others),
     ),
     Chapter(
@@ -44,7 +44,7 @@ CHAPTERS = (
     ),
     Chapter(
         "Alike",
-        "What the features hold to be alike; labels took no part in training them.",
+        "What the features hold to be alike.",
         {"Nearest neighbours": neighbours.alike, "Prototypes": neighbours.prototypes},
         fits=lambda material: not material.classifies,
     ),

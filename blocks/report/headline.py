@@ -53,4 +53,6 @@ def _score(material: Material) -> str:
     if record is None:
         return f"{counted(epochs[-1]['epoch'] if epochs else 0, 'epoch')} finished"
     last = f"{spoken(name)} {metric(name, epochs[-1][name])} after epoch {epochs[-1]['epoch']}"
+    if record[name] == epochs[-1][name]:
+        return f"{last}, the best of all epochs"
     return f"{last}, at best {metric(name, record[name])} after epoch {record['epoch']}"

@@ -38,9 +38,10 @@ class Images:
         """The classes' names, or their numbers."""
         return self.index.classes or tuple(map(str, range(self.index.num_classes)))
 
-    def labels(self, samples: Sequence[int]) -> list[str]:
-        """The names of these samples' classes."""
-        return [self.classes[self.index.label[sample]] for sample in samples]
+    @property
+    def are_labelled(self) -> bool:
+        """Whether their labels tell anything: there is more than one class."""
+        return self.index.num_classes > 1
 
     def batches(self, seconds: float, device: torch.device) -> Iterator[dict[str, Tensor]]:
         """{"images" [b, 3, H, W], "labels" [b], "index" [b]}: a batch at least, and no further one when time is up."""

@@ -20,6 +20,8 @@ PAIRS = 8  # of classes that are told
 
 def classified(material: Material) -> Answers:
     """The model's logits of images whose labels mean its classes. Raises Absent where they do not."""
+    if getattr(material.model, "head", None) is None:
+        raise Absent("the model has no classifier of its own")
     found = material.logits
     if material.given is not None and not _same_classes(material, found.values.shape[1]):
         raise Absent(f"the classes of {material.given} are not known to be the run's")

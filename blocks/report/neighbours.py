@@ -31,14 +31,13 @@ def alike(material: Material) -> Iterable[Part]:
     else:
         among = material.training_features
         similarities, places = nearest(found.values[which], among.values, NEAREST)
-    agree = int((among.labels[places] == found.labels[which, None]).sum())
-    sentence = (
-        f"Right of each image, one of {found}, are the {places.shape[1]} with the most similar features (by cosine) of "
-        f"{among}; {agree} of these {places.numel()} are of its class, and have a blue frame."
-    )
+    sentence = f"Right of each image are those with the most similar features, by cosine, among {among}"
+    if found.images.are_labelled:
+        agree = int((among.labels[places] == found.labels[which, None]).sum())
+        sentence += f"; {agree} of these {places.numel()} are of its class, and have a blue frame"
     gallery, first, rows = _side_by_side(found, which, among, places)
     draw = partial(neighbours_figure, gallery, first, rows, similarities)
-    yield Drawing("neighbours", "Nearest neighbours", draw, sentence)
+    yield Drawing("neighbours", "Nearest neighbours", draw, f"{sentence}.")
 
 
 def _side_by_side(found: Answers, which: Tensor, among: Answers, places: Tensor) -> tuple[Gallery, Tensor, Tensor]:
@@ -46,36 +45,42 @@ def _side_by_side(found: Answers, which: Tensor, among: Answers, places: Tensor)
     shown = [found.samples[which], among.samples[places].flatten()]
     pictures = [part.images.of(samples.tolist())[1] for part, samples in zip((found, among), shown, strict=True)]
     labels = torch.cat((found.labels[which], among.labels[places].flatten()))
-    gallery = Gallery(torch.cat(pictures), labels, found.images.classes)
+    gallery = _gallery(found, torch.cat(pictures), labels)
     return gallery, torch.arange(len(which)), torch.arange(places.numel()).view_as(places) + len(which)
 
 
+def _gallery(found: Answers, pictures: Tensor, labels: Tensor) -> Gallery:
+    return Gallery(pictures, labels, found.images.classes) if found.images.are_labelled else Gallery(pictures)
+
+
 def prototypes(material: Material) -> Iterable[Part]:
-    """The images nearest to the prototypes that most images are nearest to."""
-    found = material.features
-    directions, embeddings = prototypes_of(material)
+    """The images nearest to the prototypes that most images are nearest to; nothing where there are none."""
+    found, own = material.features, prototypes_of(material)
+    if own is None:
+        return
+    directions, embeddings = own
     examples = prototype_examples(directions, embeddings, NEAREST, PROTOTYPES)
     used = len((F.normalize(embeddings, dim=1) @ F.normalize(directions, dim=1).T).argmax(1).unique())
     sentence = (
-        f"{used} of the {len(directions)} prototypes are the nearest of some of {found}. Of the {len(examples.places)} "
-        f"most used, a row each: the {examples.places.shape[1]} images nearest to it, by cosine."
+        f"{used} of the {len(directions)} prototypes are the nearest to some of {found}. The {len(examples.places)} to "
+        "which most are nearest have a row each, of the images nearest to it by cosine; at its left their share."
     )
     samples = found.samples[examples.places]
     _, pictures = found.images.of(samples.flatten().tolist())
-    gallery = Gallery(pictures, found.labels[examples.places].flatten(), found.images.classes)
+    gallery = _gallery(found, pictures, found.labels[examples.places].flatten())
     rows = attrs.evolve(examples, places=torch.arange(samples.numel()).view_as(samples))
     yield Drawing("prototypes", "Prototypes", partial(prototypes_figure, gallery, rows), sentence)
 
 
-def prototypes_of(material: Material) -> tuple[Tensor, Tensor]:
-    """(prototypes [K, E], embeddings [n, E] of the images with features), on the CPU: SwAV's or DINO's head's."""
+def prototypes_of(material: Material) -> tuple[Tensor, Tensor] | None:
+    """(prototypes [K, E], embeddings [n, E] of the images with features), SwAV's or DINO's; or None."""
     head, features = getattr(material.model, "head", None), material.features.values
     params = tree.to(material.params.get("head", {}), "cpu")
     if isinstance(head, DinoHead):
         return params["last_layer"]["weight_v"], head.bottleneck(params, features)
     beside: Any = material.beside
     if "prototypes" not in beside:
-        raise Absent("this objective has no prototypes")
+        return None
     if world()[1] > 1:  # its batch norm would wait for the other processes
         raise Absent("the head's batch norm waits for all processes; python -m blocks.report shows them afterwards")
     return beside["prototypes"]["0"]["weight"], head(params, features) if head else features

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 SUBJECTS = {"val": "validation", "ema": "EMA", "train": "training"}
-SHARES = ("top1", "top5", "knn", "used")  # in a metric's name: its value is a share of 1
+ACCURACIES = ("top1", "top5", "knn")  # in a metric's name
+SHARES = (*ACCURACIES, "used")  # likewise: its value is a share of 1
 
 
 def shown(value: Any) -> str:
@@ -33,6 +34,11 @@ def metric(name: str, value: float | None) -> str:
 def is_share(name: str) -> bool:
     """Whether a metric of this name is a share of 1, as accuracies are."""
     return any(word in name for word in SHARES)
+
+
+def is_accuracy(name: str) -> bool:
+    """Whether more is better, by a metric's name."""
+    return any(word in name for word in ACCURACIES)
 
 
 def duration(seconds: float) -> str:

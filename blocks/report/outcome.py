@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from blocks.report.numbers import counted, duration, is_share, metric
+from blocks.report.numbers import counted, duration, is_accuracy, metric
 from blocks.report.parts import Remark, Table
 
 Record = dict[str, Any]
@@ -38,11 +38,11 @@ def score_name(epochs: Sequence[Record]) -> str | None:
 
 
 def best(epochs: Sequence[Record], name: str) -> Record | None:
-    """The epoch with the best value, the earliest of equal ones: the highest share or the lowest loss; else None."""
+    """The epoch with the highest accuracy or the lowest loss, the earliest of equal ones; None for other metrics."""
     scored = [record for record in epochs if record.get(name) is not None]
-    if not scored or not (is_share(name) or name.endswith("loss")):
+    if not scored or not (is_accuracy(name) or name.endswith("loss")):
         return None
-    return max(scored, key=lambda r: r[name]) if is_share(name) else min(scored, key=lambda r: r[name])
+    return max(scored, key=lambda r: r[name]) if is_accuracy(name) else min(scored, key=lambda r: r[name])
 
 
 def course(epochs: Sequence[Record]) -> Table:

@@ -15,7 +15,7 @@ from blocks.report.png import DPI, size
 
 HERE = Path(__file__).parent
 PIXELS = 96  # of a page in an inch
-LEGIBLE = 0.6  # of a picture's full size: narrower, it pans on a small screen
+LEGIBLE = 0.75  # of a picture's full size: narrower, it pans on a small screen
 
 
 def page(title: str, lead: str, sections: Sequence[Section], foot: str) -> str:

@@ -1,0 +1,71 @@
+"""What is told of a run's numbers."""
+
+import pytest
+import torch
+
+from blocks.report.labelled import by_loss, confused
+from blocks.report.numbers import duration, metric, shown, spoken
+from blocks.report.outcome import best, metrics_table, score_name, warnings
+from tests.report.tiny_runs import record
+
+
+def test_the_best_epoch_is_the_earliest_of_equal_ones_with_most_accuracy_or_least_loss():
+    epochs = [{"epoch": e, "val_top1": a, "val_loss": b, "train_feature_std": 1.0} for e, a, b in
+              ((1, 0.5, 2.0), (2, 0.7, None), (3, 0.7, 1.0), (4, 0.6, 1.0))]  # fmt: skip
+    assert best(epochs, "val_top1")["epoch"] == 2
+    assert best(epochs, "val_loss")["epoch"] == 3
+    assert best(epochs, "train_feature_std") is None  # neither more nor less of it is better
+    assert best(epochs, "val_top5") is None
+
+
+def test_a_run_is_judged_by_validation_accuracy_before_neighbours():
+    assert score_name([record(1)]) == "val_top1"
+    assert score_name([record(1, "knn20")]) == "val_knn20"
+    assert score_name([{"epoch": 1, "train_loss": 1.0}]) is None
+    assert score_name([]) is None
+
+
+def test_the_table_holds_every_metric_and_nothing_else():
+    rows = metrics_table([record(1), record(2)]).rows
+    assert rows == [("val_top1", "50.00%", "50.00%", "2"), ("train_loss", "1", "1", "2")]
+
+
+@pytest.mark.parametrize(
+    ("records", "wanted", "said"),
+    [
+        ([], 2, "No epoch is finished"),
+        ([record(1)], 2, "it has 1 epoch of 2"),
+        ([{"kind": "step", "step": 1, "skipped": 1}, record(2)], 2, "skipped"),
+        ([record(2) | {"train_loss": None}], 2, "Not finite in the last epoch: train_loss"),
+    ],
+)
+def test_what_went_wrong_is_warned_of(records, wanted, said):
+    (found,) = warnings(records, wanted)
+    assert said in found.text
+    assert found.warning
+
+
+def test_a_run_that_went_well_is_not_warned_of():
+    assert warnings([record(1), record(2)], 2) == []
+    assert warnings([record(1)], None) == []
+
+
+def test_mistakes_and_right_answers_are_ordered_by_their_loss():
+    logits = torch.tensor([[5.0, 0.0], [0.0, 9.0], [1.0, 0.0], [3.0, 0.0]])
+    found = type("Answers", (), {"values": logits, "labels": torch.tensor([0, 0, 0, 1])})
+    assert by_loss(found, right=True).tolist() == [0, 2]
+    assert by_loss(found, right=False).tolist() == [3, 1]
+
+
+def test_pairs_of_classes_are_told_by_how_often_they_are_confused():
+    counts = torch.tensor([[9, 1, 0], [0, 9, 3], [1, 0, 9]])
+    assert confused(counts) == [(1, 2, 3), (0, 1, 1), (2, 0, 1)]
+
+
+def test_values_are_told_as_people_read_them():
+    assert [shown(v) for v in (None, True, 1234567, 0.1 + 0.2, (1, 2), [], "a")] == [
+        "none", "yes", "1,234,567", "0.3", "1, 2", "none", "a"]  # fmt: skip
+    assert [metric("val_top1", 0.98765), metric("val_loss", 0.123456), metric("lr", 1.23e-5), metric("x", None)] == [
+        "98.77%", "0.1235", "1.23e-05", "not finite"]  # fmt: skip
+    assert [duration(s) for s in (1.234, 65, 3700)] == ["1.2 s", "1 min 5 s", "1 h 1 min"]
+    assert [spoken(n) for n in ("val_top1", "teacher_knn20")] == ["validation top-1", "teacher k-NN (k = 20)"]

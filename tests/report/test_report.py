@@ -1,0 +1,163 @@
+"""A run's folder to a page: which sections it has, what they say, and what is said of what is missing."""
+
+import json
+import re
+
+import attrs
+import numpy as np
+import PIL.Image
+
+from blocks.report import chapters, write, write_report
+from blocks.report.__main__ import main
+from blocks.report.chapters import Chapter
+from blocks.report.contents import CHAPTERS
+from blocks.report.material import Material
+from blocks.report.parts import Absent, Drawing, Remark
+from blocks.runs.run import Run
+from tests.report import tiny_runs
+from tests.report.reading import check
+
+SILENT = dict(say=lambda text: None)
+
+
+def remarks(page):
+    """What a page says is not shown."""
+    return [line.strip() for line in page.text.splitlines() if line.startswith("Not shown")]
+
+
+def chapter_of(name):
+    """The chapter that makes something of this name."""
+    return next(chapter for chapter in CHAPTERS if name in chapter.makers)
+
+
+def only(name):
+    """The same, with nothing else in it."""
+    return attrs.evolve(chapter_of(name), makers={name: chapter_of(name).makers[name]})
+
+
+def test_a_run_with_labels_has_its_sections_and_all_their_pictures(supervised, supervised_page):
+    page = check(supervised_page.read_text())
+    assert page.headings == ["Result", "Attention", "Locality", "Right and wrong", "The run"]
+    assert remarks(page) == []
+    names = {attributes["id"] for tag, attributes in page.tags if tag == "figure"}
+    assert names == {path.stem for path in (supervised / "report").glob("*.png")}
+    assert {"curves", "attention-class", "gates", "kernels-before", "confusion", "best"} <= names
+
+
+def test_a_page_is_small(supervised_page):
+    assert supervised_page.stat().st_size < 3e6
+
+
+def test_what_a_page_says_of_accuracy_is_what_the_model_does(supervised, supervised_page):
+    run = Run.open(supervised)
+    found = Material(run).logits
+    right = int((found.values.argmax(1) == found.labels).sum())
+    assert len(found) == 24
+    assert f"Of 24 validation images {right} are classified right" in check(supervised_page.read_text()).text
+
+
+def test_the_settings_and_the_last_metrics_are_in_the_page(supervised_page):
+    page = check(supervised_page.read_text())
+    cells = [re.sub("<[^>]*>", " ", row).split() for row in supervised_page.read_text().split("<tr>")]
+    for row in ("val_top1 50.00% 50.00% 2", "lr 0.001", "versions.torch 2", "recipes/tiny.py --lr 1e-3"):
+        assert any(cell[: len(row.split())] == row.split() for cell in cells), row
+    assert "tiny_recipe: convit" in page.text
+
+
+def test_a_class_name_cannot_break_the_page(supervised_page):
+    assert "<b>owl" not in supervised_page.read_text()
+
+
+def test_a_self_supervised_run_shows_neighbours_and_prototypes(swav_run):
+    material = Material(Run.open(swav_run))
+    assert [chapter.title for chapter in CHAPTERS if chapter.fits(material)] == [
+        "Result",
+        "Attention",
+        "Alike",
+        "The run",
+    ]
+    neighbours, prototypes = chapters.written(chapter_of("Prototypes"), material).parts
+    assert re.search(r"among 24 training images; \d+ of these 48 are of its class", neighbours.sentence)
+    assert re.search(r"^[1-5] of the 5 prototypes are the nearest to some of 24 validation images", prototypes.sentence)
+
+
+def test_given_pictures_without_classes_are_looked_at_and_nothing_is_said_of_their_classes(swav_run, tmp_path):
+    for number, noise in enumerate(np.random.default_rng(0).integers(0, 256, (9, 10, 12, 3), np.uint8)):
+        PIL.Image.fromarray(noise).save(tmp_path / f"{number}.png")
+    material = Material(Run.open(swav_run), given=tmp_path)
+    (neighbours,) = chapters.written(only("Nearest neighbours"), material).parts
+    assert neighbours.sentence.endswith(f"among 9 images of {tmp_path}.")
+
+
+def test_labels_of_given_images_count_only_where_they_mean_the_runs_classes(supervised, data, tmp_path):
+    for name in ("cat", "wolf"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        PIL.Image.new("RGB", (9, 9)).save(tmp_path / "photos" / name / "1.png")
+    classified = only("Confusion matrix")
+    found = chapters.written(classified, Material(Run.open(supervised), given=tmp_path / "photos"))
+    assert "are not known to be the run's" in found.parts[0].text
+    found = chapters.written(classified, Material(Run.open(supervised), given=data))
+    assert found.parts[0].name == "confusion"
+
+
+def test_without_its_data_a_page_says_which_pictures_are_left_out_and_how_to_have_them(supervised, tmp_path):
+    run = attrs.evolve(Run.open(supervised), settings={"data": str(tmp_path / "gone"), "img_size": 8})
+    (said,) = chapters.written(chapter_of("Attention distance"), Material(run)).parts
+    assert said.text.startswith("Not shown: Attention on an image, Attention distance, Principal components.")
+    assert str(tmp_path / "gone") in said.text
+    assert "--images" in said.text
+
+
+def test_weights_that_a_run_does_not_have_are_told(supervised):
+    found = chapters.written(only("Confusion matrix"), Material(Run.open(supervised), which="ema"))
+    assert found.parts[0].text.startswith("Not shown: Confusion matrix. The reason: ")
+
+
+def test_a_run_that_has_only_begun_has_a_page(tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps({"settings": {"epochs": 3}, "facts": {}}))
+    page = check(write_report(tmp_path, **SILENT).read_text())
+    assert page.headings[0] == "Result"
+    assert "No epoch is finished" in page.text
+
+
+def test_a_folder_that_is_no_runs_is_one_line_and_exit_code_2(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert main([str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("error: ") == 2
+
+
+def test_a_part_that_fails_is_told_in_its_place_and_the_others_stay():
+    def fails(material):
+        yield Remark("before")
+        raise RuntimeError("out of ink")
+
+    def draws(material):
+        return [Drawing("n", "t", lambda: 1 / 0, "s")]
+
+    def lacks(material):
+        raise Absent("there is none")
+
+    makers = {"A": fails, "B": draws, "C": lacks, "D": lacks, "E": lambda material: [Remark("kept")]}
+    found = chapters.written(Chapter("T", "", makers), None)
+    assert [part.text for part in found.parts] == [
+        "kept",
+        "Not shown: A. The reason: it failed with RuntimeError: out of ink.",
+        "Not shown: B. The reason: it failed with ZeroDivisionError: division by zero.",
+        "Not shown: C, D. The reason: there is none.",
+    ]
+
+
+def test_compared_runs_show_the_settings_that_differ_and_both_metrics(supervised, data, tmp_path):
+    other = tiny_runs.write_run(tmp_path / "convit", tiny_runs.convit(), data, lr=2e-3, clip=0)
+    material = Material(Run.open(supervised), [Run.open(other)])
+    settings, metrics = chapters.written(chapter_of("Settings that differ"), material).parts
+    assert settings.rows == [("lr", 1e-3, 2e-3), ("clip", "not a setting there", 0)]
+    assert len(set(settings.columns)) == 3  # both folders are called convit
+    assert ("val_top1", "50.00%", "50.00%") in metrics.rows
+    (curves,) = chapters.written(only("Curves"), material).parts
+    assert curves.name == "curves"
+
+
+def test_a_run_compared_goes_beside_its_own_report(supervised, monkeypatch):
+    monkeypatch.setattr(write, "CHAPTERS", ())
+    assert write_report(supervised, others=[supervised], **SILENT) == supervised / "comparison" / "report.html"
