@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import blocks
 from blocks import Block
 from blocks.interop.from_module import ModuleBlock
+from blocks.interop.module_trunk import AsTheyAre, ModuleTrunk
 from blocks.layers.batch_norm import BatchNorm
 from blocks.layers.dino_head import DinoHead
 from blocks.layers.position import SinCosPosition
@@ -146,4 +147,6 @@ TABLE = {
         options={"grid": GRID, "keep": KEEP[:4].expand(3, 4)},
     ),
     "ModuleBlock": Case(lambda: ModuleBlock(tiny_module), features, weight_and_bias("0", "2")),
+    "ModuleTrunk": Case(lambda: ModuleTrunk(tiny_module, 4), features, weight_and_bias("0", "2")),
+    "AsTheyAre": Case(AsTheyAre, features),
 }

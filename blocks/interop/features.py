@@ -6,12 +6,12 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from blocks.block import Block, Params
+from blocks.block import Params
 
 
 @attrs.frozen
-class Tokens(Block):
-    """The trunk of a model that is given a trunk's tokens instead of images."""
+class Tokens:
+    """What stands for the trunk of a model that is given a trunk's tokens instead of images."""
 
     is_random = False
 

@@ -5,12 +5,13 @@ from functools import partial
 from typing import Any
 
 import attrs
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from blocks import tree
 from blocks.block import Block, Params
-from blocks.interop.from_module import ModuleBlock, check_not_trained, tensors
+from blocks.interop.from_module import ModuleBlock, check_not_trained
 from blocks.layers.batch_norm import BatchNorm
 from blocks.trunks.model import Model
 
@@ -51,12 +52,14 @@ class ModuleTrunk(ModuleBlock):
     by_batch: nn.Module = attrs.field(init=False, eq=False, repr=False)
     norm_names: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
     parameter_names: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
-    constants: dict[str, Tensor] = attrs.field(init=False, eq=False, repr=False)
 
     @by_batch.default
     def _by_batch(self) -> nn.Module:
-        check_draws_nothing(self.make())
-        return with_norms_by_batch(copy.deepcopy(self.skeleton))
+        with torch.random.fork_rng(devices=[]):
+            module = self.make()
+        check_draws_nothing(module)
+        found = with_norms_by_batch(copy.deepcopy(self.skeleton))
+        return with_buffers(found, module)
 
     @norm_names.default
     def _norm_names(self) -> tuple[str, ...]:
@@ -66,15 +69,15 @@ class ModuleTrunk(ModuleBlock):
     def _parameter_names(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.skeleton.named_parameters())
 
-    @constants.default
-    def _constants(self) -> dict[str, Tensor]:
-        kept = {name for name, _ in self.by_batch.named_buffers()}
-        return {name: leaf for name, leaf in tree.flatten(tensors(self.make())).items() if name in kept}
-
     @property
     def statistics(self) -> tuple[str, ...]:
         """The names of the running statistics."""
         return tuple(f"{norm}.{name}" for norm in self.norm_names for name in RUNNING)
+
+    def held(self, leaves: tree.Flat, x: Tensor) -> tree.Flat:
+        """The tensors that `by_batch` needs for images x: the parameters, and the constants on x's device."""
+        constants = {name: like(leaf, x) for name, leaf in self.by_batch.named_buffers()}
+        return {name: leaves[name] for name in self.parameter_names} | constants
 
     def init(self, key: Tensor) -> Params:
         """The parameters of a module that `make` builds, see `ModuleBlock`."""
@@ -85,8 +88,7 @@ class ModuleTrunk(ModuleBlock):
         leaves = tree.flatten(params)
         given = [name for name in self.statistics if name in leaves]
         check_not_trained(leaves, tuple(given))
-        held = {name: leaves[name] for name in (*self.parameter_names, *given)}
-        held |= {name: like(leaf, x) for name, leaf in self.constants.items()}
+        held = self.held(leaves, x) | {name: leaves[name] for name in given}
         y = functional_call(self.skeleton if given else self.by_batch, held, (x,))
         if y.shape != (len(x), self.embed_dim):
             raise ValueError(
@@ -127,6 +129,14 @@ def with_norms_by_batch(module: nn.Module) -> nn.Module:
                 f"{name} is a {type(part).__name__}, whose running statistics nothing would move; "
                 f"of those norms only {', '.join(norm.__name__ for norm in NORMS)} can be trained here"
             )
+    return module
+
+
+def with_buffers(module: nn.Module, like: nn.Module) -> nn.Module:
+    """The module itself, its buffers those of one like it."""
+    for name, _ in list(module.named_buffers()):
+        parent, _, last = name.rpartition(".")
+        module.get_submodule(parent)._buffers[last] = like.get_buffer(name).detach().clone()
     return module
 
 

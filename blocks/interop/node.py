@@ -56,8 +56,8 @@ def tree_of(module: nn.Module) -> dict[str, Params]:
 
 
 @attrs.frozen
-class Called(Block):
-    """An encoder layer whose params are the module that holds them: to call it is to call the module."""
+class Called:
+    """An encoder layer, as a trunk calls it, whose params are the module that holds them: it calls the module."""
 
     layer: Any
 
@@ -86,5 +86,6 @@ def encoder_layers(block: Any) -> tuple[Block, ...]:
 def calling(block: Any) -> Any:
     """A trunk, or a model that has one, with its encoder layers `Called`; anything else as it is."""
     if isinstance(block, Parts):
-        return attrs.evolve(block, blocks=tuple(Called(layer) for layer in block.blocks))
+        called: Any = tuple(Called(layer) for layer in block.blocks)
+        return attrs.evolve(block, blocks=called)
     return attrs.evolve(block, trunk=calling(block.trunk)) if encoder_layers(block) else block

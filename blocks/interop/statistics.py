@@ -10,7 +10,7 @@ from torch.func import functional_call
 from blocks import tree
 from blocks.block import Params
 from blocks.collective import world
-from blocks.interop.module_trunk import ModuleTrunk, NormByBatch, like
+from blocks.interop.module_trunk import ModuleTrunk, NormByBatch
 from blocks.trunks.model import Model
 
 Sums = dict[str, Tensor]  # by the norm's name: [2, C], rows times mean, rows times mean square
@@ -28,12 +28,11 @@ def with_statistics(model: Model, params: Params, batches: Iterable[Tensor]) -> 
     if not isinstance(trunk, ModuleTrunk):
         raise ValueError(f"a {type(trunk).__name__} has no statistics to be found; evaluate it as it is")
     leaves = tree.flatten(params)
-    held = {name: leaves[name] for name in trunk.parameter_names}
     sums: Sums = {}
     counts: dict[str, int] = {}
     module = watched(trunk, sums, counts)
     for images in batches:
-        functional_call(module, held | {n: like(leaf, images) for n, leaf in trunk.constants.items()}, (images,))
+        functional_call(module, trunk.held(leaves, images), (images,))
     if trunk.norm_names and not sums:
         raise ValueError("no batch to take statistics of; give images [B, C, H, W], at least one batch")
     kind = leaves[trunk.parameter_names[0]].dtype

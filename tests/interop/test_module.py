@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from blocks import ClassToken, convit, key, to_module, tree
+from blocks import ClassToken, checkpointed, convit, key, to_module, tree
 from tests.block_table import TABLE
 
 TINY = {"img_size": 8, "patch_size": 4, "num_classes": 5, "embed_dim": 8, "num_heads": 2, "depth": 2}
@@ -61,6 +61,27 @@ def test_the_module_has_its_own_copy(model, params):
         for p in module.parameters():
             p.add_(1)
     assert all(torch.equal(t, tree.flatten(before)[n]) for n, t in tree.flatten(params).items())
+
+
+def test_encoder_layers_are_modules_of_their_own(model, params, images):
+    module = to_module(model, params).eval()
+    tokens = torch.randn(2, 4, 8)
+    for number, layer in enumerate(module.blocks):
+        expected = model.trunk.blocks[number](params["blocks"][str(number)], tokens, grid=(2, 2))
+        assert torch.equal(layer(tokens, grid=(2, 2)), expected)
+    calls = []
+    module.blocks[-1].register_forward_pre_hook(lambda layer, inputs: calls.append(inputs[0].shape))
+    module(images)
+    assert calls == [(4, 5, 8)]
+
+
+def test_checkpointed_layers_are_called_too(model, params, images):
+    module, calls = to_module(checkpointed(model), params), []
+    module.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+    module(images, key=key(1)).square().mean().backward()
+    assert calls == [1]  # what is made again lies inside
+    expected = gradients(model, params, images, key=key(1))
+    assert all(torch.equal(p.grad, expected[n]) for n, p in module.named_parameters())
 
 
 def test_its_gradients_are_the_functional_ones(model, params, images):
