@@ -13,7 +13,7 @@ BELOW = {  # what a part may import besides the ground floor and itself
     "trunks": {"layers"},
     "interop": {"layers", "trunks"},
     "objectives": {"ops", "optim"},  # any trunk: names none
-    "optim": set(),
+    "optim": {"ops"},
     "data": set(),  # knows no model
     "probe": {"optim"},  # any trunk's features
     "pictures": {"ops", "layers", "trunks", "probe"},

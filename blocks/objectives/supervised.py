@@ -4,10 +4,10 @@ from typing import Any
 
 import attrs
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block
+from blocks.ops.cross_entropy import cross_entropy
 from blocks.random import fold_in
 
 Batch = dict[str, Tensor]
@@ -43,9 +43,8 @@ class Supervised:
 
         Rows of soft labels should sum to 1; they are taken as they are. top1 is there for integer labels only.
         """
-        logits = at_least_float32(self.model(params, batch["images"], key=sample_keys(key, batch)))
-        labels = batch["labels"]
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        logits, labels = self.model(params, batch["images"], key=sample_keys(key, batch)), batch["labels"]
+        loss = cross_entropy(logits, labels, self.label_smoothing)
         return loss, memory, {} if labels.is_floating_point() else {"top1": top1(logits, labels)}
 
 

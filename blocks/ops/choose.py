@@ -6,6 +6,7 @@ GPU, the kernel computes.
 
 import importlib.util
 import os
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor
@@ -16,9 +17,10 @@ KNOWN = ("auto", "plain", "torch", "triton")
 HAS_TRITON = importlib.util.find_spec("triton") is not None  # a constant to torch.compile, which sees through a cache
 
 
-def choose(impl: Impl, tensor: Tensor, unsupported: str | None = None) -> Impl:
+def choose(impl: Impl, tensor: Tensor, unsupported: str | None | Callable[[], str | None] = None) -> Impl:
     """The implementation for tensors like this one; `unsupported` says what the kernel cannot do, None if nothing.
 
+    Where it is a function, it is asked only if a kernel could run: on a CPU small steps would feel the questions.
     Raises ValueError for an unknown one, and for "triton" where the kernel cannot run.
     """
     if impl not in KNOWN:
@@ -27,7 +29,7 @@ def choose(impl: Impl, tensor: Tensor, unsupported: str | None = None) -> Impl:
         return impl
     if impl == "auto" and not tensor.is_cuda:
         return "torch"
-    reason = unsupported or _no_triton(tensor)
+    reason = (unsupported() if callable(unsupported) else unsupported) or _no_triton(tensor)
     if reason is None:
         return "triton"
     if impl == "triton":

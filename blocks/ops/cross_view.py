@@ -12,20 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from blocks.ops.choose import Impl, choose
+from blocks.ops.cross_entropy import RowCrossEntropy, unsupported
 from blocks.ops.tiles import row_tiles
 
 Pairs = tuple[tuple[int, ...], ...]  # for each view of the scores, the places of the codes that it predicts
 Tile = tuple[Tensor, Tensor, slice]
 
 
-def cross_view(scores: Tensor, codes: Tensor, temperature: float, views: Sequence[int] | None = None) -> Tensor:
+def cross_view(
+    scores: Tensor, codes: Tensor, temperature: float, views: Sequence[int] | None = None, *, impl: Impl = "auto"
+) -> Tensor:
     """Mean over codes, other views and samples of -sum_k code log softmax(scores / temperature): -> [].
 
     scores [V, B, K]; codes [A, B, K], of the views `views`, by default the first A; they get no gradient. Raises
     ValueError where there is no other view to predict a code.
     """
     pairs = others(len(scores), range(len(codes)) if views is None else views)
-    return soft_cross_entropy(scores, codes, pairs, temperature).mean(1).sum() / sum(map(len, pairs))
+    return soft_cross_entropy(scores, codes, pairs, temperature, impl=impl).mean(1).sum() / sum(map(len, pairs))
 
 
 def others(num_views: int, views: Sequence[int]) -> Pairs:
@@ -35,12 +39,20 @@ def others(num_views: int, views: Sequence[int]) -> Pairs:
     return tuple(tuple(place for place, view in enumerate(views) if view != v) for v in range(num_views))
 
 
-def soft_cross_entropy(scores: Tensor, codes: Tensor, pairs: Pairs, temperature: float) -> Tensor:
+def soft_cross_entropy(
+    scores: Tensor, codes: Tensor, pairs: Pairs, temperature: float, *, impl: Impl = "auto"
+) -> Tensor:
     """-sum_k (sum of a view's codes) log softmax(scores / temperature), by row: [V, N, K], [A, N, K] -> [V, N].
 
     In float32 at least, at any range. It keeps scores and codes alone for its backward; codes get no gradient.
     """
-    return SoftCrossEntropy.apply(scores, codes.detach(), pairs, temperature)[0]
+    which, codes = choose(impl, scores, unsupported(scores, codes)), codes.detach()
+    if which == "plain":
+        return soft_cross_entropy_reference(scores, codes, pairs, temperature)
+    if which == "torch":
+        return SoftCrossEntropy.apply(scores, codes, pairs, temperature)[0]
+    counts = tuple(places.count(a) for places in pairs for a in range(len(codes)))
+    return RowCrossEntropy.apply(scores, codes, counts, 1 / temperature, 1.0, 0.0)[0]
 
 
 def soft_cross_entropy_reference(scores: Tensor, codes: Tensor, pairs: Pairs, temperature: float) -> Tensor:

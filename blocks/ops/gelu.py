@@ -18,7 +18,7 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, *, impl: Impl = "auto") -> Tensor:
     """gelu(x W^T + b): x [.., D], weight [E, D], bias [E] -> [.., E]."""
-    impl = choose(impl, x, _unsupported(x, weight, bias))
+    impl = choose(impl, x, lambda: _unsupported(x, weight, bias))
     if impl == "triton":
         return BiasGelu.apply(F.linear(x, weight), bias)
     hidden = F.linear(x, weight, bias)

@@ -66,7 +66,7 @@ def gpsa(
     Raises ValueError when the tokens are not those of the grid. The kernels have no second derivative.
     """
     _check_grid(v, rows, cols, num_prefix_tokens)
-    impl = choose(impl, v, unsupported(q, k, v, rows, cols))
+    impl = choose(impl, v, lambda: unsupported(q, k, v, rows, cols))
     if impl == "plain":
         return gpsa_dense(q, k, v, rows, cols, gate, scale=scale, num_prefix_tokens=num_prefix_tokens)
     if impl == "triton":

@@ -1,7 +1,7 @@
 """NT-Xent (Chen et al. 2020, SimCLR, equation 1) of two or more views, among the images of all processes.
 
 The scores of unit rows are symmetric, so each pair is made once: exp((s - 1) / T) serves both its rows. Strips of them
-are made again for the gradient instead of kept.
+are made again for the gradient instead of kept. The kernel makes tiles of them on chip, at any temperature.
 """
 
 from collections.abc import Iterator
@@ -13,21 +13,30 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from blocks.collective import gather, world
+from blocks.ops.choose import Impl, choose
+from blocks.ops.define import define
 
 STRIP = {"cpu": 1 << 22, "cuda": 1 << 24}  # scores at a time
 LOWEST = 0.025  # temperature at which exp(-2 / T) is still a normal float32
 
 
-def nt_xent(z: Tensor, temperature: float) -> Tensor:
+WIDEST = 128  # numbers of a row, which the kernel holds whole: twice as many spill
+
+
+def nt_xent(z: Tensor, temperature: float, *, impl: Impl = "auto") -> Tensor:
     """Mean loss [] over this process's views z [V, b, E], rows of unit length, V >= 2, among all processes' images.
 
     Of image i in views v and w, with s = z z^T / T: -log(exp(s_iv,iw) / (exp(s_iv,iw) + sum over images j != i and all
     their views of exp(s_iv,jx))), mean over i and all v != w. For two views it is SimCLR's equation 1; with more, an
     image's other views do not count as negatives. float32 or float64.
     """
-    if temperature < LOWEST:
+    which = choose(impl, z, _unsupported(z))
+    if which == "plain" or (which == "torch" and temperature < LOWEST):
         return nt_xent_plain(z, temperature)
     rows = z.transpose(0, 1).flatten(0, 1)  # [b V, E], an image's views together
+    if which == "triton":
+        negatives = LogSums.apply(rows, own_first(rows.detach()), len(z), temperature)
+        return over_positives(z, negatives.view(-1, len(z)).T, temperature)
     sums = NegativeSums.apply(rows, own_first(rows.detach()), len(z), temperature)
     return over_positives(z, (sums.log() + 1 / temperature).view(-1, len(z)).T, temperature)
 
@@ -40,6 +49,15 @@ def nt_xent_plain(z: Tensor, temperature: float) -> Tensor:
     own = image[world()[0] * z.shape[1] :][: z.shape[1], None] == image  # [b, B]
     negatives = scores.masked_fill(own[None, :, None], -torch.inf).flatten(2).logsumexp(2)
     return over_positives(z, negatives, temperature)
+
+
+def _unsupported(z: Tensor) -> str | None:
+    """What the kernel cannot do for such rows."""
+    if z.dtype != torch.float32:
+        return f"{z.dtype} is not float32"
+    if z.shape[-1] > WIDEST:
+        return f"rows of {z.shape[-1]} numbers are longer than {WIDEST}"
+    return "there is no row" if z.numel() == 0 else None
 
 
 def over_positives(z: Tensor, negatives: Tensor, temperature: float) -> Tensor:
@@ -105,3 +123,61 @@ def strips(everyone: Tensor, own: int, views: int, temperature: float) -> Iterat
         images = terms[:, : end - start].unflatten(0, (-1, views)).unflatten(2, (-1, views))
         images.diagonal(dim1=0, dim2=2).zero_()
         yield start, end, terms
+
+
+class LogSums(torch.autograd.Function):
+    """log of the sums [m] of exp(s / T) over the scores of rows [m, E] with everyone [M, E], by the kernel.
+
+    Rows, everyone and the gradient are `NegativeSums`'; here the processes exchange two numbers a row.
+    """
+
+    @staticmethod
+    def forward(rows: Tensor, everyone: Tensor, views: int, temperature: float) -> Tensor:
+        return FORWARD(rows, everyone, views, 1 / temperature)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, float], output: Tensor) -> None:
+        rows, everyone, ctx.views, ctx.temperature = inputs
+        ctx.save_for_backward(rows, everyone, output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        rows, everyone, sums = ctx.saved_tensors
+        both = own_first(sums), own_first(grad)
+        return BACKWARD(rows, everyone, *both, ctx.views, 1 / ctx.temperature), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple, rows: Tensor, everyone: Tensor, *rest: Any) -> tuple[Tensor, int]:
+        """A call for each batch of images: they do not know of each other."""
+        each = [
+            [x] * info.batch_size if d is None else x.unbind(d) for x, d in zip((rows, everyone), dims, strict=False)
+        ]
+        return torch.stack([LogSums.apply(*pair, *rest) for pair in zip(*each, strict=True)]), 0
+
+
+def _log_sums(rows: Tensor, everyone: Tensor, views: int, inverse: float) -> Tensor:
+    from blocks.ops.kernels.nt_xent import log_sums
+
+    return log_sums(rows, everyone, views, inverse)
+
+
+def _log_sums_backward(
+    rows: Tensor, everyone: Tensor, sums: Tensor, grads: Tensor, views: int, inverse: float
+) -> Tensor:
+    from blocks.ops.kernels.nt_xent import log_sums_backward
+
+    return log_sums_backward(rows, everyone, sums, grads, views, inverse)
+
+
+FORWARD = define(
+    "nt_xent_log_sums(Tensor rows, Tensor everyone, int views, float inverse) -> Tensor",
+    _log_sums,
+    lambda rows, *_: rows.new_empty(len(rows)),
+)
+BACKWARD = define(
+    "nt_xent_log_sums_backward(Tensor rows, Tensor everyone, Tensor sums, Tensor grads, int views, float inverse)"
+    " -> Tensor",
+    _log_sums_backward,
+    lambda rows, *_: torch.empty_like(rows, memory_format=torch.contiguous_format),
+)

@@ -1,7 +1,8 @@
 """InfoNCE against a long queue (He et al. 2020, MoCo, equation 1), where no score is ever stored.
 
 The loss's denominator is the log-sum-exp of an attention call with keys = values = queue, and that call's output, the
-queue's mean under the softmax, is its gradient.
+queue's mean under the softmax, is its gradient. There is no kernel of ours: that call is one, and what ours could save
+is its second reading of the queue (docs/kernels.md).
 """
 
 import math

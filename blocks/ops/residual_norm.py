@@ -31,7 +31,7 @@ def residual_norm(
 
     `gamma` is a layer scale's, `scales` those of `drop_path_scales`, which the kernel gives no gradient.
     """
-    impl = choose(impl, x, _unsupported(x, branch, weight, scales))
+    impl = choose(impl, x, lambda: _unsupported(x, branch, weight, scales))
     if impl == "triton":
         return Joined.apply(x, branch, weight, bias, gamma, scales, eps)[:2]
     if impl == "plain":

@@ -10,7 +10,9 @@ known bounds that the exponential can bear are spared the search.
 import torch
 from torch import Tensor
 
-from blocks.collective import maximum, total
+from blocks.collective import maximum, total, world
+from blocks.ops.choose import Impl, choose
+from blocks.ops.define import define
 
 TINY = 1e-30  # smaller shares are as good as none; its inverse is a float32, also times a batch
 WIDE = 60.0  # exp(-WIDE) times a share is well above TINY
@@ -23,6 +25,8 @@ def sinkhorn(
     iterations: int = 3,
     counted: Tensor | None = None,
     bound: float | None = None,
+    *,
+    impl: Impl = "auto",
 ) -> Tensor:
     """Codes [..., B, K], rows that sum to 1, of scores [..., B, K] of samples against prototypes, on all processes.
 
@@ -32,6 +36,13 @@ def sinkhorn(
     """
     if iterations < 1:
         raise ValueError(f"{iterations} iterations make no codes; use 1 or more (3 in SwAV)")
+    which = choose(impl, scores, _unsupported(scores))
+    if which == "plain":
+        return sinkhorn_reference(scores, epsilon, iterations, counted)
+    if which == "triton":
+        known = bound if bound is not None and 2 * bound / epsilon <= WIDE else None
+        problems = scores.reshape(scores.shape[:-2].numel(), *scores.shape[-2:])
+        return KERNEL(problems, 1 / epsilon, iterations, counted, known).view(scores.shape)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     codes = torch.empty_like(scores, memory_format=torch.contiguous_format)
     for problem, out in zip(scores.reshape(-1, *scores.shape[-2:]), codes.view(-1, *scores.shape[-2:]), strict=True):
@@ -41,12 +52,39 @@ def sinkhorn(
 
 
 @torch.no_grad()
-def sinkhorn_reference(scores: Tensor, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
-    """`sinkhorn` in logarithms all through, in one process."""
-    logs = scores / epsilon
+def sinkhorn_reference(
+    scores: Tensor, epsilon: float = 0.05, iterations: int = 3, counted: Tensor | None = None
+) -> Tensor:
+    """`sinkhorn` in logarithms all through. Raises ValueError in several processes."""
+    if world()[1] > 1:
+        raise ValueError(f'{world()[1]} processes share their prototypes, and impl "plain" knows one; use "torch"')
+    logs = scores.to(torch.promote_types(scores.dtype, torch.float32)) / epsilon
+    left_out = torch.zeros_like(logs[..., :1], dtype=torch.bool) if counted is None else ~counted.unsqueeze(-1)
     for _ in range(iterations):
-        logs = (logs - logs.logsumexp(-2, keepdim=True)).log_softmax(-1)
+        logs = (logs - logs.masked_fill(left_out, -torch.inf).logsumexp(-2, keepdim=True)).log_softmax(-1)
     return logs.exp()
+
+
+def _unsupported(scores: Tensor) -> str | None:
+    """What the kernel cannot do for such scores."""
+    if scores.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f"{scores.dtype} is not one of float32, bfloat16, float16"
+    return None
+
+
+def _codes(
+    scores: Tensor, inverse: float, iterations: int, counted: Tensor | None = None, bound: float | None = None
+) -> Tensor:
+    from blocks.ops.kernels.sinkhorn import sinkhorn_codes
+
+    return sinkhorn_codes(scores, inverse, iterations, counted, bound)
+
+
+KERNEL = define(
+    "sinkhorn(Tensor scores, float inverse, int iterations, Tensor? counted, float? bound) -> Tensor",
+    _codes,
+    lambda scores, *_: scores.new_empty(scores.shape, dtype=torch.float32),
+)
 
 
 def _balance(matrix: Tensor, rows: Tensor, iterations: int, counted: Tensor | None) -> None:

@@ -38,6 +38,10 @@ class ClipNorm:
         """New gradients."""
         return _named(grads, scale_to_norm(list(grads.values()), norm, self.max_norm))
 
+    def factor(self, norm: Tensor) -> Tensor:
+        """What gradients of this norm are multiplied by: []."""
+        return norm_factor(norm, self.max_norm)
+
 
 @attrs.frozen
 class ClipValue:
@@ -95,8 +99,13 @@ def clip_by_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:
 
 
 def scale_to_norm(grads: list[Tensor], norm: Tensor, max_norm: float) -> list[Tensor]:
-    """New gradients, multiplied by min(1, max_norm / (norm + 1e-6)); 1e-6 is torch.nn.utils.clip_grad_norm_'s."""
-    return list(torch._foreach_mul(grads, (max_norm / (norm + 1e-6)).clamp_(max=1.0)))
+    """New gradients, multiplied by the `norm_factor`."""
+    return list(torch._foreach_mul(grads, norm_factor(norm, max_norm)))
+
+
+def norm_factor(norm: Tensor, max_norm: float) -> Tensor:
+    """min(1, max_norm / (norm + 1e-6)); 1e-6 is torch.nn.utils.clip_grad_norm_'s."""
+    return (max_norm / (norm + 1e-6)).clamp_(max=1.0)
 
 
 def clip_values(grads: list[Tensor], limit: float) -> list[Tensor]:

@@ -1,10 +1,12 @@
 """The optimizer contract: a tree of state, an update in place, and the pure update made of it."""
 
 import attrs
+import torch
 from torch import Tensor
 
+from blocks.optim.ema import ema_update_
 from blocks.optim.schedule import Schedule as Schedule
-from blocks.tree import Tree, clone
+from blocks.tree import Tree, clone, leaves, rebuild
 
 
 @attrs.frozen
@@ -23,6 +25,29 @@ class Optimizer:
         either way `flatten` and `leaves` give them in the params' order.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it updates")
+
+    @torch.no_grad()
+    def update_all_(
+        self,
+        params: Tree,
+        grads: Tree,
+        state: Tree,
+        *,
+        skip: Tensor | None = None,
+        factor: Tensor | None = None,
+        average: Tree | None = None,
+        ema_decay: float | Tensor = 0.0,
+    ) -> dict[str, Tensor]:
+        """`update_` by the gradients times a factor (float []), then `ema_update_` of an average of the params.
+
+        An optimizer may do all in one pass. The gradients stay as they are.
+        """
+        if factor is not None:
+            grads = rebuild(grads, iter(torch._foreach_mul(leaves(grads), factor)))
+        rates = self.update_(params, grads, state, skip=skip)
+        if average is not None:
+            ema_update_(average, params, ema_decay, skip=skip)
+        return rates
 
     def update(self, params: Tree, grads: Tree, state: Tree, *, skip: Tensor | None = None) -> tuple[Tree, Tree]:
         """New (params, state); the given ones stay as they are."""

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.optim.clip import Clip, ClipNorm
-from blocks.optim.ema import ema_update_
 from blocks.optim.names import names_and_ranks
 from blocks.optim.optimizer import Optimizer, Schedule
 from blocks.random import split
@@ -156,10 +155,7 @@ class Step:
     ) -> tuple[State, Metrics]:
         """The update, or none of it where the loss or the gradient is not finite."""
         skip = not_finite(metrics["loss"], norm)
-        if self.clip is not None:
-            grads = self.clip(params, grads, norm)
-        rates = self.optimizer.update_(params, grads, state.optimizer, skip=skip)
-        rates |= self.average(state, params, skip)
+        rates = self.update_(state, params, grads, norm, skip)
         memory, found = self.settled(state, memory, skip)
         scale, counted = self.rescale(state.loss_scale, skip, metrics["loss"])
         skipped = (state.skipped + 1) * counted
@@ -180,13 +176,22 @@ class Step:
         memory, found = self.settle(state.params, memory, skip)
         return memory, averaged(found, self.gradient.peers.world_size, self.gradient.peers.group)
 
-    def average(self, state: State, params: Flat, skip: Tensor) -> Metrics:
-        """Move the average of the params, where one is kept, towards them; {"ema_decay": []} if that is scheduled."""
-        if self.ema_decay is None:
-            return {}
+    def update_(self, state: State, params: Flat, grads: Flat, norm: Tensor, skip: Tensor) -> Metrics:
+        """Clip, update, and move the average of the params, where one is kept: the rates, those of schedules too."""
+        by_norm = self.clip if isinstance(self.clip, ClipNorm) else None  # a factor is no pass of its own
+        if self.clip is not None and by_norm is None:
+            grads = self.clip(params, grads, norm)
         decay = self.ema_decay(state.step) if callable(self.ema_decay) else self.ema_decay
-        ema_update_(trainable(tree.flatten(state.ema), self.gradient.frozen), params, decay, skip=skip)
-        return {"ema_decay": decay} if isinstance(decay, Tensor) else {}
+        rates = self.optimizer.update_all_(
+            params,
+            grads,
+            state.optimizer,
+            skip=skip,
+            factor=None if by_norm is None else by_norm.factor(norm),
+            average=None if decay is None else trainable(tree.flatten(state.ema), self.gradient.frozen),
+            ema_decay=0.0 if decay is None else decay,
+        )
+        return rates | ({"ema_decay": decay} if isinstance(decay, Tensor) else {})
 
     def rescale(self, state: tree.Tree, skip: Tensor, loss: Tensor) -> tuple[tree.Tree, Tensor]:
         """(the next loss scale, whether a skip counts): an overflow that a lower scale may mend does not."""

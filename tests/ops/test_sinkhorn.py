@@ -89,6 +89,17 @@ def test_samples_that_are_not_counted_change_no_other_code():
     assert torch.equal(sinkhorn(scores, counted=torch.ones(9, dtype=torch.bool)), sinkhorn(scores))
 
 
+def test_the_reference_knows_which_samples_count():
+    scores, counted = scores_of(2, 9, 5), torch.arange(9) >= 4
+    plain = sinkhorn(scores, counted=counted, impl="plain")
+    torch.testing.assert_close(plain, sinkhorn(scores, counted=counted), rtol=1e-9, atol=1e-14)
+
+
+def test_the_kernel_refuses_float64():
+    with pytest.raises(ValueError, match="float64 is not one of float32"):
+        sinkhorn(scores_of(2, 2), impl="triton")
+
+
 @pytest.mark.parametrize("epsilon", [0.05, 0.01])  # the exponential can bear 2 / 0.05, not 2 / 0.01
 def test_a_bound_changes_nothing_but_rounding(epsilon):
     scores = scores_of(2, 20, 30).tanh()

@@ -54,7 +54,7 @@ def forward(
     out = _like_tokens(v)
     content = _like_tokens(v) if keep else v.new_empty(0)
     lse = torch.empty(v.shape[:3], dtype=torch.float32, device=v.device)
-    _forward[(triton.cdiv(v.shape[2], tiles.queries), v.shape[0] * v.shape[1])](
+    _forward[(triton.cdiv(v.shape[2], tiles.queries) * v.shape[0] * v.shape[1],)](
         *(q, k, v, rows, cols, gate, out, content, lse),
         *(q.stride()[:3], k.stride()[:3], v.stride()[:3], out.stride()[:3]),
         *(scale * LOG2_E.value, *_sizes(v, rows, cols, num_prefix_tokens)),
@@ -88,13 +88,13 @@ def backward(
     delta = torch.empty_like(lse)  # <grad, content>
     from_rows, from_cols = (lse.new_empty(batch, programs, *x.shape) for x in (rows, cols))
     strides = [x.stride()[:3] for x in (q, k, v, grad, content, grad_q)]
-    _grad_queries[(programs, batch * heads)](
+    _grad_queries[(programs * batch * heads,)](
         *(grad, q, k, v, wide_rows, wide_cols, wide_gate, content, lse),
         *(grad_q, delta, from_rows, from_cols, *strides, scale, *sizes),
         HIGH=triton.next_power_of_2(rows.shape[-1]),
         **_constants(v, cols, for_queries),
     )
-    _grad_keys[(_key_tiles(rows, cols, num_prefix_tokens, for_keys), batch * heads)](
+    _grad_keys[(_key_tiles(rows, cols, num_prefix_tokens, for_keys) * batch * heads,)](
         *(grad, q, k, v, wide_rows, wide_cols, wide_gate, lse, delta),
         *(grad_k, grad_v, *strides[:4], grad_k.stride()[:3], scale, *sizes),
         **_constants(v, cols, for_keys),
@@ -168,6 +168,13 @@ def _key_tiles(rows: Tensor, cols: Tensor, prefix: int, tiles: Tiles) -> int:
 
 
 @triton.jit
+def _which(blocks, HEADS):
+    """Block, sample and head of a program. One axis for all: the others end at 65,535."""
+    of_all = tl.program_id(0) // blocks
+    return tl.program_id(0) % blocks, (of_all // HEADS).to(tl.int64), of_all % HEADS
+
+
+@triton.jit
 def _key_places(first_row, HEIGHT, WIDTH, PREFIX, WIDE: tl.constexpr, KEYS: tl.constexpr):
     """Token and validity [KEYS] of a tile that starts at this row of the grid, prefix tokens below it."""
     i = tl.arange(0, KEYS)
@@ -238,8 +245,9 @@ def _forward(
 ):
     """One block of queries of one head of one sample."""
     HIGH_TILE: tl.constexpr = KEYS // WIDE
-    sample, head = (tl.program_id(1) // HEADS).to(tl.int64), tl.program_id(1) % HEADS
-    token, inside, on_grid, y, x = _query_places(tl.program_id(0) * QUERIES, HEIGHT, WIDTH, PREFIX, QUERIES)
+    blocks = tl.cdiv(PREFIX + HEIGHT * WIDTH, QUERIES)
+    block, sample, head = _which(blocks, HEADS)
+    token, inside, on_grid, y, x = _query_places(block * QUERIES, HEIGHT, WIDTH, PREFIX, QUERIES)
     K += sample * k_strides[0] + head * k_strides[1]
     V += sample * v_strides[0] + head * v_strides[1]
     Q += sample * q_strides[0] + head * q_strides[1]
@@ -250,7 +258,7 @@ def _forward(
     content = tl.zeros([QUERIES, DIM], tl.float32)
     moved = tl.zeros([QUERIES, DIM], tl.float32)
     zeros = tl.zeros([QUERIES, KEYS], tl.float32)
-    for first_row in range(0, HEIGHT + (PREFIX + WIDE - 1) // WIDE, HIGH_TILE):
+    for first_row in range(0, HEIGHT + tl.cdiv(PREFIX, WIDE), HIGH_TILE):
         key, valid = _key_places(first_row, HEIGHT, WIDTH, PREFIX, WIDE, KEYS)
         k = _load_tokens(K, key, valid, k_strides[2], D, DIM)
         v = _load_tokens(V, key, valid, v_strides[2], D, DIM)
@@ -312,8 +320,9 @@ def _grad_queries(
 ):
     """One block of queries: their gradient, and what they add to those of rows and cols, before the gate."""
     HIGH_TILE: tl.constexpr = KEYS // WIDE
-    sample, head = (tl.program_id(1) // HEADS).to(tl.int64), tl.program_id(1) % HEADS
-    token, inside, on_grid, y, x = _query_places(tl.program_id(0) * QUERIES, HEIGHT, WIDTH, PREFIX, QUERIES)
+    blocks = tl.cdiv(PREFIX + HEIGHT * WIDTH, QUERIES)
+    block, sample, head = _which(blocks, HEADS)
+    token, inside, on_grid, y, x = _query_places(block * QUERIES, HEIGHT, WIDTH, PREFIX, QUERIES)
     K += sample * k_strides[0] + head * k_strides[1]
     V += sample * v_strides[0] + head * v_strides[1]
     Q += sample * q_strides[0] + head * q_strides[1]
@@ -332,7 +341,7 @@ def _grad_queries(
     to_rows = tl.zeros([QUERIES, HIGH], tl.float32)
     to_cols = tl.zeros([QUERIES, WIDE], tl.float32)
     zeros = tl.zeros([QUERIES, KEYS], tl.float32)
-    for first_row in range(0, HEIGHT + (PREFIX + WIDE - 1) // WIDE, HIGH_TILE):
+    for first_row in range(0, HEIGHT + tl.cdiv(PREFIX, WIDE), HIGH_TILE):
         key, valid = _key_places(first_row, HEIGHT, WIDTH, PREFIX, WIDE, KEYS)
         k = _load_tokens(K, key, valid, k_strides[2], D, DIM)
         v = _load_tokens(V, key, valid, v_strides[2], D, DIM)
@@ -352,7 +361,7 @@ def _grad_queries(
     place = sample * grad_q_strides[0] + head * grad_q_strides[1]
     grad_q = grad_q * ((1 - gate) * scale)[:, None]
     _store_tokens(GRAD_Q + place, grad_q, token, inside, grad_q_strides[2], D, DIM)
-    part = (sample * tl.num_programs(0) + tl.program_id(0)) * HEADS + head
+    part = (sample * blocks + block) * HEADS + head
     _store_by_place(FROM_ROWS + part * HEIGHT * HEIGHT, to_rows, y, high, HEIGHT, HIGH)
     _store_by_place(FROM_COLS + part * WIDTH * WIDTH, to_cols, x, wide, WIDTH, WIDE)
 
@@ -399,8 +408,8 @@ def _grad_keys(
 ):
     """One tile of keys: the gradients of k and of v. Content and position are mixed before their product with grad."""
     HIGH_TILE: tl.constexpr = KEYS // WIDE
-    sample, head = (tl.program_id(1) // HEADS).to(tl.int64), tl.program_id(1) % HEADS
-    first_row = tl.program_id(0) * HIGH_TILE
+    tile, sample, head = _which(tl.cdiv(HEIGHT + tl.cdiv(PREFIX, WIDE), HIGH_TILE), HEADS)
+    first_row = tile * HIGH_TILE
     key, valid = _key_places(first_row, HEIGHT, WIDTH, PREFIX, WIDE, KEYS)
     Q += sample * q_strides[0] + head * q_strides[1]
     GRAD += sample * grad_strides[0] + head * grad_strides[1]
