@@ -1,6 +1,6 @@
 """Several runs side by side: what was set differently, and what came of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -57,7 +57,7 @@ def settings(material: Material) -> Iterable[Part]:
 def metrics(material: Material) -> Iterable[Part]:
     """Every metric of each run's last epoch."""
     runs = [material.run, *material.others]
-    last: list[Mapping[str, Any]] = [run.epochs[-1] if run.epochs else {} for run in runs]
+    last = [run.epochs[-1] if run.epochs else {} for run in runs]
     rows = [("epochs", *(record.get("epoch", 0) for record in last))]
     rows += [
         (name, *(metric(name, r[name]) if name in r else "not measured" for r in last)) for name in metric_names(last)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from blocks.data.index.patterns import names_folder
 from blocks.data.inspect.views import spread_order
 from blocks.data.writing.folder import folder_source, split_folders
 from blocks.data.writing.iterator import iterator_source
+from blocks.data.writing.source import Files
 from blocks.report.images import MOST
 
 
@@ -49,5 +51,6 @@ def _pictures(root: Path) -> tuple[list[Item], tuple[str, ...]]:
         return [Item(None, path, 0, name=path.name) for path in loose[:MOST]], ()
     folders = split_folders(root, None)
     source = folder_source(folders.get("val", root))
-    chosen = spread_order(np.asarray(source.items.labels), 0)[:MOST]
-    return [source.items[number] for number in chosen.tolist()], source.classes
+    files = cast(Files, source.items)
+    chosen = spread_order(np.asarray(files.labels), 0)[:MOST]
+    return [files[number] for number in chosen.tolist()], source.classes

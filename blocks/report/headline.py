@@ -50,7 +50,7 @@ def _score(material: Material) -> str:
     epochs = material.run.epochs
     name = score_name(epochs)
     record = best(epochs, name) if name else None
-    if record is None:
+    if name is None or record is None:
         return f"{counted(epochs[-1]['epoch'] if epochs else 0, 'epoch')} finished"
     last = f"{spoken(name)} {metric(name, epochs[-1][name])} after epoch {epochs[-1]['epoch']}"
     if record[name] == epochs[-1][name]:

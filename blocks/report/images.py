@@ -62,8 +62,10 @@ class Images:
     def _loader(self, device: torch.device) -> EvalLoader:
         height, width = sides(self.transform.img_size)
         size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
-        settings = dict(num_classes=self.index.num_classes, transform=self.transform, device=device)
-        return EvalLoader(self.index, batch_size=size, **settings)
+        settings: dict[str, Any] = dict(
+            index=self.index, num_classes=self.index.num_classes, transform=self.transform, device=device
+        )
+        return EvalLoader(batch_size=size, **settings)
 
 
 def own_images(settings: Mapping[str, Any]) -> tuple[Images, Images]:

@@ -10,6 +10,7 @@ import attrs
 import torch
 
 from blocks import tree
+from blocks.interop.layouts import Which
 from blocks.report.answers import Answers, answers
 from blocks.report.given_images import given_index
 from blocks.report.images import Images, own_images, spread, transform_of
@@ -24,7 +25,7 @@ class Material:
 
     run: Run
     others: Sequence[Run] = ()
-    which: str = "params"  # or "ema", "teacher"
+    which: Which = "params"
     given: str | os.PathLike | None = None  # images
     scratch: tempfile.TemporaryDirectory = attrs.field(factory=tempfile.TemporaryDirectory, repr=False)
 

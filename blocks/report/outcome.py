@@ -7,7 +7,16 @@ from blocks.report.numbers import counted, duration, is_accuracy, metric
 from blocks.report.parts import Remark, Table
 
 Record = dict[str, Any]
-NOT_METRICS = ("kind", "step", "epoch", "lr", "images", "seconds", "images_per_second", "evaluation_seconds")
+NOT_METRICS: tuple[str, ...] = (
+    "kind",
+    "step",
+    "epoch",
+    "lr",
+    "images",
+    "seconds",
+    "images_per_second",
+    "evaluation_seconds",
+)
 NOT_METRICS += ("val_images", "ema_images", "teacher_images")
 FIRST = ("val_top1", "ema_top1", "teacher_top1", "val_top5", "ema_top5", "val_loss")  # of a table
 SCORES = ("val_top1", "val_knn", "teacher_knn")  # the beginnings of what a run is judged by, the first that is there

@@ -4,6 +4,8 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+from blocks.report.parts import Absent
+
 DPI = 144  # dots to an inch of a figure, for which a page has 96 pixels
 LIGHT_GROUND, DARK_GROUND = "#ffffff", "#1b1f24"  # the cards of page.css
 HOW: dict[str, Any] = {"format": "png", "dpi": DPI, "bbox_inches": "tight", "pad_inches": 0.05}  # no label is cut
@@ -18,10 +20,13 @@ def light_and_dark(draw: Callable[[], Any]) -> tuple[bytes, bytes]:
 
 
 def _png(draw: Callable[[], Any], ground: str, style: dict[str, Any]) -> bytes:
-    import matplotlib  # an extra, which the figures need too
-
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise Absent("figures are drawn by matplotlib: pip install 'vitmason[recipes]'") from None
     file = io.BytesIO()
-    with matplotlib.rc_context({**style, "axes.facecolor": "none", "figure.facecolor": ground}):
+    settings: Any = {**style, "axes.facecolor": "none", "figure.facecolor": ground}
+    with matplotlib.rc_context(settings):
         draw().savefig(file, **HOW, facecolor=ground)  # what is drawn late has the style too
     return file.getvalue()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from blocks.interop.layouts import Which
 from blocks.report.chapters import Chapter, written
 from blocks.report.contents import CHAPTERS
 from blocks.report.headline import foot, lead, title
@@ -23,7 +24,7 @@ def write_report(
     *,
     others: Sequence[str | os.PathLike] = (),
     images: str | os.PathLike | None = None,
-    which: str = "params",
+    which: Which = "params",
     out: str | os.PathLike | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
@@ -35,7 +36,7 @@ def write_report(
     that are no run's.
     """
     began = time.monotonic()
-    runs = [Run.open(place) for place in (folder, *others)]
+    runs = [Run.open(Path(place)) for place in (folder, *others)]
     target = Path(out) if out is not None else runs[0].folder / ("comparison" if others else "report")
     material = Material(runs[0], runs[1:], which, images)
     with material.scratch, torch.no_grad():
