@@ -38,16 +38,10 @@ class Optimizer:
         average: Tree | None = None,
         ema_decay: float | Tensor = 0.0,
     ) -> dict[str, Tensor]:
-        """`update_` by the gradients times a factor (float []), then `ema_update_` of an average of the params.
-
-        An optimizer may do all in one pass. The gradients stay as they are.
-        """
-        if factor is not None:
-            grads = rebuild(grads, iter(torch._foreach_mul(leaves(grads), factor)))
-        rates = self.update_(params, grads, state, skip=skip)
-        if average is not None:
-            ema_update_(average, params, ema_decay, skip=skip)
-        return rates
+        """See `update_in_parts_`; an optimizer may do all in one pass."""
+        return update_in_parts_(
+            self, params, grads, state, skip=skip, factor=factor, average=average, ema_decay=ema_decay
+        )
 
     def update(self, params: Tree, grads: Tree, state: Tree, *, skip: Tensor | None = None) -> tuple[Tree, Tree]:
         """New (params, state); the given ones stay as they are."""
@@ -58,3 +52,26 @@ class Optimizer:
     def describe(self, params: Tree) -> dict[str, str]:
         """What is done to each parameter, by dotted name."""
         raise NotImplementedError(f"{type(self).__name__} does not describe itself")
+
+
+def update_in_parts_(
+    optimizer: Optimizer,
+    params: Tree,
+    grads: Tree,
+    state: Tree,
+    *,
+    skip: Tensor | None = None,
+    factor: Tensor | None = None,
+    average: Tree | None = None,
+    ema_decay: float | Tensor = 0.0,
+) -> dict[str, Tensor]:
+    """`update_` by the gradients times a factor (float []), then `ema_update_` of an average of the params.
+
+    The gradients stay as they are. Of the optimizer it wants no more than `update_`.
+    """
+    if factor is not None:
+        grads = rebuild(grads, iter(torch._foreach_mul(leaves(grads), factor)))
+    rates = optimizer.update_(params, grads, state, skip=skip)
+    if average is not None:
+        ema_update_(average, params, ema_decay, skip=skip)
+    return rates

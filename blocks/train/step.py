@@ -1,6 +1,7 @@
 """The training step, a pure function: `step(state, batch) -> (state, metrics)`."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -11,7 +12,7 @@ from torch import Tensor
 from blocks import tree
 from blocks.optim.clip import Clip, ClipNorm
 from blocks.optim.names import names_and_ranks
-from blocks.optim.optimizer import Optimizer, Schedule
+from blocks.optim.optimizer import Optimizer, Schedule, update_in_parts_
 from blocks.random import split
 from blocks.train.batch_gradient import Batch, BatchGradient, Metrics
 from blocks.train.compiled import compiled
@@ -182,7 +183,8 @@ class Step:
         if self.clip is not None and by_norm is None:
             grads = self.clip(params, grads, norm)
         decay = self.ema_decay(state.step) if callable(self.ema_decay) else self.ema_decay
-        rates = self.optimizer.update_all_(
+        update_all_ = getattr(self.optimizer, "update_all_", partial(update_in_parts_, self.optimizer))
+        rates = update_all_(
             params,
             grads,
             state.optimizer,
