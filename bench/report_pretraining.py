@@ -1,6 +1,7 @@
 """The README's tables of pretraining."""
 
-from tables import measured_on, rows, table  # bench/tables.py: a script's own folder is on its path
+from pretraining_curves import draw  # bench/pretraining_curves.py: a script's own folder is on its path
+from tables import ROOT, measured_on, rows, table
 
 ABOUT = (
     "`python bench/pretraining.py`: every recipe by its small preset, one seed. Methods differ in how long their "
@@ -33,4 +34,6 @@ def of_one(name: str, about: str) -> str:
         epochs = str(both[0].get("epoch", "-"))
         lines.append([method, epochs, *("-" if n is None else f"{100 * n:.1f}" for n in numbers)])
     head = ["validation top-1, %", "epochs", *(f"{t}, {what}" for t in trunks for what in ("k-NN", "linear probe"))]
-    return f"{about}:\n\n{table(head, lines)}{measured_on(f'pretraining-{name}.jsonl')}"
+    curves = draw(name)
+    picture = f"\n![loss, spread and k-NN by epoch]({curves.relative_to(ROOT)})\n" if curves else ""
+    return f"{about}:\n\n{table(head, lines)}{measured_on(f'pretraining-{name}.jsonl')}{picture}"

@@ -10,8 +10,9 @@ from blocks.report.parts import Absent
 
 
 def title(material: Material) -> str:
-    """The recipe and the folder."""
-    name = f"{material.run.recipe}: {material.run.folder.name}" if material.run.recipe else material.run.folder.name
+    """The recipe and the folder, once where they are one word."""
+    recipe, name = material.run.recipe, material.run.folder.name
+    name = name if recipe in (None, "", name) else f"{recipe}: {name}"
     return name if not material.others else f"{name} and {counted(len(material.others), 'other run')}"
 
 
