@@ -78,10 +78,10 @@ class Recipe(RunOptions):
 
 
 DIGITS = dict(
-    trunk="vit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, bottleneck=64, logits=256, momentum=0.9,
-    teacher_temp=(0.04, 0.04), temp_epochs=1, epochs=30, batch_size=64, lr=2e-3, warmup_epochs=2.0, local_size=8,
-    num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6), sigma=(0.1, 0.5), flip=0.0, knn_share=1.0,
-    augment="device", precision="float32", workers=1,
+    trunk="vit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, bottleneck=64, logits=256, momentum=0.99,
+    freeze_epochs=0.0, teacher_temp=(0.04, 0.04), temp_epochs=1, epochs=30, batch_size=64, lr=1e-3, warmup_epochs=6.0,
+    weight_decay=(0.04, 0.04), local_size=8, num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6), sigma=(0.1, 0.5),
+    flip=0.0, knn_share=1.0, augment="device", precision="float32", workers=1,
 )  # fmt: skip
 
 

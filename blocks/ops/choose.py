@@ -1,7 +1,6 @@
 """Which implementation of an op computes: by device and shape, or the one that is asked for.
 
-An op hands over what its kernel cannot do for these tensors, as words; where that is nothing, and the tensors are on a
-GPU, the kernel computes.
+An op hands over what its kernel cannot do for these tensors, as words; where that is nothing, the kernel may compute.
 """
 
 import importlib.util
@@ -14,6 +13,8 @@ from torch import Tensor
 # "plain": the reference; "torch": the fast form of PyTorch's own operations; "triton": the kernel
 Impl = Literal["auto", "plain", "torch", "triton"]
 KNOWN = ("auto", "plain", "torch", "triton")
+# whether "auto" takes the kernels on a GPU: not before they were run and measured on one
+KERNELS_ARE_MEASURED = False
 HAS_TRITON = importlib.util.find_spec("triton") is not None  # a constant to torch.compile, which sees through a cache
 
 
@@ -27,7 +28,7 @@ def choose(impl: Impl, tensor: Tensor, unsupported: str | None | Callable[[], st
         raise ValueError(f"impl {impl!r} is not known; use one of {', '.join(KNOWN)}")
     if impl not in ("auto", "triton"):
         return impl
-    if impl == "auto" and not tensor.is_cuda:
+    if impl == "auto" and not (KERNELS_ARE_MEASURED and tensor.is_cuda):
         return "torch"
     reason = (unsupported() if callable(unsupported) else unsupported) or _no_triton(tensor)
     if reason is None:

@@ -125,6 +125,6 @@ def adamw(
     `wake`: {name pattern: updates n}: these sleep through the first n updates: no moment, no decay, no step; then they
     begin as in their first, at the schedule's rate. SwAV's prototypes and DINO's last layer are frozen so at first.
     `impl`: how a step updates, see `blocks.ops.choose`: "torch" is clipping, update and average one after another,
-    "triton" one kernel for all, "auto" the kernel on a GPU.
+    "triton" one kernel for all, "auto" what is known to be the faster.
     """
     return AdamW(schedule, weight_decay, no_decay, lr_scales, wake, betas, eps, impl)
