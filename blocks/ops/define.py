@@ -9,16 +9,31 @@ from typing import Any
 
 import torch
 
-LIBRARY = torch.library.Library("vitmason", "FRAGMENT")  # lives as long as the process: its end unregisters all
+LIBRARY = torch.library.Library("blocks", "FRAGMENT")  # lives as long as the process: its end unregisters all
 
 
-def define(schema: str, compute: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """The operator `torch.ops.vitmason.<name>` of a schema "name(Tensor x, float t) -> Tensor".
+def define(
+    schema: str, compute: Callable[..., Any], fake: Callable[..., Any], vmap: Callable[..., Any] | None = None
+) -> Any:
+    """The operator `torch.ops.blocks.<name>` of a schema "name(Tensor x, float t) -> Tensor".
 
-    `compute` runs on every device; `fake` gives empty tensors of the results' shapes, types and strides.
+    `compute` runs on every device; `fake` gives empty tensors of the results' shapes, types and strides; `vmap`, for
+    ops that are claimed to have one, is `torch.library.register_vmap`'s.
     """
     name = schema.split("(", 1)[0]
     LIBRARY.define(schema)
     LIBRARY.impl(name, compute, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"vitmason::{name}", fake, lib=LIBRARY)
-    return getattr(torch.ops.vitmason, name).default
+    torch.library.register_fake(f"blocks::{name}", fake, lib=LIBRARY)
+    if vmap is not None:
+        torch.library.register_vmap(f"blocks::{name}", vmap, lib=LIBRARY)
+    return getattr(torch.ops.blocks, name).default
+
+
+def one_by_one(op: Callable[..., Any], info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
+    """An op of several results over a mapped axis as a call for each: right, and as slow as it says."""
+    calls = [
+        op(*(x if dim is None else x.select(dim, i) for x, dim in zip(inputs, dims, strict=True)))
+        for i in range(info.batch_size)
+    ]
+    found = tuple(torch.stack(x) for x in zip(*calls, strict=True))
+    return found, (0,) * len(found)

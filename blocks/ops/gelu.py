@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from blocks.ops.choose import Impl, choose
+from blocks.ops.define import define, one_by_one
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -43,7 +44,7 @@ class BiasGelu(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, bias: Tensor) -> Tensor:
-        return torch.ops.blocks.bias_gelu(x, bias)
+        return FORWARD(x, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -52,51 +53,35 @@ class BiasGelu(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.ops.blocks.bias_gelu_backward(grad, *ctx.saved_tensors)
+        return BACKWARD(grad, *ctx.saved_tensors)
 
 
-torch.library.define("blocks::bias_gelu", "(Tensor x, Tensor bias) -> Tensor")
-torch.library.define("blocks::bias_gelu_backward", "(Tensor grad, Tensor x, Tensor bias) -> (Tensor, Tensor)")
-
-
-@torch.library.impl("blocks::bias_gelu", ("cpu", "cuda"))
-def _(x: Tensor, bias: Tensor) -> Tensor:
+def _forward(x: Tensor, bias: Tensor) -> Tensor:
     from blocks.ops.kernels import gelu as kernels  # Triton, only where it is asked for
 
     return kernels.forward(x, bias)
 
 
-@torch.library.impl("blocks::bias_gelu_backward", ("cpu", "cuda"))
-def _(grad: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _backward(grad: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     from blocks.ops.kernels import gelu as kernels
 
     return kernels.backward(grad, x, bias)
 
 
-@torch.library.register_fake("blocks::bias_gelu")
-def _(x: Tensor, bias: Tensor) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-@torch.library.register_fake("blocks::bias_gelu_backward")
-def _(grad: Tensor, x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), torch.empty_like(bias)
-
-
-@torch.library.register_vmap("blocks::bias_gelu")
-def _(info: Any, dims: tuple, x: Tensor, bias: Tensor) -> tuple[Tensor, int]:
+def _map(info: Any, dims: tuple, x: Tensor, bias: Tensor) -> tuple[Tensor, int]:
+    """More samples of one bias are one call."""
     if dims[1] is None:
-        return torch.ops.blocks.bias_gelu(x.movedim(dims[0], 0), bias), 0
-    pairs = zip(*_unbound(info, dims, x, bias), strict=True)
-    return torch.stack([torch.ops.blocks.bias_gelu(*pair) for pair in pairs]), 0
+        return FORWARD(x.movedim(dims[0], 0), bias), 0
+    (found,), _ = one_by_one(lambda *each: (FORWARD(*each),), info, dims, x, bias)
+    return found, 0
 
 
-@torch.library.register_vmap("blocks::bias_gelu_backward")
-def _(info: Any, dims: tuple, *inputs: Tensor) -> tuple[tuple, tuple[int, int]]:
-    """One by one: each has a gradient of the bias of its own."""
-    found = [torch.ops.blocks.bias_gelu_backward(*each) for each in zip(*_unbound(info, dims, *inputs), strict=True)]
-    return tuple(torch.stack(x) for x in zip(*found, strict=True)), (0, 0)
-
-
-def _unbound(info: Any, dims: tuple, *inputs: Tensor) -> list:
-    return [[x] * info.batch_size if dim is None else x.unbind(dim) for x, dim in zip(inputs, dims, strict=True)]
+FORWARD: Any = define(
+    "bias_gelu(Tensor x, Tensor bias) -> Tensor", _forward, lambda x, bias: x.new_empty(x.shape), _map
+)
+BACKWARD: Any = define(
+    "bias_gelu_backward(Tensor grad, Tensor x, Tensor bias) -> (Tensor, Tensor)",
+    _backward,
+    lambda grad, x, bias: (x.new_empty(x.shape), torch.empty_like(bias)),
+    lambda info, dims, *inputs: one_by_one(BACKWARD, info, dims, *inputs),
+)

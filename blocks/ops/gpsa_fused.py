@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from blocks.ops.define import define
+
 LARGEST = 128  # channels of a head, and patches along a side of the grid: what a tile holds
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
@@ -36,7 +38,7 @@ class Fused(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.ops.blocks.gpsa(*inputs)
+        return FORWARD(*inputs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -47,65 +49,48 @@ class Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple:
-        grads = torch.ops.blocks.gpsa_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.num_prefix_tokens)
+        grads = BACKWARD(grad, *ctx.saved_tensors, ctx.scale, ctx.num_prefix_tokens)
         return (*grads, None, None, None)
 
 
-TENSORS = "Tensor q, Tensor k, Tensor v, Tensor rows, Tensor cols, Tensor gate"
-torch.library.define(
-    "blocks::gpsa", f"({TENSORS}, float scale, int num_prefix_tokens, bool keep) -> (Tensor, Tensor, Tensor)"
-)
-torch.library.define(
-    "blocks::gpsa_backward",
-    f"(Tensor grad, {TENSORS}, Tensor content, Tensor lse, float scale, int num_prefix_tokens)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
-
-
-@torch.library.impl("blocks::gpsa", ("cpu", "cuda"))
-def _(*inputs: Any) -> tuple[Tensor, ...]:
+def _forward(*inputs: Any) -> tuple[Tensor, ...]:
     from blocks.ops.kernels import gpsa as kernels  # Triton, only where it is asked for
 
     return kernels.forward(*inputs)
 
 
-@torch.library.impl("blocks::gpsa_backward", ("cpu", "cuda"))
-def _(*inputs: Any) -> tuple[Tensor, ...]:
+def _backward(*inputs: Any) -> tuple[Tensor, ...]:
     from blocks.ops.kernels import gpsa as kernels
 
     return kernels.backward(*inputs)
 
 
-@torch.library.register_fake("blocks::gpsa")
-def _(q, k, v, rows, cols, gate, scale, num_prefix_tokens, keep):
-    content = _like_tokens(v) if keep else v.new_empty(0)
-    return _like_tokens(v), content, v.new_empty(v.shape[:3], dtype=torch.float32)
+def _fake(q, k, v, rows, cols, gate, scale, num_prefix_tokens, keep):
+    content = like_tokens(v) if keep else v.new_empty(0)
+    return like_tokens(v), content, v.new_empty(v.shape[:3], dtype=torch.float32)
 
 
-@torch.library.register_fake("blocks::gpsa_backward")
-def _(grad, q, k, v, rows, cols, gate, content, lse, scale, num_prefix_tokens):
-    return (*(_like_tokens(x) for x in (q, k, v)), *(torch.empty_like(x) for x in (rows, cols, gate)))
+def _fake_backward(grad, q, k, v, rows, cols, gate, content, lse, scale, num_prefix_tokens):
+    return (*(like_tokens(x) for x in (q, k, v)), *(torch.empty_like(x) for x in (rows, cols, gate)))
 
 
-def _like_tokens(x: Tensor) -> Tensor:
+def like_tokens(x: Tensor) -> Tensor:
     """Empty, of x's shape [B, h, N, d], lying as [B, N, h, d]."""
     return x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2)
 
 
-@torch.library.register_vmap("blocks::gpsa")
-def _(info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
+def _map(info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
     """More samples of a map are more heads."""
-    out, content, lse = torch.ops.blocks.gpsa(*_as_heads(inputs, dims, info.batch_size, (1, 1, 1, 0, 0, 0)))
+    out, content, lse = FORWARD(*_as_heads(inputs, dims, info.batch_size, (1, 1, 1, 0, 0, 0)))
     keep = inputs[-1]
     found = [_from_heads(x, 1, info.batch_size) if x.ndim > 1 else x for x in (out, content, lse)]
     return tuple(found), (1, 1 if keep else None, 1)
 
 
-@torch.library.register_vmap("blocks::gpsa_backward")
-def _(info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
+def _map_backward(info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
     folded = _as_heads(inputs, dims, info.batch_size, (1, 1, 1, 1, 0, 0, 0, 1, 1))
     heads = (1, 1, 1, 0, 0, 0)
-    grads = torch.ops.blocks.gpsa_backward(*folded)
+    grads = BACKWARD(*folded)
     return tuple(_from_heads(x, at, info.batch_size) for x, at in zip(grads, heads, strict=True)), heads
 
 
@@ -119,3 +104,16 @@ def _as_heads(inputs: tuple, dims: tuple, size: int, heads: tuple[int, ...]) -> 
 
 def _from_heads(x: Tensor, heads: int, size: int) -> Tensor:
     return x.unflatten(heads, (size, -1))
+
+
+TENSORS = "Tensor q, Tensor k, Tensor v, Tensor rows, Tensor cols, Tensor gate"
+FORWARD = define(
+    f"gpsa({TENSORS}, float scale, int num_prefix_tokens, bool keep) -> (Tensor, Tensor, Tensor)", _forward, _fake, _map
+)
+BACKWARD = define(
+    f"gpsa_backward(Tensor grad, {TENSORS}, Tensor content, Tensor lse, float scale, int num_prefix_tokens)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _backward,
+    _fake_backward,
+    _map_backward,
+)

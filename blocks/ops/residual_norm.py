@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from blocks.ops.choose import Impl, choose
+from blocks.ops.define import define, one_by_one
 
 WIDEST = 8192
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -81,7 +82,7 @@ class Joined(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs: Any) -> tuple[Tensor, ...]:
-        return torch.ops.blocks.residual_norm(*inputs)
+        return FORWARD(*inputs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
@@ -96,7 +97,7 @@ class Joined(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_stream: Tensor, grad_normed: Tensor, *_: Any) -> tuple:
         dtype, branch_dtype = ctx.dtypes
-        grads = torch.ops.blocks.residual_norm_backward(grad_stream, grad_normed, *ctx.saved_tensors, branch_dtype)
+        grads = BACKWARD(grad_stream, grad_normed, *ctx.saved_tensors, branch_dtype)
         grad_x, grad_branch, grad_weight, grad_bias, grad_gamma = grads
         *_, gamma, scales = ctx.saved_tensors
         if gamma is None and scales is None and branch_dtype == grad_x.dtype:
@@ -105,63 +106,43 @@ class Joined(torch.autograd.Function):
         return grad_x.to(dtype), grad_branch, grad_weight, grad_bias, grad_gamma, None, None
 
 
-torch.library.define(
-    "blocks::residual_norm",
-    "(Tensor x, Tensor branch, Tensor weight, Tensor bias, Tensor? gamma, Tensor? scales, float eps)"
-    " -> (Tensor, Tensor, Tensor, Tensor)",
-)
-torch.library.define(
-    "blocks::residual_norm_backward",
-    "(Tensor grad_stream, Tensor grad_normed, Tensor stream, Tensor mean, Tensor deviation, Tensor weight,"
-    " Tensor? branch, Tensor? gamma, Tensor? scales, ScalarType branch_dtype)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
-
-
-@torch.library.impl("blocks::residual_norm", ("cpu", "cuda"))
-def _(*inputs: Any) -> tuple[Tensor, ...]:
+def _forward(*inputs: Any) -> tuple[Tensor, ...]:
     from blocks.ops.kernels import residual_norm as kernels  # Triton, only where it is asked for
 
     return kernels.forward(*inputs)
 
 
-@torch.library.impl("blocks::residual_norm_backward", ("cpu", "cuda"))
-def _(*inputs: Any) -> tuple[Tensor, ...]:
+def _backward(*inputs: Any) -> tuple[Tensor, ...]:
     from blocks.ops.kernels import residual_norm as kernels
 
     return kernels.backward(*inputs)
 
 
-@torch.library.register_fake("blocks::residual_norm")
-def _(x, branch, weight, bias, gamma, scales, eps):
+def _fake(x, branch, weight, bias, gamma, scales, eps):
     stream = x.new_empty(x.shape, dtype=torch.promote_types(x.dtype, branch.dtype))
     per_row = x.new_empty(x.shape[:-1].numel(), dtype=torch.float32)
     return stream, torch.empty_like(stream), per_row, torch.empty_like(per_row)
 
 
-@torch.library.register_fake("blocks::residual_norm_backward")
-def _(grad_stream, grad_normed, stream, mean, deviation, weight, branch, gamma, scales, branch_dtype):
+def _fake_backward(grad_stream, grad_normed, stream, mean, deviation, weight, branch, gamma, scales, branch_dtype):
     same = gamma is None and scales is None and branch_dtype == stream.dtype
     grad_branch = stream.new_empty(0) if same else torch.empty_like(stream, dtype=branch_dtype)
     grad_gamma = stream.new_empty(0, dtype=torch.float32) if gamma is None else torch.empty_like(gamma)
     return torch.empty_like(stream), grad_branch, torch.empty_like(weight), torch.empty_like(weight), grad_gamma
 
 
-def _one_by_one(op: Any, info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
-    """An op over a mapped axis as a call for each: right, and as slow as it says."""
-    calls = [
-        op(*(x if dim is None else x.select(dim, i) for x, dim in zip(inputs, dims, strict=True)))
-        for i in range(info.batch_size)
-    ]
-    found = tuple(torch.stack(x) for x in zip(*calls, strict=True))
-    return found, (0,) * len(found)
-
-
-@torch.library.register_vmap("blocks::residual_norm")
-def _(info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
-    return _one_by_one(torch.ops.blocks.residual_norm, info, dims, *inputs)
-
-
-@torch.library.register_vmap("blocks::residual_norm_backward")
-def _(info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
-    return _one_by_one(torch.ops.blocks.residual_norm_backward, info, dims, *inputs)
+FORWARD: Any = define(
+    "residual_norm(Tensor x, Tensor branch, Tensor weight, Tensor bias, Tensor? gamma, Tensor? scales, float eps)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+    _forward,
+    _fake,
+    lambda info, dims, *inputs: one_by_one(FORWARD, info, dims, *inputs),
+)
+BACKWARD: Any = define(
+    "residual_norm_backward(Tensor grad_stream, Tensor grad_normed, Tensor stream, Tensor mean, Tensor deviation,"
+    " Tensor weight, Tensor? branch, Tensor? gamma, Tensor? scales, ScalarType branch_dtype)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _backward,
+    _fake_backward,
+    lambda info, dims, *inputs: one_by_one(BACKWARD, info, dims, *inputs),
+)

@@ -14,6 +14,7 @@ import triton.language as tl
 from torch import Tensor
 from triton import knobs
 
+from blocks.ops.gpsa_fused import like_tokens
 from blocks.ops.kernels.dot import dot
 
 LOG2_E = tl.constexpr(1.4426950408889634)  # powers of 2 are what the hardware has
@@ -51,8 +52,8 @@ def forward(
     q, k, v = (_dense_channels(x) for x in (q, k, v))
     rows, cols, gate = (x.float().contiguous() for x in (rows, cols, gate))
     tiles = tiles or forward_tiles(q, cols)
-    out = _like_tokens(v)
-    content = _like_tokens(v) if keep else v.new_empty(0)
+    out = like_tokens(v)
+    content = like_tokens(v) if keep else v.new_empty(0)
     lse = torch.empty(v.shape[:3], dtype=torch.float32, device=v.device)
     _forward[(triton.cdiv(v.shape[2], tiles.queries) * v.shape[0] * v.shape[1],)](
         *(q, k, v, rows, cols, gate, out, content, lse),
@@ -84,7 +85,7 @@ def backward(
     for_queries, for_keys = tiles or (queries_tiles(q, cols), keys_tiles(q, cols))
     sizes = _sizes(v, rows, cols, num_prefix_tokens)
     programs, (batch, heads) = triton.cdiv(v.shape[2], for_queries.queries), v.shape[:2]
-    grad_q, grad_k, grad_v = (_like_tokens(x) for x in (q, k, v))
+    grad_q, grad_k, grad_v = (like_tokens(x) for x in (q, k, v))
     delta = torch.empty_like(lse)  # <grad, content>
     from_rows, from_cols = (lse.new_empty(batch, programs, *x.shape) for x in (rows, cols))
     strides = [x.stride()[:3] for x in (q, k, v, grad, content, grad_q)]
@@ -136,11 +137,6 @@ def _tiles(q: Tensor, cols: Tensor, small: Tiles, large: Tiles, single: Tiles) -
 
 def _dense_channels(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _like_tokens(x: Tensor) -> Tensor:
-    """Empty, of x's shape [B, h, N, d], lying as [B, N, h, d]."""
-    return x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2)
 
 
 def _sizes(v: Tensor, rows: Tensor, cols: Tensor, prefix: int) -> tuple[int, int, int, int]:

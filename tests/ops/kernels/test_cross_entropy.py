@@ -160,7 +160,7 @@ def test_the_definitions_are_sound(device):
     scores, codes = views_of(device)
     arguments = scores, codes, [0, 1, 1, 0], 2.0, 1.0, 0.0
     checks = "test_schema", "test_faketensor"
-    torch.library.opcheck(torch.ops.vitmason.cross_entropy_forward, arguments, test_utils=checks)
+    torch.library.opcheck(torch.ops.blocks.cross_entropy_forward, arguments, test_utils=checks)
     log_sums = (scores * 2).logsumexp(-1)
     backward = scores, codes, [0, 1, 1, 0], log_sums, log_sums, 2.0, 1.0, 0.0
-    torch.library.opcheck(torch.ops.vitmason.cross_entropy_backward, backward, test_utils=checks)
+    torch.library.opcheck(torch.ops.blocks.cross_entropy_backward, backward, test_utils=checks)

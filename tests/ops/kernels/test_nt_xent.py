@@ -90,6 +90,6 @@ def test_the_kernel_refuses_what_it_cannot_do(device):
 def test_the_definitions_are_sound(device):
     rows, checks = unit(device, 6, 5), ("test_schema", "test_faketensor")
     sums = (rows @ rows.T).logsumexp(1)
-    torch.library.opcheck(torch.ops.vitmason.nt_xent_log_sums, (rows, rows, 2, 5.0), test_utils=checks)
+    torch.library.opcheck(torch.ops.blocks.nt_xent_log_sums, (rows, rows, 2, 5.0), test_utils=checks)
     backward = rows, rows, sums, sums, 2, 5.0
-    torch.library.opcheck(torch.ops.vitmason.nt_xent_log_sums_backward, backward, test_utils=checks)
+    torch.library.opcheck(torch.ops.blocks.nt_xent_log_sums_backward, backward, test_utils=checks)

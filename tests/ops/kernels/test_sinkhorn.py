@@ -111,6 +111,6 @@ def test_no_sample_has_no_code(device):
 def test_the_definition_is_sound_and_compiles_into_one_graph(device):
     scores = scores_of((2, 4, 3), device=device)
     checks = "test_schema", "test_faketensor"
-    torch.library.opcheck(torch.ops.vitmason.sinkhorn, (scores, 20.0, 2, None, None), test_utils=checks)
+    torch.library.opcheck(torch.ops.blocks.sinkhorn, (scores, 20.0, 2, None, None), test_utils=checks)
     compiled = torch.compile(lambda s: sinkhorn(s, impl="triton"), fullgraph=True, backend="eager")
     assert torch.equal(compiled(scores), sinkhorn(scores, impl="triton"))
