@@ -7,6 +7,7 @@ import attrs
 from torch import Tensor, nn
 
 from blocks.block import Block, Params
+from blocks.layers.encoder import InPlaceOf
 from blocks.trunks.parts import Parts
 
 
@@ -56,22 +57,8 @@ def tree_of(module: nn.Module) -> dict[str, Params]:
 
 
 @attrs.frozen
-class Called:
+class Called(InPlaceOf):
     """An encoder layer, as a trunk calls it, whose params are the module that holds them: it calls the module."""
-
-    layer: Any
-
-    @property
-    def drop_path(self) -> float:
-        return self.layer.drop_path
-
-    @property
-    def has_dropout(self) -> bool:
-        return self.layer.has_dropout
-
-    @property
-    def is_random(self) -> bool:
-        return self.layer.is_random
 
     def __call__(self, params: Any, x: Tensor, *, key: Tensor | None = None, **options: Any) -> Tensor:
         return params(x, key=key, **options)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from blocks import random, tree
 from blocks.block import Block, Params
+from blocks.durable import replace
 from blocks.interop.construction import build, describe
 from blocks.tree import Flat
 
@@ -33,7 +34,7 @@ def save(path: str | Path, model: Block, params: Params) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(_parted(leaves), temporary, metadata=about)
-        _replace(temporary, path)
+        replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -113,18 +114,3 @@ def _parted(leaves: Flat) -> Flat:
         parted[name] = leaf.clone() if place in seen or leaf.untyped_storage().nbytes() != leaf.nbytes else leaf
         seen.add(place)
     return parted
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    """Flush to the disk, rename, flush the folder: a power cut leaves the old file or the new one."""
-    _sync(temporary)
-    os.replace(temporary, path)
-    _sync(path.parent)
-
-
-def _sync(place: Path) -> None:
-    handle = os.open(place, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

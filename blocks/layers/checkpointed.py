@@ -8,29 +8,15 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from blocks.block import Block, Params
-from blocks.layers.encoder import EncoderLayer
+from blocks.layers.encoder import EncoderLayer, InPlaceOf
 
 
 @attrs.frozen
-class Checkpointed(Block):
+class Checkpointed(InPlaceOf, Block):
     """`layer`, same params and same numbers; of its activations only the input is kept (Chen et al. 2016).
 
     What it drops comes from the key again. Not under torch.func transforms, which refuse it.
     """
-
-    layer: EncoderLayer
-
-    @property
-    def drop_path(self) -> float:
-        return self.layer.drop_path
-
-    @property
-    def has_dropout(self) -> bool:
-        return self.layer.has_dropout
-
-    @property
-    def is_random(self) -> bool:
-        return self.layer.is_random
 
     def init(self, key: Tensor) -> Params:
         """The layer's params."""

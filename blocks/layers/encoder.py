@@ -82,6 +82,25 @@ class EncoderLayer(Block):
         return attn_key, mlp_key, scales
 
 
+@attrs.frozen
+class InPlaceOf:
+    """What stands in the place of an encoder layer of a trunk, and is as random as that."""
+
+    layer: EncoderLayer
+
+    @property
+    def drop_path(self) -> float:
+        return self.layer.drop_path
+
+    @property
+    def has_dropout(self) -> bool:
+        return self.layer.has_dropout
+
+    @property
+    def is_random(self) -> bool:
+        return self.layer.is_random
+
+
 def layer_draws(layers: Sequence[EncoderLayer], key: Tensor | None, x: Tensor) -> list[dict[str, Tensor | None]]:
     """The `key` and `scales` of each layer for a batch x [B, ...]: two draws in all, and none for what never drops."""
     if key is None:

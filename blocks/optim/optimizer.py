@@ -1,5 +1,7 @@
 """The optimizer contract: a tree of state, an update in place, and the pure update made of it."""
 
+from typing import Any
+
 import attrs
 import torch
 from torch import Tensor
@@ -27,21 +29,9 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} does not say how it updates")
 
     @torch.no_grad()
-    def update_all_(
-        self,
-        params: Tree,
-        grads: Tree,
-        state: Tree,
-        *,
-        skip: Tensor | None = None,
-        factor: Tensor | None = None,
-        average: Tree | None = None,
-        ema_decay: float | Tensor = 0.0,
-    ) -> dict[str, Tensor]:
+    def update_all_(self, params: Tree, grads: Tree, state: Tree, **how: Any) -> dict[str, Tensor]:
         """See `update_in_parts_`; an optimizer may do all in one pass."""
-        return update_in_parts_(
-            self, params, grads, state, skip=skip, factor=factor, average=average, ema_decay=ema_decay
-        )
+        return update_in_parts_(self, params, grads, state, **how)
 
     def update(self, params: Tree, grads: Tree, state: Tree, *, skip: Tensor | None = None) -> tuple[Tree, Tree]:
         """New (params, state); the given ones stay as they are."""

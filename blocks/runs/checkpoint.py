@@ -4,7 +4,6 @@ A file holds {"state": {dotted name: tensor}, "about": JSON}. It loads with `tor
 """
 
 import json
-import os
 import re
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from blocks import tree
+from blocks.durable import replace
 
 NAME = re.compile(r"step-(\d{8,})\.pt")
 SHOWN = 4  # entries of each kind that an error lists
@@ -141,19 +141,7 @@ def _write_atomically(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     with open(temporary, "wb") as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename outlive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    replace(temporary, path)
 
 
 def _clean(folder: Path, step: int, keep: int) -> None:

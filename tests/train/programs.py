@@ -59,7 +59,7 @@ def killed_while_pretraining(folder, name):
 def killed_before_the_rename(folder):
     """Killed while saving step 6: the file is written and has not got its name."""
     replace = os.replace
-    checkpoint.os.replace = lambda old, new: kill_self() if "00000006" in str(new) else replace(old, new)
+    os.replace = lambda old, new: kill_self() if "00000006" in str(new) else replace(old, new)
     train(folder, val_data=ValData(), checkpoint_every_steps=2)
 
 
