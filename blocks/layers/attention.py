@@ -59,7 +59,7 @@ class Attention(Block):
     ) -> Tensor:
         q, k, v = self._project(params, x)
         y = attention(q, k, v, scale=self.qk_scale, drop=self.attn_drop, key=key)
-        y = self.proj(params["proj"], y.transpose(1, 2).flatten(2))  # [B, N, D]
+        y = self.proj(params["proj"], y.transpose(1, 2).reshape(-1, self.embed_dim)).view(x.shape)
         return dropout(y, self.proj_drop, key)
 
     def weights(self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None) -> Tensor:
@@ -69,5 +69,5 @@ class Attention(Block):
 
     def _project(self, params: Params, x: Tensor) -> tuple[Tensor, ...]:
         """q, k and v, [B, h, N, d] each."""
-        qkv = self.qkv(params["qkv"], x).view(*x.shape[:2], 3, self.num_heads, -1)
+        qkv = self.qkv(params["qkv"], x.flatten(0, 1)).view(*x.shape[:2], 3, self.num_heads, -1)
         return qkv.permute(2, 0, 3, 1, 4).unbind(0)

@@ -32,6 +32,9 @@ class Mlp(Block):
         return self.drop > 0
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
-        hidden = linear_gelu(x, params["fc1"]["weight"], params["fc1"]["bias"])
-        hidden = dropout(hidden, self.drop, key, place=0)
-        return dropout(self.fc2(params["fc2"], hidden), self.drop, key, place=1)
+        rows = x.flatten(0, -2)  # [B N, D]: in two axes a product's reshapes fall away, both ways
+        hidden = linear_gelu(rows, params["fc1"]["weight"], params["fc1"]["bias"])
+        if key is not None and self.drop > 0:
+            hidden = dropout(hidden.view(*x.shape[:-1], -1), self.drop, key, place=0).flatten(0, -2)
+        y = self.fc2(params["fc2"], hidden).view(x.shape)
+        return dropout(y, self.drop, key, place=1)

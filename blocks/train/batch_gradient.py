@@ -7,7 +7,6 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.optim.clip import global_norm
 from blocks.random import fold_in
 from blocks.train.gradient import LeafCopies
 from blocks.train.peers import Peers
@@ -63,7 +62,7 @@ class BatchGradient:
         if world_size == 1:
             memory, grads = self.backward(copies, memory, parts[-1], key, scale, rows)
             whole = added(carried, copies.own(grads))
-            return memory, whole, global_norm(whole), mean(rows, None, len(rows))
+            return memory, whole, copies.norm(whole), mean(rows, None, len(rows))
 
         def begin() -> None:
             self.peers.begin(copies.originals, carried, total(rows))

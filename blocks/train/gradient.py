@@ -1,13 +1,14 @@
 """Values and gradients of a function of a params tree."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from blocks.optim.clip import GlobalNorm
 from blocks.train.freeze import trainable
 from blocks.tree import Tree, flatten, rebuild
 
@@ -74,6 +75,11 @@ class LeafCopies:
         if self.dtype is None:
             return [g.contiguous() for g in grads]
         return [g.to(p.dtype).contiguous() for g, p in zip(grads, self.originals, strict=True)]
+
+    @cached_property
+    def norm(self) -> GlobalNorm:
+        """The norm [] of gradients in the params' types."""
+        return GlobalNorm(self.originals)
 
     def named(self, grads: Sequence[Tensor]) -> dict[str, Tensor]:
         """Gradients by dotted name."""
