@@ -50,6 +50,7 @@ class Recipe(RunOptions):
     drop_path: float = 0.1  # rate of the last layer, linear over depth
     hidden: int = 2048  # width of the head's hidden layers
     bottleneck: int = 256  # width before the last layer
+    head_norm: Literal["", "batch"] = ""  # of the head's hidden layers
     logits: int = 65_536
     freeze_epochs: float = 1.0  # in which the last layer sleeps
     momentum: float = 0.996  # of the teacher at the start; 1 at the end, by a cosine
@@ -78,8 +79,9 @@ class Recipe(RunOptions):
 
 
 DIGITS = dict(
-    trunk="vit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, bottleneck=64, logits=256, momentum=0.99,
-    freeze_epochs=0.0, teacher_temp=(0.04, 0.04), temp_epochs=1, epochs=30, batch_size=64, lr=1e-3, warmup_epochs=6.0,
+    trunk="vit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, bottleneck=64, logits=256, momentum=0.95,
+    head_norm="batch", freeze_epochs=0.0, teacher_temp=(0.02, 0.02), temp_epochs=1, epochs=30, batch_size=64, lr=1e-3,
+    warmup_epochs=2.0,
     weight_decay=(0.04, 0.04), local_size=8, num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6), sigma=(0.1, 0.5),
     flip=0.0, knn_share=1.0, augment="device", precision="float32", workers=1,
 )  # fmt: skip
@@ -98,7 +100,8 @@ def main(r: Recipe) -> None:
         steps = train_data.steps_per_epoch
 
         body = TRUNKS[r.trunk](num_classes=0, img_size=r.img_size, patch_size=r.patch_size, drop_path_rate=r.drop_path)
-        head = dino_head(body.trunk.embed_dim, r.logits, hidden_features=r.hidden, bottleneck_features=r.bottleneck)
+        widths = dict(hidden_features=r.hidden, bottleneck_features=r.bottleneck)
+        head = dino_head(body.trunk.embed_dim, r.logits, norm=r.head_norm or None, **widths)
         model, momentum = attrs.evolve(body, head=head), cosine(r.momentum, 1.0, r.epochs * steps)
         temperature = linear(*r.teacher_temp, r.temp_epochs * steps)
         dino = DINO(model, momentum=momentum, teacher_temp=temperature)

@@ -1,23 +1,19 @@
 """Heads: features to logits or to an embedding."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, Literal
 
 import attrs
-import torch.nn.functional as F
 from attrs.validators import in_
 from torch import Tensor
 
 from blocks.block import Block, Params
 from blocks.layers.batch_norm import BatchNorm
 from blocks.layers.linear import Linear
-from blocks.tree import Flat, unflatten
+from blocks.layers.normed_head import ACTIVATIONS, NormCall, NormedHead
 
 LinearHead = Linear  # features [B, D] -> logits [B, C]; std=0 is ViT's zero start
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 LastNorm = Literal["batch", "batch without affine"] | None
-NormCall = Callable[[str, BatchNorm, Params, Tensor], Tensor]
 
 
 @attrs.frozen
@@ -43,7 +39,7 @@ class TanhMlpHead(Block):
 
 
 @attrs.frozen
-class ProjectionMlp(Block):
+class ProjectionMlp(NormedHead, Block):
     """features [B, D] -> embedding [B, out_features] through depth - 1 hidden layers (MoCo v2, SimCLR).
 
     norm="batch" normalises what goes into an activation, `last_norm` the embedding, in groups of `group_size` samples.
@@ -93,31 +89,8 @@ class ProjectionMlp(Block):
             return None
         return BatchNorm(self.out_features, affine=self.last_norm == "batch", group_size=self.group_size)
 
-    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
-        return self._through(params, x, lambda name, norm, params, x: norm(params, x))
-
-    def observed(self, params: Params, x: Tensor) -> tuple[Tensor, Flat]:
-        """(the output, the moments [C] of its batch norms: "norms.0.running_mean" ...)."""
-        found: Flat = {}
-
-        def observe(name: str, norm: BatchNorm, params: Params, x: Tensor) -> Tensor:
-            y, moments = norm.observed(params, x)
-            found.update({f"{name}.{leaf}": value for leaf, value in moments.items()})
-            return y
-
-        return self._through(params, x, observe), found
-
-    def running(self) -> Params:
-        """The running moments of its batch norms before the first batch, {} without any."""
-        norms = {f"norms.{i}": norm for i, norm in enumerate(self.norms)}
-        norms |= {} if self.final_norm is None else {"final_norm": self.final_norm}
-        return unflatten({f"{n}.{leaf}": value for n, norm in norms.items() for leaf, value in norm.running().items()})
-
     def _through(self, params: Params, x: Tensor, normalise: NormCall) -> Tensor:
-        for i, layer in enumerate(self.layers):
-            x = layer(params["layers"][str(i)], x if i == 0 else ACTIVATIONS[self.activation](x))
-            if i < len(self.norms):
-                x = normalise(f"norms.{i}", self.norms[i], params["norms"][str(i)], x)
+        x = self._hidden(params, x, normalise, self.activation)
         if self.final_norm is not None:
             x = normalise("final_norm", self.final_norm, params.get("final_norm", {}), x)
         return x

@@ -47,9 +47,11 @@ class SplitHead(Protocol):
 
 
 def is_split(_: object, attribute: attrs.Attribute, head: object) -> None:
-    """attrs validator of a head in two moves, or none."""
+    """attrs validator of a head in two moves, or none; it knows of no batch norm, whose moments nobody would keep."""
     if head is not None and not (hasattr(head, "bottleneck") and hasattr(head, "logits")):
         raise ValueError(f"{attribute.name} {head} has no bottleneck and logits of its own; use a DinoHead")
+    if getattr(head, "norms", ()):
+        raise ValueError(f"{attribute.name} {head} has batch norms, and iBOT's has none; use a DinoHead with norm=None")
 
 
 @attrs.frozen(eq=False)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from blocks import ProjectionMlp, key, tree
+from blocks import DinoHead, ProjectionMlp, key, tree
 from blocks.collective import average
 from blocks.layers.batch_norm import BatchNorm
 from tests.two_processes import in_two, share
@@ -114,6 +114,7 @@ HEADS = {
     "whole batch": BatchNorm(C),
     "groups": BatchNorm(C, group_size=2),
     "head": ProjectionMlp(C, 7, C, 3, "batch", "batch without affine"),
+    "DINO's head": DinoHead(C, C, 7, 6, norm="batch"),
     "head in groups": ProjectionMlp(C, 7, C, 3, "batch", "batch", group_size=4),
 }
 

@@ -136,6 +136,40 @@ def test_dino_s_head_is_torch_s_layers_with_weight_norm(norm_last_layer):
     assert len(found) == 2 + (not norm_last_layer)
 
 
+def test_dino_s_head_with_batch_norms_is_torch_s_layers():
+    """Values, the input's gradient, the moments observed, and the output by running ones."""
+    head = DinoHead(6, 7, hidden_features=8, bottleneck_features=5, norm="batch")
+    params = tree.cast(head.init(key(0)), torch.float64)
+    mlp = Sequential(
+        bare(6, 8), BatchNorm1d(8), nn.GELU(), bare(8, 8), BatchNorm1d(8), nn.GELU(), Linear(8, 5)
+    ).double()
+    linear, norms = ([m for m in mlp if isinstance(m, kind)] for kind in (Linear, BatchNorm1d))
+    for part, modules in (("layers", linear), ("norms", norms)):
+        for i, module in enumerate(modules):
+            module.load_state_dict(params[part][str(i)], strict=False)
+            module.momentum = 1.0
+    x = torch.randn(9, 6, dtype=torch.float64, requires_grad=True)
+    directions = F.normalize(params["last_layer"]["weight_v"], dim=1)
+    expected = F.normalize(mlp(x), dim=1) @ directions.T
+    y, moments = head.observed(params, x)
+    torch.testing.assert_close((head(params, x), y), (expected, expected))
+    (ours,), (torchs_own,) = (torch.autograd.grad(out.pow(3).sum(), x) for out in (y, expected))
+    torch.testing.assert_close(ours, torchs_own)
+    torch.testing.assert_close(
+        moments,
+        {
+            name: moment
+            for i, m in enumerate(norms)
+            for name, moment in ((f"norms.{i}.running_mean", m.running_mean), (f"norms.{i}.running_var", m.running_var))
+        },
+    )
+    assert set(tree.flatten(head.running())) == set(moments)
+    params = tree.unflatten(tree.flatten(params) | moments)
+    torch.testing.assert_close(head(params, x), F.normalize(mlp.eval()(x), dim=1) @ directions.T)
+    with pytest.raises(ValueError, match="norm"):
+        DinoHead(6, 7, norm="layer")
+
+
 def test_dino_s_head_comes_apart_at_the_bottleneck():
     head = heads.dino_head(6, 7, hidden_features=8, bottleneck_features=5)
     params, x = head.init(key(0)), torch.randn(4, 6)

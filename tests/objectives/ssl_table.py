@@ -78,6 +78,7 @@ TABLE = {
     "dino": Case(
         lambda body: DINO(headed(body, dino_head()), cosine(0.9, 1.0, 9), teacher_temp=linear(0.04, 0.07, 3)), small=2
     ),
+    "dino, batch norm": Case(lambda body: DINO(headed(body, DinoHead(8, 7, 10, 6, norm="batch"))), small=2),
     "ibot": Case(lambda body: IBOT(headed(body, dino_head()), masks=BlockMasks(1.0, (0.3, 0.5))), small=1),
     "ibot, two heads": Case(lambda body: IBOT(headed(body, dino_head()), patch_head=dino_head(5), patch_temp=0.05)),
     "byol": Case(lambda body: BYOL(headed(body, mlp()), mlp(6), 0.9)),

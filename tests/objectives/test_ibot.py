@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from blocks import key, tree
+from blocks import DinoHead, key, tree
 from blocks.layers.heads import ProjectionMlp
 from blocks.objectives.dino import DINO
 from blocks.objectives.ibot import draws_of, masked_first
@@ -181,6 +181,8 @@ def test_what_does_not_fit_is_an_error_where_it_is_made():
         ibot(vit_model(ProjectionMlp(8, 6, 4)))
     with pytest.raises(ValueError, match=r"patch_head .* has no bottleneck"):
         ibot(vit_model(dino_head()), patch_head=ProjectionMlp(8, 6, 4))
+    with pytest.raises(ValueError, match="has batch norms, and iBOT's has none; use a DinoHead with norm=None"):
+        ibot(vit_model(dino_head()), patch_head=DinoHead(8, 7, 6, 4, norm="batch"))
     with pytest.raises(ValueError, match=r"ratio \(0.5, 0.1\) is not a range"):
         BlockMasks(ratio=(0.5, 0.1))
     with pytest.raises(ValueError, match="share 0 masks no crop"):
