@@ -66,11 +66,9 @@ def worth(method: str, run: Path | str, trunk: str, args: argparse.Namespace) ->
     about |= {"which": "teacher"} if method in TEACHES else {}
     shown = recipe("knn", about | {"k": 20}, args.knobs)
     found = {"knn20": float(re.findall(r"\b20\b\D+([\d.]+)%", shown)[-1]) / 100}
-    if run:
-        out = args.runs / f"probe-{method}-{trunk}"
-        recipe("linear_probe", about | {"out": out, "epochs": args.probe_epochs}, args.knobs)
-        found["probe"] = epochs(out)[-1]["val_top1"]
-    return found
+    out = args.runs / f"probe-{method}-{trunk}"
+    recipe("linear_probe", about | {"out": out, "epochs": args.probe_epochs}, args.knobs)
+    return found | {"probe": epochs(out)[-1]["val_top1"]}
 
 
 def row(kind: tuple[str, str], args: argparse.Namespace) -> dict:
@@ -109,8 +107,8 @@ def main() -> None:
     args.knobs = dict(args.knobs)
     with ThreadPoolExecutor(args.jobs) as pool:
         for found in pool.map(lambda kind: row(kind, args), product(args.methods, args.trunks)):
-            probe = f"probe {found['probe']:.2%}" if "probe" in found else ""
-            print(f"{found['method']:10} {found['trunk']:12} k-NN {found['knn20']:.2%}  {probe}", flush=True)
+            worth = f"k-NN {found['knn20']:.2%}  probe {found['probe']:.2%}"
+            print(f"{found['method']:10} {found['trunk']:12} {worth}", flush=True)
             with args.out.open("a") as file:
                 file.write(json.dumps(found) + "\n")
 

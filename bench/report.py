@@ -6,11 +6,11 @@ python bench/report.py --keep NAME RUN "COMMAND"      # copy a run's learning cu
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 
 from measure import hardware  # bench/measure.py: a script's own folder is on its path
 from report_data import augment, loader
+from report_few import distillation, few_images
 from report_pretraining import pretraining
 from tables import RESULTS, ROOT, measured_on, rows, spread, table
 
@@ -20,7 +20,7 @@ BEGIN, END = "<!-- results: written by bench/report.py -->\n", "<!-- end of resu
 def learning() -> str:
     """One paragraph a run: how it was started, how long it took, and its curve."""
     parts = []
-    for path in sorted(RESULTS.glob("learning-*.json")):
+    for path in sorted(set(RESULTS.glob("learning-*.json")) - set(RESULTS.glob("learning-distillation-*.json"))):
         run = json.loads(path.read_text())
         epochs = run["epochs"]
         seconds = sum(e["seconds"] + e["evaluation_seconds"] for e in epochs)
@@ -74,24 +74,6 @@ def step() -> str:
     return table(head, lines) + measured_on("step-cpu.jsonl", "ddp-cpu.jsonl")
 
 
-def few_images() -> str:
-    """ConViT against DeiT at each share of the training images."""
-    found = rows("few-cifar-10.jsonl")
-    if not found:
-        return ""
-    lines = []
-    for share in sorted({r["share"] for r in found}):
-        of = {k: [100 * r["top1"] for r in found if (r["share"], r["model"]) == (share, k)] for k in ("convit", "deit")}
-        lines.append([f"{100 * share:g} %", *(f"{statistics.fmean(v):.1f}" for v in of.values()), str(len(of["deit"]))])
-    r = found[0]
-    about = (
-        f"CIFAR-10, width {r['width']}, depth {r['depth']}, {r['heads']} heads, {r['steps']} steps of "
-        f"{r['batch_size']} images whatever the share; validation top-1, %."
-    )
-    head = ["training images", "ConViT", "DeiT", "n"]
-    return f"\n### Few images\n\n{about}\n\n{table(head, lines)}{measured_on('few-cifar-10.jsonl')}"
-
-
 def losses() -> str:
     """Self-supervised losses beside lightly's."""
     names = {
@@ -135,7 +117,7 @@ def main() -> None:
     text = (
         "Medians of interleaved rounds on a shared machine; in brackets the quartiles of the rounds' ratios.\n\n"
         f"### Learning\n\n{learning()}\n### ConViT, forward and backward\n\n{convit()}\n### The step\n\n{step()}"
-        f"\n### Loading\n\n{loader()}\n### Augmentation\n\n{augment()}{few_images()}"
+        f"\n### Loading\n\n{loader()}\n### Augmentation\n\n{augment()}{few_images()}{distillation()}"
         f"\n### Self-supervised losses\n\n{losses()}\n### Pretraining\n\n{pretraining()}"
     )
     readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")

@@ -48,7 +48,7 @@ MODELS = {
 class Recipe(RunOptions):
     """The usual values; DIGITS replaces some when no other data is named."""
 
-    weights: str = ""  # a checkpoint of this library's, timm's, DeiT's, ConViT's or VISSL's; or a run's folder
+    weights: str = ""  # a checkpoint of this library's, timm's, DeiT's, ConViT's or VISSL's; a run's folder; "": random
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
     model: Literal[tuple(MODELS)] = "vit_base"
     global_pool: Literal["token", "avg"] = "token"  # the feature: the class token, or the mean over patches
@@ -81,7 +81,9 @@ def main(r: Recipe) -> None:
         knobs = dict(img_size=r.img_size, patch_size=r.patch_size, global_pool=r.global_pool, pos_embed=r.pos_embed)
         model, key = MODELS[r.model](num_classes=0, **knobs), blocks.key(r.seed, processes.device)
         probes = LinearProbes(model, train_shards.num_classes, heads=len(r.lrs))
-        params, report = load_weights(model, latest(r.weights) or r.weights, key=key, which=r.which, head="new")
+        params, report = model.init(key), "random weights"
+        if r.weights:
+            params, report = load_weights(model, latest(r.weights) or r.weights, key=key, which=r.which, head="new")
         params = probes.with_heads(params)
 
         where = dict(num_classes=train_shards.num_classes, num_workers=r.workers, device=processes.device)
