@@ -1,4 +1,4 @@
-"""Crop, resize and mirror a whole batch with Pillow's antialiasing filters, by matrix products: the same bytes."""
+"""Crop, resize and mirror a whole batch with Pillow's antialiasing filters: the same bytes, by products or kernels."""
 
 import math
 from collections.abc import Callable
@@ -8,12 +8,16 @@ from torch import Tensor
 
 from blocks.data.augment.batched_fixed_point import separable, split
 from blocks.data.augment.boxes import Size, sides
+from blocks.ops.choose import Impl, choose
 
 UNIT = 1 << 22  # Pillow's weights are whole multiples of 1 / UNIT
+MOST_BOXES, WIDEST = (1 << 16) - 1, 1 << 14  # of the kernel: a launch's third axis; places within a picture in int32
 PIXELS_AT_ONCE = 1 << 24  # bounds the memory: up to some 60 bytes for each
 
 
-def crop_resize(images: Tensor, boxes: Tensor, size: Size, interpolation: str, mirrored: Tensor) -> Tensor:
+def crop_resize(
+    images: Tensor, boxes: Tensor, size: Size, interpolation: str, mirrored: Tensor, *, impl: Impl = "auto"
+) -> Tensor:
     """Every sample's box at one size (S, T): uint8 [B, H, W, 3], boxes int64 [B, 4], bool [B] -> uint8 [B, S, T, 3].
 
     Boxes of (top, left, height, width) and `mirrored` lie on the CPU, the images anywhere. Pillow's crop and resize:
@@ -22,9 +26,36 @@ def crop_resize(images: Tensor, boxes: Tensor, size: Size, interpolation: str, m
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r} is not known; use one of {', '.join(INTERPOLATIONS)}")
-    (_, height, width, _), (rows_out, columns_out) = images.shape, sides(size)
-    some, device = max(1, PIXELS_AT_ONCE // (height * width)), images.device
-    most = max(height / rows_out, width / columns_out)
+    if choose(impl, images, lambda: _unsupported(images, boxes, sides(size))) != "triton":
+        return _by_products(images, boxes, sides(size), interpolation, mirrored)
+    from blocks.ops.kernels import crop_resize as kernels  # Triton, only where it is asked for
+
+    support = CURVES[interpolation][0] if interpolation in CURVES else 0
+    taps = 2 * math.ceil(support * _most(images, sides(size))) + 1
+    return kernels.crop_resize(images, boxes, mirrored, sides(size), support, taps)
+
+
+def _unsupported(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> str | None:
+    if images.dtype != torch.uint8 or images.shape[-1] != 3:
+        return f"images are {images.dtype} {list(images.shape)}, and the kernel wants bytes [B, H, W, 3]"
+    if not 0 < len(boxes) <= MOST_BOXES:
+        return f"boxes are {len(boxes)}, and the kernel takes 1 to {MOST_BOXES}"
+    if max(images.shape[1:3] + size) > WIDEST:
+        return (
+            f"images are {list(images.shape[1:3])} and crops {list(size)}, and the kernel's sides are {WIDEST} at most"
+        )
+    return None
+
+
+def _most(images: Tensor, size: tuple[int, int]) -> float:
+    """How far any box is shrunk, at most, so that the number of taps does not depend on the boxes."""
+    return max(images.shape[1] / size[0], images.shape[2] / size[1], 1)
+
+
+def _by_products(images: Tensor, boxes: Tensor, size: tuple[int, int], interpolation: str, mirrored: Tensor) -> Tensor:
+    """`crop_resize` in PyTorch's operations."""
+    (_, height, width, _), (rows_out, columns_out) = images.shape, size
+    some, device, most = max(1, PIXELS_AT_ONCE // (height * width)), images.device, _most(images, size)
     filters = _filters(boxes.to(device, non_blocking=True), mirrored, (rows_out, columns_out), most, interpolation)
     tall = boxes[:, 2] - rows_out > 2 * (boxes[:, 3] - columns_out).clamp(min=0)
     resized = images.new_empty(len(boxes), rows_out, columns_out, 3)
@@ -58,8 +89,7 @@ def _filters(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The pixels that make each new one, down and across: taps int64, high and low weights float32 [2, B, S, taps].
 
-    S is the longer side; what the shorter has beyond its end means nothing. `most` bounds how far any box is shrunk,
-    so that the number of taps does not depend on the boxes.
+    S is the longer side; what the shorter has beyond its end means nothing.
     """
     start, length = boxes.T[:, :, None].split(2)  # [2, B, 1]
     places = torch.arange(max(size), device=boxes.device)
@@ -67,7 +97,7 @@ def _filters(
     places = torch.where(mirrored[..., None], size[1] - 1 - places, places)
     side = torch.stack([torch.full_like(length[0], pixels) for pixels in size])
     scale = length.double() / side  # CUDA multiplies by a plain number's reciprocal
-    taps, weights = _taps((places + 0.5) * scale, scale.clamp(min=1), length, max(most, 1), interpolation)
+    taps, weights = _taps((places + 0.5) * scale, scale.clamp(min=1), length, most, interpolation)
     return taps + start[..., None], *split((weights * UNIT).round())
 
 
