@@ -13,7 +13,7 @@ import triton
 from triton.compiler import ASTSource
 
 from bench.compile_kernels import HOPPER, REGISTERS, largest, spilled
-from blocks.ops.kernels import crop_resize, last_pass
+from blocks.ops.kernels import colors, crop_resize, last_pass
 
 Case = tuple[str, Any, dict[str, Any], int]  # what it is, the kernel, its arguments' types or constants, warps
 
@@ -38,6 +38,13 @@ def of_last_pass() -> Iterator[Case]:
             yield f"erased {how} mixed {mixed}", last_pass._finish, {**own, **options}, 4
 
 
+def of_colors() -> Iterator[Case]:
+    own = {"SOURCE": "*u8", "OUT": "*u8", "OPS": "*i32", "ARGS": "*fp32", "SUMS": "*i32"}
+    own |= {"steps": "i32", "pixels": "i32=16", "programs": "i32", "BLOCK": colors.BLOCK, "PARTS": 128}
+    for name, summed, here in (("greys", True, False), ("elsewhere", False, False), ("in place", False, True)):
+        yield name, colors._walk, {**own, "SUMMED": summed, "HERE": here}, 4
+
+
 def show(name: str, kernel: Any, arguments: dict[str, Any], warps: int) -> None:
     """Compile a kernel and say what came of it. Types are words, "i32=16" a multiple of 16; all else is a constant."""
     signature, constants, attributes = {}, {}, {}
@@ -59,7 +66,7 @@ def show(name: str, kernel: Any, arguments: dict[str, Any], warps: int) -> None:
 
 
 if __name__ == "__main__":
-    every = {"crop_resize": of_crop_resize, "last_pass": of_last_pass}
+    every = {"crop_resize": of_crop_resize, "last_pass": of_last_pass, "colors": of_colors}
     for wanted in sys.argv[1:] or every:
         for case in every[wanted]():
             show(*case)
