@@ -13,7 +13,7 @@ import triton
 from triton.compiler import ASTSource
 
 from bench.compile_kernels import HOPPER, REGISTERS, largest, spilled
-from blocks.ops.kernels import colors, crop_resize, last_pass
+from blocks.ops.kernels import blur, colors, crop_resize, last_pass
 
 Case = tuple[str, Any, dict[str, Any], int]  # what it is, the kernel, its arguments' types or constants, warps
 
@@ -45,6 +45,12 @@ def of_colors() -> Iterator[Case]:
         yield name, colors._walk, {**own, "SUMMED": summed, "HERE": here}, 4
 
 
+def of_blur() -> Iterator[Case]:
+    own = {"SOURCE": "*u8", "OUT": "*u8", "WEIGHTS": "*i32", "height": "i32=16", "width": "i32=16", "taps": "i32"}
+    for name, across in (("across", True), ("down", False)):
+        yield name, blur._blurred, {**own, "ACROSS": across, "ROWS": blur.ROWS, "COLS": blur.COLS}, 1
+
+
 def show(name: str, kernel: Any, arguments: dict[str, Any], warps: int) -> None:
     """Compile a kernel and say what came of it. Types are words, "i32=16" a multiple of 16; all else is a constant."""
     signature, constants, attributes = {}, {}, {}
@@ -66,7 +72,7 @@ def show(name: str, kernel: Any, arguments: dict[str, Any], warps: int) -> None:
 
 
 if __name__ == "__main__":
-    every = {"crop_resize": of_crop_resize, "last_pass": of_last_pass, "colors": of_colors}
+    every = {"crop_resize": of_crop_resize, "colors": of_colors, "blur": of_blur, "last_pass": of_last_pass}
     for wanted in sys.argv[1:] or every:
         for case in every[wanted]():
             show(*case)

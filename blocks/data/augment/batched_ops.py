@@ -10,12 +10,12 @@ from blocks.data.augment import batched_filter as neighbours
 from blocks.data.augment import batched_geometry as geometry
 from blocks.data.augment import batched_histogram as histogram
 from blocks.data.augment.batched_hue import hue
+from blocks.data.augment.kernel_limits import unsupported
 from blocks.data.augment.ops import FILL, Op
 from blocks.data.augment.plan import Plan
 from blocks.data.augment.stages import stages, whole_args
 from blocks.ops.choose import Impl, choose
 
-MOST_IMAGES, MOST_PIXELS = (1 << 16) - 1, 1 << 20  # of a kernel: a launch's second axis; its parts of a sum
 PIXELS_AT_ONCE = 1 << 24  # under one operation; bounds the memory: up to some 200 bytes for each
 PIXELS: dict[Op, Callable[[Tensor, Tensor], Tensor]] = {
     Op.AUTO_CONTRAST: histogram.auto_contrast,
@@ -57,11 +57,11 @@ def apply_plan(
     """
     if len(images) != len(plan):
         raise ValueError(f"a plan for {len(plan)} pictures does not fit a batch of {len(images)}; draw a key for each")
-    if choose(impl, images, lambda: _unsupported(images)) == "triton":
+    if choose(impl, images, lambda: unsupported(images)) == "triton":
         return _by_kernels(images, plan, fill, interpolation)
     images = images.clone()
     for ops, args in zip(plan.ops.unbind(1), plan.args.unbind(1), strict=True):
-        _column_(images, ops, args, fill, interpolation)
+        _column_(images, ops, args, fill, interpolation, "torch")
     return images
 
 
@@ -76,30 +76,24 @@ def _by_kernels(images: Tensor, plan: Plan, fill: tuple[int, ...], interpolation
             colors(source, alone.ops, whole_args(alone), done)
             source = done
         for ops, args in zip(other.ops.unbind(1), other.args.unbind(1), strict=True):
-            _column_(done, ops, args, fill, interpolation)
+            _column_(done, ops, args, fill, interpolation, "triton")
     return done
 
 
-def _unsupported(images: Tensor) -> str | None:
-    if images.dtype != torch.uint8 or images.shape[-1] != 3:
-        return f"images are {images.dtype} {list(images.shape)}, and the kernel wants bytes [B, H, W, 3]"
-    if not 0 < len(images) <= MOST_IMAGES or not 0 < images.shape[1] * images.shape[2] <= MOST_PIXELS:
-        return f"images are {list(images.shape)}, and the kernel takes 1 to {MOST_IMAGES} of 1 to {MOST_PIXELS} pixels"
-    return None
-
-
-def _column_(images: Tensor, ops: Tensor, args: Tensor, fill: tuple[int, ...], interpolation: str) -> None:
+def _column_(images: Tensor, ops: Tensor, args: Tensor, fill: tuple[int, ...], interpolation: str, impl: Impl) -> None:
     """One operation a picture, in place, like with like: ops and args [B]."""
     some = max(1, PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]))
     for op in ops.unique().tolist():  # on the CPU
         if op != Op.NOTHING:
             for rows in (ops == op).nonzero()[:, 0].split(some):
                 there = rows.to(images.device, non_blocking=True)
-                done = _apply(Op(op), images.index_select(0, there), args[rows], fill, interpolation)
+                done = _apply(Op(op), images.index_select(0, there), args[rows], fill, interpolation, impl)
                 images.index_copy_(0, there, done)
 
 
-def _apply(op: Op, images: Tensor, args: Tensor, fill: tuple[int, ...], interpolation: str) -> Tensor:
+def _apply(op: Op, images: Tensor, args: Tensor, fill: tuple[int, ...], interpolation: str, impl: Impl) -> Tensor:
+    if op == Op.BLUR:
+        return neighbours.blur(images, args, impl=impl)
     if op not in PLACES:
         return PIXELS[op](images, args)
     if interpolation not in geometry.STEPS:

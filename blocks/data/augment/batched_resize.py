@@ -8,10 +8,10 @@ from torch import Tensor
 
 from blocks.data.augment.batched_fixed_point import separable, split
 from blocks.data.augment.boxes import Size, sides
+from blocks.data.augment.kernel_limits import MOST_IMAGES, MOST_PIXELS, unsupported
 from blocks.ops.choose import Impl, choose
 
 UNIT = 1 << 22  # Pillow's weights are whole multiples of 1 / UNIT
-MOST_BOXES, WIDEST = (1 << 16) - 1, 1 << 14  # of the kernel: a launch's third axis; places within a picture in int32
 PIXELS_AT_ONCE = 1 << 24  # bounds the memory: up to some 60 bytes for each
 
 
@@ -36,15 +36,11 @@ def crop_resize(
 
 
 def _unsupported(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> str | None:
-    if images.dtype != torch.uint8 or images.shape[-1] != 3:
-        return f"images are {images.dtype} {list(images.shape)}, and the kernel wants bytes [B, H, W, 3]"
-    if not 0 < len(boxes) <= MOST_BOXES:
-        return f"boxes are {len(boxes)}, and the kernel takes 1 to {MOST_BOXES}"
-    if max(images.shape[1:3] + size) > WIDEST:
-        return (
-            f"images are {list(images.shape[1:3])} and crops {list(size)}, and the kernel's sides are {WIDEST} at most"
-        )
-    return None
+    if not 0 < len(boxes) <= MOST_IMAGES:
+        return f"boxes are {len(boxes)}, and the kernel takes 1 to {MOST_IMAGES}"
+    if not 0 < size[0] * size[1] <= MOST_PIXELS:
+        return f"crops are {list(size)}, and the kernel makes 1 to {MOST_PIXELS} pixels"
+    return unsupported(images)
 
 
 def _most(images: Tensor, size: tuple[int, int]) -> float:

@@ -4,6 +4,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.data.augment.kernel_limits import unsupported
 from blocks.data.erasing import RandomErasing
 from blocks.data.loading.workers import Normalize
 from blocks.data.mixing import Mixing
@@ -13,7 +14,6 @@ from blocks.ops.choose import Impl, choose
 from blocks.random import fold_in
 
 ERASE = 1 << 16  # of a sample's folded keys, far from those of its transform
-MOST_IMAGES, MOST_PIXELS = (1 << 16) - 1, 1 << 28  # of the kernel: a launch's second axis; places in int32
 
 
 @attrs.frozen(eq=False)
@@ -90,10 +90,4 @@ def _channels_first(pictures: Tensor) -> Tensor:
 
 
 def _unsupported(pictures: Pictures) -> str | None:
-    for name, x in pictures.items():
-        if x.dtype != torch.uint8 or x.shape[-1] != 3:
-            return f"{name} are {x.dtype} {list(x.shape)}, and the kernel wants bytes [.., H, W, 3]"
-        if not 0 < len(x) <= MOST_IMAGES or not 0 < x.shape[-3] * x.shape[-2] <= MOST_PIXELS:
-            limits = f"1 to {MOST_IMAGES} images of 1 to {MOST_PIXELS} pixels"
-            return f"{name} are {list(x.shape)}, and the kernel takes {limits}"
-    return None
+    return next(filter(None, map(unsupported, pictures.values())), None)

@@ -44,7 +44,7 @@ def test_every_hue_of_many_colours(device):
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 5), st.integers(0, 99))
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 def test_each_picture_has_its_own_operations_in_its_own_order(device, height, width, length, seed):
     check(device, pictures(height, width, seed), mixed_plan(8, length, [Op.NOTHING, *ALONE], seed))
 
@@ -93,5 +93,5 @@ def test_what_the_kernel_cannot_do_is_said(device):
     nothing = Plan(torch.zeros(2, 1, dtype=torch.int64), torch.zeros(2, 1))
     with pytest.raises(ValueError, match=r"images are torch\.float32 \[2, 4, 4, 3\], and the kernel wants bytes"):
         apply_plan(torch.zeros(2, 4, 4, 3, device=device), nothing, impl="triton")
-    with pytest.raises(ValueError, match=r"images are \[2, 0, 4, 3\], and the kernel takes 1 to 65535 of 1 to 1048576"):
+    with pytest.raises(ValueError, match=r"images are \[2, 0, 4, 3\], and the kernel takes 1 to 65535 of 1 to 4194304"):
         apply_plan(torch.zeros(2, 0, 4, 3, device=device, dtype=torch.uint8), nothing, impl="triton")

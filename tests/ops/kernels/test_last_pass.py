@@ -42,7 +42,7 @@ def check(device, pictures, step=1, **parts):
     st.one_of(st.none(), st.builds(Mixing, st.just(CLASSES), mode=st.sampled_from(MIXING))),
     st.integers(0, 3),
 )
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_images_of_any_size_with_and_without_each_part(device, shape, erase, mix, step):
     check(device, {"images": noise(*shape, 3)}, step, erase=erase, mix=mix)
 
@@ -52,8 +52,8 @@ def test_images_of_any_size_with_and_without_each_part(device, shape, erase, mix
 def test_erased_partners_are_mixed_in(device, mode, switch_prob):
     """More than a program's pixels; an odd batch, whose last has a partner that has another."""
     mix = Mixing(CLASSES, mode="elem", switch_prob=switch_prob)
-    made = check(device, {"images": noise(5, 36, 40, 3)}, erase=RandomErasing(1.0, mode, count=2), mix=mix)
-    assert not torch.equal(made["images"], check(device, {"images": noise(5, 36, 40, 3)})["images"])
+    made = check(device, {"images": noise(5, 20, 30, 3)}, erase=RandomErasing(1.0, mode, count=2), mix=mix)
+    assert not torch.equal(made["images"], check(device, {"images": noise(5, 20, 30, 3)})["images"])
 
 
 def test_every_byte_is_normalised_alike(device):
@@ -79,6 +79,8 @@ def test_what_the_kernel_cannot_do_is_said(device):
     others = torch.zeros(2, dtype=torch.int64), torch.zeros(2, 2, dtype=torch.int32), 0, torch.arange(2)
     with pytest.raises(ValueError, match=r"images are torch\.float32 \[2, 4, 4, 3\], and the kernel wants bytes"):
         last({"images": torch.zeros(2, 4, 4, 3)}, *others, impl="triton")
-    with pytest.raises(ValueError, match=r"crops\.0 are \[0, 2, 4, 4, 3\], and the kernel takes 1 to 65535 images"):
+    with pytest.raises(
+        ValueError, match=r"images are \[0, 2, 4, 4, 3\], and the kernel takes 1 to 65535 of 1 to 4194304 pixels"
+    ):
         last({"crops.0": noise(0, 2, 4, 4, 3)}, *others, impl="triton")
     assert last({"images": torch.zeros(2, 4, 4, 3)}, *others)[0]["images"].shape == (2, 3, 4, 4)
