@@ -51,8 +51,8 @@ def apply_plan(
 ) -> Tensor:
     """Each picture's operations in their order: uint8 [B, H, W, 3] on any device -> uint8 [B, H, W, 3].
 
-    A picture's result depends on its own row of the plan alone. What the kernels have no form of, affine operations
-    among it, is PyTorch's. Raises ValueError for a plan of another batch size and for affine operations with an
+    A picture's result depends on its own row of the plan alone. An operation without a kernel is done by PyTorch's form
+    whatever `impl` says. Raises ValueError for a plan of another batch size and for affine operations with an
     interpolation that they do not know.
     """
     if len(images) != len(plan):

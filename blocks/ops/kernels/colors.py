@@ -80,7 +80,7 @@ def _mean(sums, programs, pixels, contrast, PARTS: tl.constexpr):
     """The mean of a picture's greys, halves up."""
     part = tl.arange(0, PARTS)
     total = tl.sum(tl.load(sums + part, mask=part < tl.where(contrast >= 0, programs, 0), other=0).to(tl.int64), 0)
-    return ((2 * total + pixels) // (2 * pixels.to(tl.int64))).to(tl.int32)
+    return ((2 * total + pixels) // (2 * pixels)).to(tl.int32)
 
 
 @triton.jit

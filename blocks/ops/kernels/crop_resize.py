@@ -185,7 +185,7 @@ def _along(
 @triton.jit
 def _used(length, side, taps, SUPPORT: tl.constexpr):
     """How many taps the filters of this box have at most."""
-    stretch = tl.maximum(length.to(tl.float64) / side.to(tl.float64), 1.0)
+    stretch = tl.maximum(length.to(tl.float64) / side, 1.0)
     return tl.minimum((2 * SUPPORT * stretch).to(tl.int32) + 1, taps)
 
 
