@@ -15,7 +15,7 @@ from triton.compiler import ASTSource
 from blocks.ops.kernels import gelu, gpsa, residual_norm
 
 HOPPER = GPUTarget("cuda", 90, 32)
-FRAME_SIZE = 0x11  # an attribute of a cubin's .nv.info section
+FRAME_SIZE, REGISTERS = 0x11, 0x2F  # attributes of a cubin's .nv.info sections
 FLOATS = {"ROWS", "COLS", "GATE", "LSE", "DELTA", "FROM_ROWS", "FROM_COLS", "MEAN", "DEVIATION", "PARTS"}
 
 
@@ -45,23 +45,28 @@ SIZES = {"HEADS", "HEIGHT", "WIDTH", "PREFIX"}
 
 def spilled(cubin: bytes) -> int:
     """Bytes of a thread's stack frame, which a kernel without spills does not have."""
+    return largest(cubin, FRAME_SIZE)
+
+
+def largest(cubin: bytes, attribute: int) -> int:
+    """The largest value of an attribute that a kernel has."""
     start, size, count, _ = struct.unpack_from("<Q10xHHH", cubin, 0x28)
     sections = [struct.unpack_from("<IIQQQQIIQQ", cubin, start + i * size) for i in range(count)]
     found = 0
     for _, kind, _, _, offset, length, *_ in sections:
         if kind == 0x70000000:  # .nv.info, per kernel and of the file
-            found = max(found, _frame(cubin[offset : offset + length]))
+            found = max(found, _value(cubin[offset : offset + length], attribute))
     return found
 
 
-def _frame(info: bytes) -> int:
-    at = largest = 0
+def _value(info: bytes, wanted: int) -> int:
+    at = found = 0
     while at + 4 <= len(info):
         form, attribute, size = struct.unpack_from("<BBH", info, at)
-        if form == 4 and attribute == FRAME_SIZE:
-            largest = max(largest, struct.unpack_from("<I", info, at + 8)[0])
+        if form == 4 and attribute == wanted:
+            found = max(found, struct.unpack_from("<I", info, at + 8)[0])
         at += 4 + size if form == 4 else 4
-    return largest
+    return found
 
 
 def of_gpsa(dtype: str, channels: int, width: int) -> None:

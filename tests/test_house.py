@@ -14,7 +14,7 @@ BELOW = {  # what a part may import besides the ground floor and itself
     "interop": {"layers", "trunks"},
     "objectives": {"ops", "optim"},  # any trunk: names none
     "optim": {"ops"},
-    "data": set(),  # knows no model
+    "data": {"ops"},  # kernels; knows no model
     "probe": {"optim"},  # any trunk's features
     "pictures": {"ops", "layers", "trunks", "probe"},
     "runs": {"interop"},

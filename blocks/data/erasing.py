@@ -64,6 +64,14 @@ class RandomErasing:
         first = fits.int().argmax(2)[..., None, None].expand(-1, -1, 1, 4)
         return rows, boxes.gather(2, first)[:, :, 0]
 
+    def table(self, keys: Tensor, height: int, width: int, device: torch.device) -> tuple[str, Tensor, Tensor]:
+        """The same for a kernel: mode, int32 [B, count, 6] of (top, left, h, w, noise key), quantiles of the noise."""
+        rows, boxes = self.draw(keys, height, width)
+        numbers = torch.arange(NOISE, NOISE + self.count)
+        table = torch.zeros(len(keys), self.count, 6, dtype=torch.int32)
+        table[rows] = torch.cat((boxes.int(), fold_in(keys[rows][:, None], numbers)), 2)
+        return self.mode, table.to(device, non_blocking=True), _quantiles(device)
+
     def _fill_(self, images: Tensor, rows: Tensor, boxes: Tensor, keys: Tensor) -> None:
         """Fill a box [E, 4] in each of these rows [E], with noise of keys [E, 2]."""
         lines = _lines(rows, boxes, keys)

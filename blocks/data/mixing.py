@@ -78,14 +78,17 @@ class Mixing:
         they may lie on the CPU, and should when the images do not. Partner of place i is i ^ 1, and for the last of
         an odd batch the one before: a share of the batch must be whole pairs. Raises ValueError for another C.
         """
-        mixture, targets = self._mixture(images, key, index), self.targets(labels)
-        weight = (1 - mixture.lam).to(targets.dtype)[:, None]
-        partner = partners(len(images), images.device)
-        return _mixed(images, mixture), torch.lerp(targets, targets[partner], weight)
+        mixture = self._mixture(images, key, index)
+        return _mixed(images, mixture), self.mixed_targets(labels, mixture)
 
     def pictures(self, images: Tensor, key: Tensor, index: Tensor) -> Tensor:
         """The mixed images [B, 3, H, W] of a call alone: for views, whose labels nobody asks for."""
         return _mixed(images, self._mixture(images, key, index))
+
+    def mixed_targets(self, labels: Tensor, mixture: Mixture) -> Tensor:
+        """Each image's smoothed targets with its partner's share in them: labels [B] or [B, C] -> float32 [B, C]."""
+        targets, weight = self.targets(labels), (1 - mixture.lam).float()[:, None]
+        return torch.lerp(targets, targets[partners(len(targets), targets.device)], weight)
 
     def targets(self, labels: Tensor) -> Tensor:
         """Smoothed probabilities of labels, int64 [B] or already [B, C]: float32 [B, C]."""

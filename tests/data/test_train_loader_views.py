@@ -10,7 +10,8 @@ import torch
 from blocks.data.augment import Distortion
 from blocks.data.erasing import RandomErasing
 from blocks.data.index.index import open_shards
-from blocks.data.loading.train_loader import ERASE, TrainLoader
+from blocks.data.loading.last_pass import ERASE
+from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.order import augment_keys, epoch_order, mix_key

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from blocks.data.augment.batched_color import blend
 from blocks.data.augment.batched_fixed_point import separable, split
+from blocks.data.augment.kernel_limits import unsupported
+from blocks.ops.choose import Impl, choose
 
 PASSES = 3  # box blurs that make a Gaussian
 UNIT = 1 << 24  # Pillow's fixed point
@@ -26,12 +28,17 @@ def smooth(images: Tensor) -> Tensor:
     return smoothed
 
 
-def blur(images: Tensor, sigmas: Tensor) -> Tensor:
+def blur(images: Tensor, sigmas: Tensor, *, impl: Impl = "auto") -> Tensor:
     """Gaussian blur as three box blurs along each axis, bytes in between; standard deviations [B] in pixels.
 
     Gwosdek et al. 2011, "Theoretical foundations of Gaussian convolution by extended box filtering".
     """
-    boxes = box_weights(sigmas).to(images.device, non_blocking=True)
+    boxes = box_weights(sigmas)
+    if choose(impl, images, lambda: unsupported(images)) == "triton":
+        from blocks.ops.kernels.blur import box_blurs  # Triton, only where it is asked for
+
+        return box_blurs(images, boxes, PASSES)
+    boxes = boxes.to(images.device, non_blocking=True)
     across, down = (split(_band(boxes, size)) for size in (images.shape[2], images.shape[1]))
     return separable(images, down, across, UNIT, PASSES)
 

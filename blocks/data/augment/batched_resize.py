@@ -1,4 +1,4 @@
-"""Crop, resize and mirror a whole batch with Pillow's antialiasing filters, by matrix products: the same bytes."""
+"""Crop, resize and mirror a whole batch with Pillow's antialiasing filters: the same bytes, by products or kernels."""
 
 import math
 from collections.abc import Callable
@@ -8,12 +8,16 @@ from torch import Tensor
 
 from blocks.data.augment.batched_fixed_point import separable, split
 from blocks.data.augment.boxes import Size, sides
+from blocks.data.augment.kernel_limits import MOST_IMAGES, MOST_PIXELS, unsupported
+from blocks.ops.choose import Impl, choose
 
 UNIT = 1 << 22  # Pillow's weights are whole multiples of 1 / UNIT
 PIXELS_AT_ONCE = 1 << 24  # bounds the memory: up to some 60 bytes for each
 
 
-def crop_resize(images: Tensor, boxes: Tensor, size: Size, interpolation: str, mirrored: Tensor) -> Tensor:
+def crop_resize(
+    images: Tensor, boxes: Tensor, size: Size, interpolation: str, mirrored: Tensor, *, impl: Impl = "auto"
+) -> Tensor:
     """Every sample's box at one size (S, T): uint8 [B, H, W, 3], boxes int64 [B, 4], bool [B] -> uint8 [B, S, T, 3].
 
     Boxes of (top, left, height, width) and `mirrored` lie on the CPU, the images anywhere. Pillow's crop and resize:
@@ -22,9 +26,32 @@ def crop_resize(images: Tensor, boxes: Tensor, size: Size, interpolation: str, m
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation {interpolation!r} is not known; use one of {', '.join(INTERPOLATIONS)}")
-    (_, height, width, _), (rows_out, columns_out) = images.shape, sides(size)
-    some, device = max(1, PIXELS_AT_ONCE // (height * width)), images.device
-    most = max(height / rows_out, width / columns_out)
+    if choose(impl, images, lambda: _unsupported(images, boxes, sides(size))) != "triton":
+        return _by_products(images, boxes, sides(size), interpolation, mirrored)
+    from blocks.ops.kernels import crop_resize as kernels  # Triton, only where it is asked for
+
+    support = CURVES[interpolation][0] if interpolation in CURVES else 0
+    taps = 2 * math.ceil(support * _most(images, sides(size))) + 1
+    return kernels.crop_resize(images, boxes, mirrored, sides(size), support, taps)
+
+
+def _unsupported(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> str | None:
+    if not 0 < len(boxes) <= MOST_IMAGES:
+        return f"boxes are {len(boxes)}, and the kernel takes 1 to {MOST_IMAGES}"
+    if not 0 < size[0] * size[1] <= MOST_PIXELS:
+        return f"crops are {list(size)}, and the kernel makes 1 to {MOST_PIXELS} pixels"
+    return unsupported(images)
+
+
+def _most(images: Tensor, size: tuple[int, int]) -> float:
+    """How far any box is shrunk, at most, so that the number of taps does not depend on the boxes."""
+    return max(images.shape[1] / size[0], images.shape[2] / size[1], 1)
+
+
+def _by_products(images: Tensor, boxes: Tensor, size: tuple[int, int], interpolation: str, mirrored: Tensor) -> Tensor:
+    """`crop_resize` in PyTorch's operations."""
+    (_, height, width, _), (rows_out, columns_out) = images.shape, size
+    some, device, most = max(1, PIXELS_AT_ONCE // (height * width)), images.device, _most(images, size)
     filters = _filters(boxes.to(device, non_blocking=True), mirrored, (rows_out, columns_out), most, interpolation)
     tall = boxes[:, 2] - rows_out > 2 * (boxes[:, 3] - columns_out).clamp(min=0)
     resized = images.new_empty(len(boxes), rows_out, columns_out, 3)
@@ -58,8 +85,7 @@ def _filters(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The pixels that make each new one, down and across: taps int64, high and low weights float32 [2, B, S, taps].
 
-    S is the longer side; what the shorter has beyond its end means nothing. `most` bounds how far any box is shrunk,
-    so that the number of taps does not depend on the boxes.
+    S is the longer side; what the shorter has beyond its end means nothing.
     """
     start, length = boxes.T[:, :, None].split(2)  # [2, B, 1]
     places = torch.arange(max(size), device=boxes.device)
@@ -67,7 +93,7 @@ def _filters(
     places = torch.where(mirrored[..., None], size[1] - 1 - places, places)
     side = torch.stack([torch.full_like(length[0], pixels) for pixels in size])
     scale = length.double() / side  # CUDA multiplies by a plain number's reciprocal
-    taps, weights = _taps((places + 0.5) * scale, scale.clamp(min=1), length, max(most, 1), interpolation)
+    taps, weights = _taps((places + 0.5) * scale, scale.clamp(min=1), length, most, interpolation)
     return taps + start[..., None], *split((weights * UNIT).round())
 
 

@@ -13,17 +13,14 @@ from blocks.data.erasing import RandomErasing
 from blocks.data.loading.batches import TrainBatches
 from blocks.data.loading.cache_room import check_cache
 from blocks.data.loading.kept import Cut
+from blocks.data.loading.last_pass import LastPass
 from blocks.data.loading.loader import Loader
 from blocks.data.loading.prefetch import one_ahead, side_stream
 from blocks.data.loading.workers import from_workers
 from blocks.data.mixing import Mixing
-from blocks.data.order import mix_key
 from blocks.data.stream import Share, Stream
 from blocks.data.undecoded import canvases
-from blocks.data.views import Pictures, each_view, named, pictures_of
-from blocks.random import fold_in
-
-ERASE = 1 << 16  # of a sample's folded keys, far from those of its transform
+from blocks.data.views import Pictures, named, pictures_of
 
 
 class Finishing(Protocol):
@@ -57,12 +54,17 @@ class TrainLoader(Loader):
     repeats: int = 1
     shuffle_window: int | None = None
     _batches: TrainBatches = attrs.field(init=False, repr=False)
+    _last: LastPass = attrs.field(init=False, repr=False)
     _streams: WeakSet = attrs.field(init=False, factory=WeakSet, repr=False)  # an abandoned one ends with its last ref
 
     @_batches.default
     def _make_batches(self) -> TrainBatches:
         stream = Stream(self.index, self.seed, self.shuffle_window)
         return TrainBatches(stream, Share(self.batch_size, self.rank, self.world_size, self.repeats), self.transform)
+
+    @_last.default
+    def _last_pass(self) -> LastPass:
+        return LastPass(self._normalize, self.erase, self.mix, self.seed)
 
     def __attrs_post_init__(self) -> None:
         _check_sizes(len(self.index), self.batch_size, self.world_size)
@@ -109,24 +111,15 @@ class TrainLoader(Loader):
         """The batch of a step as the model gets it."""
         step, batch = made
         self._note(batch["skipped"])
-        pictures, labels = self._pictures(batch), batch["labels"].to(self.device, non_blocking=True)
-        if self.mix is not None:
-            pictures, labels = _mixed(self.mix, pictures, labels, mix_key(self.seed, step), batch["index"])
-        return {**pictures, "labels": labels, "index": batch["index"].to(self.device, non_blocking=True)}
+        labels, index = batch["labels"].to(self.device, non_blocking=True), batch["index"]
+        pictures, labels = self._last(self._bytes(batch), labels, batch["keys"], step, index)
+        return {**pictures, "labels": labels, "index": index.to(self.device, non_blocking=True)}
 
-    def _pictures(self, batch: dict[str, Tensor]) -> Pictures:
-        """The worker's pictures as the model gets them, but for mixing: float32, channels first.
-
-        What is drawn is drawn by the host.
-        """
-        made, keys = pictures_of(batch), batch["keys"]
+    def _bytes(self, batch: dict[str, Tensor]) -> Pictures:
+        """The worker's pictures, or what the transform finishes of them on the device."""
         if getattr(self.transform, "home", "workers") == "device":
-            made = named(cast(Finishing, self.transform).finish(self._canvases(batch), keys))
-        pictures = {name: self._normalized(x) for name, x in made.items()}
-        if self.erase is not None:
-            for view, own in each_view(pictures, fold_in(keys, ERASE)):
-                self.erase.erase_(view, own)
-        return pictures
+            return named(cast(Finishing, self.transform).finish(self._canvases(batch), batch["keys"]))
+        return pictures_of(batch)
 
     def _canvases(self, batch: dict[str, Tensor]) -> Tensor:
         """What the transform finishes: uint8 [b, H, W, 3] on the device."""
@@ -138,24 +131,10 @@ class TrainLoader(Loader):
     def _cut(self) -> Cut | None:
         return getattr(self.transform, "cut", None) if getattr(self.transform, "home", "workers") == "device" else None
 
-    def _normalized(self, pictures: Tensor) -> Tensor:
-        """uint8 [b, H, W, 3] or [b, V, H, W, 3] -> float32 on the device, channels first."""
-        return self._normalize(pictures.flatten(0, -4)).unflatten(0, pictures.shape[:-3])
-
     def close(self) -> None:
         """Stop the workers of all streams."""
         for stream in list(self._streams):
             stream.close()
-
-
-def _mixed(mix: Mixing, pictures: Pictures, labels: Tensor, key: Tensor, index: Tensor) -> tuple[Pictures, Tensor]:
-    """Images with their targets, or every view by itself, in place, with the labels as they are."""
-    if "images" in pictures:
-        images, labels = mix(pictures["images"], labels, key, index)
-        return {"images": images}, labels
-    for view, own in each_view(pictures, key):
-        view.copy_(mix.pictures(view, own, index))
-    return pictures, labels
 
 
 def _check_sizes(samples: int, batch_size: int, world_size: int) -> None:
