@@ -72,7 +72,7 @@ def parse(flag: Flag, text: str | Sequence[str]) -> Any:
 def _parse(kind: Any, text: str | Sequence[str]) -> Any:
     other = _beside_bool(kind)
     if other is not None:
-        kind = bool if text in TRUE + FALSE else other
+        kind = bool if str(text).lower() in TRUE + FALSE else other
     plain = _plain(kind)
     if plain is not kind and text in ("none", "None", ["none"], ["None"]):
         return None

@@ -10,6 +10,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from blocks import tree
+from blocks.threefry import threefry, threefry_reference
 from blocks.train.batch_gradient import Batch, Metrics
 from blocks.train.state import State
 
@@ -74,7 +75,8 @@ def trace(body: Body, state: State, batch: Batch, backend: str) -> Trace:
         return [*fresh, *metrics.values()]
 
     given = [*tree.leaves(state), *tree.leaves(batch)]
-    graph = reshaping(make_fx(flat, tracing_mode="fake")(*given))
+    fused = {} if state.step.is_cpu else {threefry: threefry_reference}  # a CPU has a kernel of its own
+    graph = reshaping(make_fx(flat, decomposition_table=fused, tracing_mode="fake")(*given))
     if any(node.target is ATEN._local_scalar_dense.default for node in graph.graph.nodes):
         raise ValueError(
             "the step asks the device for a number, by item() or so, and a graph cannot wait; keep tensors"
