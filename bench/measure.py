@@ -10,14 +10,20 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 
 
-def interleaved(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, `rounds` of each: after one untimed call they take turns, so that noise hits all alike."""
+def interleaved(
+    functions: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[Callable], float] | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each call, `rounds` of each: after one untimed call they take turns, so that noise hits all alike.
+
+    The clock takes a function's time; by default it is the host's, around a call and a wait for the device.
+    """
+    clock = clock or _seconds
     for function in functions.values():
         function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(rounds):
         for name in order(functions, turn):
-            seconds[name].append(_seconds(functions[name]))
+            seconds[name].append(clock(functions[name]))
     return seconds
 
 
@@ -37,6 +43,22 @@ def _seconds(function: Callable[[], object]) -> float:
     function()
     _synchronize()
     return time.perf_counter() - start
+
+
+def on_device(function: Callable[[], object], least: float = 2e-3) -> float:
+    """Seconds of a call by the GPU's own clock, a mean over as many calls as `least` seconds take."""
+    once = _between_events(function, 1)
+    return once if once >= least else _between_events(function, max(2, int(least / once)))
+
+
+def _between_events(function: Callable[[], object], calls: int) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(calls):
+        function()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3 / calls
 
 
 def _synchronize() -> None:

@@ -30,7 +30,8 @@ def split(key: Tensor, num: int = 2) -> Tensor:
 
 def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     """The key of (key, number): data [...] of 0 to 2**31 - 1 -> [..., 2], broadcast against the keys."""
-    data = torch.as_tensor(data, device=key.device)
+    if not isinstance(data, Tensor):
+        data = torch.full((), data, device=key.device)  # written there: nothing is copied from the host
     return threefry(key, _counters(data, FOLD))
 
 

@@ -67,7 +67,7 @@ class Recipe(RunOptions):
     cutmix: float = 1.0  # alpha; 0: off
     crop_pct: float = 0.875  # of the resized image that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
-    compile: bool = False  # the step, by torch.compile
+    compile: bool | Literal["layers", "loss", "step", "graph"] = False  # how much at once; true: the loss
     workers: int = 8  # per process
     decoded: Literal["", "disk", "memory", "device"] = ""  # keeps all pictures decoded; device: if augment is
     shuffle_window: int = 0  # samples, for remote shards; 0: shuffle whole epochs

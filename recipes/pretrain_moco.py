@@ -68,7 +68,7 @@ class Recipe(RunOptions):
     augment: Literal["auto", "workers", "device"] = "auto"  # where views are made: "auto" on a GPU if there is one
     knn_share: float = 0.1  # of the training images that vote after each epoch
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
-    compile: bool = False  # the step, by torch.compile
+    compile: bool | Literal["layers", "loss", "step", "graph"] = False  # how much at once; true: the loss
     workers: int = 8  # per process
     out: str = "runs/pretrain_moco"  # checkpoints and metrics; a run found here goes on
 

@@ -57,7 +57,7 @@ class Recipe(RunOptions):
     flip: float = 0.5  # probability
     crop_pct: float = 0.875  # of the resized image that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
-    compile: bool = False  # the step, by torch.compile
+    compile: bool | Literal["layers", "loss", "step", "graph"] = False  # how much at once; true: the loss
     workers: int = 8  # per process
     decoded: Literal["", "disk", "memory"] = ""  # keeps all pictures decoded
     shuffle_window: int = 0  # samples, for remote shards; 0: shuffle whole epochs

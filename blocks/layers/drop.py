@@ -38,8 +38,15 @@ def drop_path_scales(
     One draw serves all layers, and a layer's factors do not depend on how many follow. Huang et al. 2016.
     """
     numbers = uniform(per_sample(key, batch_size), (len(rates), 2))  # [B, L, 2]
-    keep = 1 - torch.tensor(rates, dtype=torch.float64).to(key.device, non_blocking=True)[:, None, None]
+    keep = 1 - numbers_on(key.device, rates)[:, None, None]
     return ((numbers.permute(1, 2, 0) < keep) / keep).to(dtype)
+
+
+def numbers_on(device: torch.device, numbers: tuple[float, ...]) -> Tensor:
+    """float64 [L], on a GPU written there one by one: a CUDA graph can copy nothing from the host."""
+    if device.type == "cpu":
+        return torch.tensor(numbers, dtype=torch.float64)
+    return torch.stack([torch.full((), number, dtype=torch.float64, device=device) for number in numbers])
 
 
 @attrs.frozen

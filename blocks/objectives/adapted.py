@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Params
+from blocks.layers.drop import numbers_on
 from blocks.objectives.distillation import Teacher
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -51,8 +52,7 @@ class Adapted:
             return images
         scale = [g / s for g, s in zip(self.from_std, self.std, strict=True)]
         rest = [(f - m) / s for f, m, s in zip(self.from_mean, self.mean, self.std, strict=True)]
-        numbers = torch.tensor((scale, rest), dtype=torch.float64)[..., None, None]  # [2, 3, 1, 1]
-        factor, shift = numbers.to(images.device, images.dtype, non_blocking=True)
+        factor, shift = (numbers_on(images.device, tuple(n)).to(images.dtype)[:, None, None] for n in (scale, rest))
         return torch.addcmul(shift, images, factor)
 
     def resized(self, images: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 LIBRARY = torch.library.Library("blocks", "FRAGMENT")  # lives as long as the process: its end unregisters all
 
@@ -27,6 +29,11 @@ def define(
     if vmap is not None:
         torch.library.register_vmap(f"blocks::{name}", vmap, lib=LIBRARY)
     return getattr(torch.ops.blocks, name).default
+
+
+def traced(tensor: Tensor) -> bool:
+    """Whether a compiler, or the trace of a whole step, follows what is computed with such a tensor."""
+    return torch.compiler.is_compiling() or isinstance(tensor, FakeTensor)
 
 
 def one_by_one(op: Callable[..., Any], info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from blocks.ops.adamw_ema import Leaves, Rates, adamw_ema_, adamw_ema_plain_, unsupported
 from blocks.ops.choose import Impl, choose
+from blocks.ops.fused import fused_adamw_
 from blocks.optim.groups import Group, Grouped, Part
 from blocks.optim.knobs import are_betas, not_negative
 from blocks.optim.lists import decay_
@@ -100,11 +101,7 @@ def fused_(
     if isinstance(weight_decay, Tensor):  # the kernel takes numbers only, and to ask for one would wait for the device
         decay_(part.params, unless(skip, part.lr), weight_decay)
         weight_decay = 0.0
-    torch._fused_adamw_(
-        part.params, part.grads, means, squares, [], [step] * len(means),
-        lr=part.lr, beta1=betas[0], beta2=betas[1], weight_decay=weight_decay, eps=eps,
-        amsgrad=False, maximize=False, found_inf=found_inf,
-    )  # fmt: skip
+    fused_adamw_(part.params, part.grads, means, squares, step, part.lr, betas, eps, weight_decay, found_inf)
 
 
 def adamw(

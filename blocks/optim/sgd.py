@@ -6,6 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.ops.fused import fused_sgd_
 from blocks.optim.groups import Grouped, Part
 from blocks.optim.knobs import is_share
 from blocks.optim.lists import add_scaled_, scale_, scaled
@@ -43,11 +44,8 @@ class SGD(Grouped):
         grads, weight_decay = part.grads, part.weight_decay
         if isinstance(weight_decay, Tensor):  # the kernel takes numbers only
             grads, weight_decay = decayed(part), 0.0
-        torch._fused_sgd_(
-            part.params, grads, part.slots[0] if part.slots else [], weight_decay=weight_decay,
-            momentum=self.momentum, lr=part.lr, dampening=0.0, nesterov=self.nesterov,
-            maximize=False, is_first_step=False, found_inf=found_inf,
-        )  # fmt: skip
+        buffers = part.slots[0] if part.slots else []
+        fused_sgd_(part.params, grads, buffers, part.lr, self.momentum, weight_decay, self.nesterov, found_inf)
 
     def dampened_(self, part: Part, number: Tensor, skip: Tensor | None) -> None:
         """buffer <- momentum * buffer + (1 - dampening) * grad; the first gradient is not dampened."""

@@ -48,6 +48,10 @@ class BatchGradient:
             norm = norm / loss_scale
         return memory, copies.trainable, copies.named(grads), norm, metrics
 
+    def alone(self) -> "BatchGradient":
+        """The same, keeping nothing from step to step: for a trace."""
+        return attrs.evolve(self, keep=False, peers=Peers(self.peers.rank, self.peers.world_size, self.peers.group))
+
     def summed(
         self, copies: LeafCopies, memory: Any, parts: list[Batch], key: Tensor | None, loss_scale: Tensor | None
     ) -> tuple[Any, list[Tensor], Tensor, Metrics]:

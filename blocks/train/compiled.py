@@ -1,23 +1,45 @@
-"""torch.compile for a step's loss: forward and backward become fused kernels."""
+"""torch.compile for a step: layer by layer, the loss, or the whole."""
 
 import os
 import shutil
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
 COMPILERS = ("c++", "g++", "clang++")
+# the values of `compile`; True stands for "loss"
+Compile = bool | Literal["layers", "loss", "step", "graph"]
+WHOLE = ("step", "graph")
+MODES = ("layers", "loss", *WHOLE)
 
 
-def compiled(loss: Callable) -> Callable:
-    """An objective's loss, compiled at its first call, its backward pass too; one shape of batch is one compilation.
+def compile_mode(compile: Compile, world_size: int = 1) -> str | None:
+    """What `compile` means among so many processes; None for nothing.
 
-    Raises ValueError where there is no C++ compiler, which PyTorch needs for it on a CPU and for a GPU's launchers.
+    Raises ValueError for an unknown one, and where there is no C++ compiler, which PyTorch needs for it on a CPU and
+    for a GPU's launchers.
     """
+    if compile is False:
+        return None
+    if compile is not True and compile not in MODES:
+        raise ValueError(f"compile {compile!r} is unknown; there are True, False, {', '.join(map(repr, MODES))}")
+    check_compiler(compile)
+    if compile is True or (compile in WHOLE and world_size > 1):
+        return "loss"
+    return compile
+
+
+def check_compiler(compile: Compile) -> None:
+    """Raises ValueError without a C++ compiler."""
     names = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
     if not any(map(shutil.which, names)):
         raise ValueError(
-            f"compile=True needs a C++ compiler and finds none ({', '.join(names)}); install one (apt install g++), "
-            "name it in the environment variable CXX, or use compile=False"
+            f"compile={compile!r} needs a C++ compiler and finds none ({', '.join(names)}); install one (apt install "
+            "g++), name it in the environment variable CXX, or use compile=False"
         )
+
+
+def compiled(loss: Callable) -> Callable:
+    """An objective's loss, compiled at its first call, its backward pass too; one shape of batch is one compilation."""
     return torch.compile(loss, dynamic=False)

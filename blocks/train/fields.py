@@ -40,7 +40,7 @@ class Flag:
     @property
     def is_bool(self) -> bool:
         """Whether it can stand without a value."""
-        return _plain(self.type) is bool
+        return _plain(self.type) is bool or _beside_bool(self.type) is not None
 
     @property
     def is_tuple(self) -> bool:
@@ -70,6 +70,9 @@ def parse(flag: Flag, text: str | Sequence[str]) -> Any:
 
 
 def _parse(kind: Any, text: str | Sequence[str]) -> Any:
+    other = _beside_bool(kind)
+    if other is not None:
+        kind = bool if str(text).lower() in TRUE + FALSE else other
     plain = _plain(kind)
     if plain is not kind and text in ("none", "None", ["none"], ["None"]):
         return None
@@ -107,11 +110,21 @@ def _plain(kind: Any) -> Any:
     return rest[0] if len(rest) == 1 else kind
 
 
+def _beside_bool(kind: Any) -> Any:
+    """The Literal of `bool | Literal[...]`; None for other types."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else ()
+    others = [k for k in kinds if k is not bool]
+    return others[0] if len(kinds) == 2 and len(others) == 1 and get_origin(others[0]) is Literal else None
+
+
 def _choices(kind: Any) -> list[str]:
     return [str(choice) for choice in get_args(kind)]
 
 
 def _words(kind: Any) -> str:
+    other = _beside_bool(kind)
+    if other is not None:
+        return f"{_words(bool)}|{_words(other)}"
     plain = _plain(kind)
     if plain is not kind:
         return f"{_words(plain)} or none"
@@ -124,11 +137,12 @@ def _words(kind: Any) -> str:
 
 
 def _supported(name: str, kind: Any) -> Any:
-    plain = _plain(kind)
+    plain = _beside_bool(kind) or _plain(kind)
     inner = [k for k in get_args(plain) if k is not ...] if get_origin(plain) is tuple else [plain]
     if not inner or not all(get_origin(k) is Literal or isinstance(k, type) for k in inner):
         raise TypeError(
-            f"field {name} has type {kind}; a flag is a str, int, float, bool, Path, Literal, or a tuple of them"
+            f"field {name} has type {kind}; a flag is a str, int, float, bool, Path, Literal, or a tuple of them, or "
+            "bool | Literal"
         )
     return kind
 

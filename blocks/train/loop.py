@@ -16,6 +16,7 @@ from blocks.runs.metrics_log import MetricsLog
 from blocks.runs.records import Record
 from blocks.runs.weights_and_biases import WeightsAndBiases
 from blocks.train.beginning import begin
+from blocks.train.compiled import Compile
 from blocks.train.distributed import Processes
 from blocks.train.dry_run import Planned, dry_run
 from blocks.train.ending import report
@@ -63,7 +64,7 @@ def run(
     precision: str = "float32",
     loss_scale: LossScale | None = None,
     frozen: Sequence[str] = (),
-    compile: bool = False,
+    compile: Compile = False,
     params: tree.Tree | None = None,
     evaluate: Evaluation | None = None,
     checkpoint_every_steps: int | None = None,

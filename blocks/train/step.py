@@ -10,18 +10,21 @@ import torch.distributed as dist
 from torch import Tensor
 
 from blocks import tree
+from blocks.layers.compiled import compiled_layers
 from blocks.optim.clip import Clip, ClipNorm
 from blocks.optim.names import names_and_ranks
 from blocks.optim.optimizer import Optimizer, Schedule, update_in_parts_
 from blocks.random import split
 from blocks.train.batch_gradient import Batch, BatchGradient, Metrics
-from blocks.train.compiled import compiled
+from blocks.train.captured import CapturedStep
+from blocks.train.compiled import WHOLE, Compile, compile_mode, compiled
 from blocks.train.freeze import check_optimizer_state, trainable
 from blocks.train.loss_scale import LossScale, loss_scale_of
 from blocks.train.peers import Peers
 from blocks.train.precision import compute_dtype
 from blocks.train.report import averaged
 from blocks.train.state import State
+from blocks.train.whole import Body, WholeStep
 from blocks.tree import Flat
 
 Settle = Callable[[tree.Tree, Any, Tensor], tuple[Any, Metrics]]  # (params, memory, skip) -> (memory, metrics)
@@ -74,7 +77,7 @@ def make_step(
     precision: str = "float32",
     loss_scale: LossScale | None = None,
     frozen: Sequence[str] = (),
-    compile: bool = False,
+    compile: Compile = False,
     donate: bool = False,
     group: dist.ProcessGroup | None = None,
 ) -> "Step":
@@ -85,8 +88,11 @@ def make_step(
     float16 a gradient that is not finite lowers the loss scale instead, as long as it can. An objective that has
     `settle_(params, memory, skip)` changes its memory there, once a step, after the update. `clip_norm=1.0` is short
     for `clip=ClipNorm(1.0)`. A schedule of `ema_decay` is one of the state's step. Params that a name pattern of
-    `frozen` matches get no gradient and stay, see `trainable_names`. `compile` fuses forward and backward, see
-    `compiled`.
+    `frozen` matches get no gradient and stay, see `trainable_names`.
+    `compile`: "loss", which True stands for, fuses forward and backward; "layers" each encoder layer alone, which
+    starts sooner; "step" all into one graph, optimizer, average and memory too; "graph" replays that as a CUDA graph,
+    for a GPU and with donate. Among several processes the gradients' exchange can be in no graph: there "step" and
+    "graph" are "loss".
     Metrics, 0-dim tensors, means over all processes of the group: loss, lr, grad_norm, skipped, and the objective's.
     """
     if accumulate < 1:
@@ -94,11 +100,30 @@ def make_step(
     if isinstance(ema_decay, int | float) and not 0 <= ema_decay < 1:
         raise ValueError(f"ema_decay {ema_decay} is not in [0, 1); None keeps no average")
     dtype, draws = compute_dtype(precision), getattr(objective, "draws", True)
-    loss = compiled(objective.loss) if compile else objective.loss
-    gradient = BatchGradient(loss, draws, accumulate, dtype, tuple(frozen), donate, Peers.of(group))
+    peers = Peers.of(group)
+    mode = compile_mode(compile, peers.world_size)
+    if mode == "graph" and not donate:
+        raise ValueError('compile="graph" keeps the state where it is, so it needs donate=True; or use compile="step"')
+    loss = loss_of(objective, mode)
+    gradient = BatchGradient(loss, draws, accumulate, dtype, tuple(frozen), donate, peers)
     scaler = loss_scale_of(precision, loss_scale)
     settle = getattr(objective, "settle_", None)
-    return Step(gradient, optimizer, one_clip(clip, clip_norm), ema_decay, scaler, donate, settle)
+    step = Step(gradient, optimizer, one_clip(clip, clip_norm), ema_decay, scaler, donate, settle)
+    return attrs.evolve(step, whole=whole_of(step, mode)) if mode in WHOLE else step
+
+
+def loss_of(objective: Any, mode: str | None) -> Callable:
+    """The objective's loss, compiled as the mode says."""
+    if mode == "layers":
+        return compiled_layers(objective).loss
+    return compiled(objective.loss) if mode == "loss" else objective.loss
+
+
+def whole_of(step: "Step", mode: str, backend: str = "inductor") -> Body:
+    """The step on a donated state as one graph."""
+    traceable = attrs.evolve(step, gradient=step.gradient.alone())
+    whole = WholeStep(traceable.once, backend)
+    return CapturedStep(whole) if mode == "graph" else whole
 
 
 def one_clip(clip: Clip | None, clip_norm: float | None) -> Clip | None:
@@ -123,11 +148,16 @@ class Step:
     loss_scale: LossScale | None
     donate: bool
     settle: Settle | None
+    whole: Body | None = None  # `once` as one graph
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """One update: (state, this process's share of the batch) -> (state, metrics)."""
         self.check(state)
         state = state if self.donate else tree.clone(state)
+        return self.once(state, batch) if self.whole is None else self.whole(state, batch)
+
+    def once(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """One update in place of a state that was made for this step."""
         memory, params, grads, norm, metrics = self.gradient(state, tree.flatten(state.params), batch)
         with torch.no_grad():
             return self.apply(state, params, memory, grads, norm, metrics)

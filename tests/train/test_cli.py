@@ -32,6 +32,7 @@ class Recipe:
     )  # of Adam
     crops: tuple[int, ...] = (2,)
     ema: bool = True  # keep an average
+    compile: bool | Literal["loss", "step"] = False
 
     @epochs.validator
     def _positive(self, _, value):
@@ -78,6 +79,13 @@ def test_a_bool_may_carry_its_value(argv, value):
     assert cli(Recipe, argv.split()).ema is value
 
 
+@pytest.mark.parametrize(
+    ("argv", "value"), [("", False), ("--compile", True), ("--compile step", "step"), ("--no-compile", False)]
+)
+def test_a_bool_may_have_choices_beside_it(argv, value):
+    assert cli(Recipe, argv.split()).compile == value
+
+
 def test_none_is_the_absence_of_an_optional_value():
     assert cli(Recipe, ["--clip", "none"]).clip is None
 
@@ -98,6 +106,7 @@ def test_a_bad_value_is_one_line_with_flag_and_value(capsys):
     assert "--size takes small|base, not 'huge'" in complaint(capsys, "--size", "huge")
     assert "--betas takes float float, not '0.9'" in complaint(capsys, "--betas", "0.9")
     assert "--ema takes true|false, not 'maybe'" in complaint(capsys, "--ema", "maybe")
+    assert "--compile takes true|false|loss|step, not 'all'" in complaint(capsys, "--compile", "all")
     assert "--lr expects one argument" in complaint(capsys, "--lr")
     assert "unexpected argument 'x'" in complaint(capsys, "x")
 

@@ -36,3 +36,12 @@ def test_without_a_compiler_the_error_says_what_to_install(monkeypatch, tmp_path
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ValueError, match="no-such-compiler"):
         make_step(objective, optimizer, compile=True)
+
+
+@pytest.mark.skipif(NO_COMPILER, reason="torch.compile needs a C++ compiler, and there is none")
+def test_what_compile_means_is_said_by_name_and_an_unknown_name_is_refused():
+    meanings = {name: compiled.compile_mode(name) for name in (False, True, *compiled.MODES)}
+    assert meanings == {False: None, True: "loss"} | {name: name for name in compiled.MODES}
+    assert [compiled.compile_mode(name, world_size=2) for name in compiled.MODES] == ["layers", "loss", "loss", "loss"]
+    with pytest.raises(ValueError, match="compile 'all' is unknown; there are True, False, 'layers', 'loss'"):
+        compiled.compile_mode("all")
