@@ -12,6 +12,7 @@ from blocks import Block
 from blocks.interop.from_module import ModuleBlock
 from blocks.interop.module_trunk import AsTheyAre, ModuleTrunk
 from blocks.layers.batch_norm import BatchNorm
+from blocks.layers.compiled import Compiled
 from blocks.layers.dino_head import DinoHead
 from blocks.layers.position import SinCosPosition
 from blocks.layers.token import MaskToken
@@ -54,6 +55,11 @@ def tiny_layer(attn: Block, rate: float = 0.0) -> Block:
     scale = blocks.LayerScale(8, 0.5)
     norm = blocks.LayerNorm(8)
     return blocks.EncoderLayer(norm, attn, norm, blocks.Mlp(8, 12, rate), rate, scale, scale)
+
+
+def called(layer: Block, params: Any, x: Tensor, **knobs: Any) -> Tensor:
+    """What stands for a compiled function."""
+    return layer(params, x, **knobs)
 
 
 def tiny_module() -> nn.Module:
@@ -105,6 +111,12 @@ TABLE = {
     ),
     "Checkpointed": Case(
         lambda: blocks.Checkpointed(tiny_layer(blocks.Attention(8, 2), 0.5)),
+        tokens,
+        (*layer_names(ATTENTION), "ls1.gamma", "ls2.gamma"),
+        random=True,
+    ),
+    "Compiled": Case(
+        lambda: Compiled(tiny_layer(blocks.Attention(8, 2), 0.5), called),
         tokens,
         (*layer_names(ATTENTION), "ls1.gamma", "ls2.gamma"),
         random=True,

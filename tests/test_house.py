@@ -19,7 +19,7 @@ BELOW = {  # what a part may import besides the ground floor and itself
     "pictures": {"ops", "layers", "trunks", "probe"},
     "runs": {"interop"},
     "report": {"runs", "pictures", "interop", "data", "probe", "trunks", "layers"},
-    "train": {"optim", "runs", "report", "pictures"},  # any objective: names none
+    "train": {"optim", "runs", "report", "pictures", "layers"},  # layers to compile; any objective: names none
 }
 ORDER = ["threefry", "random", "tree", "block", "collective", "durable"]
 

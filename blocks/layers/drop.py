@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.ops.numbers import numbers_on
 from blocks.random import bernoulli, fold_in, per_sample, uniform
 
 
@@ -40,13 +41,6 @@ def drop_path_scales(
     numbers = uniform(per_sample(key, batch_size), (len(rates), 2))  # [B, L, 2]
     keep = 1 - numbers_on(key.device, rates)[:, None, None]
     return ((numbers.permute(1, 2, 0) < keep) / keep).to(dtype)
-
-
-def numbers_on(device: torch.device, numbers: tuple[float, ...]) -> Tensor:
-    """float64 [L], on a GPU written there one by one: a CUDA graph can copy nothing from the host."""
-    if device.type == "cpu":
-        return torch.tensor(numbers, dtype=torch.float64)
-    return torch.stack([torch.full((), number, dtype=torch.float64, device=device) for number in numbers])
 
 
 @attrs.frozen

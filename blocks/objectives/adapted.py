@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Params
-from blocks.layers.drop import numbers_on
 from blocks.objectives.distillation import Teacher
+from blocks.ops.numbers import numbers_on
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

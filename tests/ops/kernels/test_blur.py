@@ -18,17 +18,17 @@ def check(device, images, sigmas):
     assert torch.equal(made.cpu(), blur(images, sigmas, impl="torch"))
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.lists(st.floats(0, 3), min_size=1, max_size=3))
-@settings(max_examples=8, deadline=None, derandomize=True)
+@given(st.integers(1, 7), st.integers(1, 7), st.lists(st.floats(0, 3), min_size=1, max_size=2))
+@settings(max_examples=5, deadline=None, derandomize=True)
 def test_every_byte_of_any_size_and_deviation(device, height, width, sigmas):
     check(device, pictures(height, width)[: len(sigmas)], torch.tensor(sigmas))
 
 
 def test_boxes_of_all_widths_in_one_batch_and_beyond_a_tile(device):
     """None at all, and wider than the picture; white stays white."""
-    images = pictures(6, 50)[2:6]
-    images[3] = 255
-    check(device, images, torch.tensor([0.0, 1.3, 9.0, 2.0]))
+    images = pictures(3, 50)[2:5]
+    images[2] = 255
+    check(device, images, torch.tensor([0.0, 9.0, 1.3]))
 
 
 def test_inputs_in_any_memory_order(device):
