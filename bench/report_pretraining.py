@@ -12,7 +12,7 @@ ABOUT = (
 DATA = {
     "digits": "Digits, 1,438 images, every method with its own number of epochs",
     "cifar-10": "CIFAR-10, 10,000 images of 32 px, 5,000 to validate",
-    "imagenette": "Imagenette, 9,469 images at 64 px, 3,925 to validate; not all methods have run",
+    "imagenette": "Imagenette, 9,469 images at 64 px, 3,925 to validate",
 }
 
 
