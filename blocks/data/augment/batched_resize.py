@@ -126,7 +126,7 @@ def _lanczos(x: Tensor) -> Tensor:
     return torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), 0)
 
 
-CURVES: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {  # support in pixels, weight at a distance
+CURVES: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {  # support in pixels, weight at a distance
     "bilinear": (1, _triangle),
     "bicubic": (2, _cubic),
     "lanczos": (3, _lanczos),
