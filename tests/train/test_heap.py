@@ -19,8 +19,12 @@ print(faults(), int(keep_heap()), faults(), faults())
 
 
 def test_memory_that_was_freed_is_not_taken_from_the_kernel_anew():
-    found = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout.split()
-    before, kept, _, after = map(int, found)
-    if kept:  # glibc
-        assert after < 100
-        assert before > 10 * max(1, after)
+    """In one of three processes at least: where a library happens to lie right above the heap, it cannot grow."""
+    found = []
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+        before, kept, _, after = map(int, done.stdout.split())
+        found.append((before, after))
+        if not kept or (after < 100 and before > 10 * max(1, after)):  # kept by glibc alone
+            return
+    raise AssertionError(f"page faults before and after: {found}")

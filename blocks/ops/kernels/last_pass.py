@@ -1,7 +1,7 @@
 """Bytes become what a model gets, in one pass: normalised, erased and mixed; each byte is read once, or twice if mixed.
 
-The numbers are those of PyTorch's operations, bit for bit: true division, a fused multiply-add where `torch.lerp` has
-one, and noise of the same keys.
+The numbers are those of PyTorch's operations, bit for bit: true division, noise of the same keys, and the fused
+multiply-add that `torch.lerp` has on a GPU (on a CPU since torch 2.15).
 """
 
 from collections.abc import Sequence
