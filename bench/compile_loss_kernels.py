@@ -1,22 +1,16 @@
 """Compiles the kernels of losses and of the optimizer for an H100 or H200 on a machine without one.
 
-`python bench/compile_loss_kernels.py [name ...]`. One line each: shared memory, bytes of registers spilled (0 is
-wanted), the widest reading of memory (v4 of 32 bits is 16 bytes a thread), products by the tensor cores.
+`python bench/compile_loss_kernels.py [name ...]`. What the lines say: bench/compile_case.py.
 """
 
-import re
 import sys
 from collections.abc import Iterator
-from typing import Any
 
-import triton
 import triton.language as tl
-from triton.compiler import ASTSource
 
-from bench.compile_kernels import HOPPER, spilled
+from bench.compile_case import Case, show
 from blocks.ops.kernels import adamw_ema, cross_entropy, nt_xent, sinkhorn
 
-Case = tuple[str, Any, dict[str, Any], int]  # what it is, the kernel, its arguments' types or constants, warps
 ROWS = {"views": "i32", "rows": "i32", "width": "i32=16", "num_codes": "i32"}
 STRIDES = {"s_view": "i32=16", "s_row": "i32=16", "s_col": 1, "t_view": "i32=16", "t_row": "i32=16", "t_col": 1}
 
@@ -64,26 +58,6 @@ def of_adamw_ema() -> Iterator[Case]:
         yield name, adamw_ema._update, {**own, **sizes, **kinds}, 8
 
 
-def show(name: str, kernel: Any, arguments: dict[str, Any], warps: int) -> None:
-    """Compile a kernel and say what came of it. Types are words, "i32=16" a multiple of 16; all else is a constant."""
-    signature, constants, attributes = {}, {}, {}
-    for place, argument in enumerate(kernel.arg_names):
-        value = arguments[argument]
-        kind, *multiple = value.split("=") if isinstance(value, str) and argument != "PRECISION" else ("constexpr",)
-        signature[argument] = kind
-        if kind == "constexpr":
-            constants[(place,)] = value
-        elif kind[0] == "*" or multiple:
-            attributes[(place,)] = [["tt.divisibility", 16]]
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
-    made = triton.compile(source, target=HOPPER, options={"num_warps": warps, "num_stages": 1})
-    loads = sorted(set(re.findall(r"ld\.global[\w.:]*?(v\d\.b\d+|\.b\d+)", made.asm["ptx"])))
-    products = "wgmma" if "wgmma" in made.asm["ptx"] else "mma" if "mma.sync" in made.asm["ptx"] else ""
-    where = f"{kernel.__module__.rsplit('.', 1)[-1]}{kernel.__name__} {name}"
-    shared, lost = made.metadata.shared, spilled(made.asm["cubin"])
-    print(f"{where:<48} shared {shared:>7}  spilled {lost:>4}  {' '.join(loads)}  {products}", flush=True)
-
-
 if __name__ == "__main__":
     every = {
         "cross_entropy": of_cross_entropy,
@@ -93,4 +67,4 @@ if __name__ == "__main__":
     }
     for wanted in sys.argv[1:] or every:
         for case in every[wanted]():
-            show(*case)
+            show(*case, num_stages=1)

@@ -1,21 +1,13 @@
 """Compiles the kernels of augmentation for an H100 or H200 on a machine without one.
 
-`python bench/compile_picture_kernels.py [name ...]`. One line each: shared memory, registers a thread, bytes of them
-spilled (0 is wanted), the widest reading of memory.
+`python bench/compile_picture_kernels.py [name ...]`. What the lines say: bench/compile_case.py.
 """
 
-import re
 import sys
 from collections.abc import Iterator
-from typing import Any
 
-import triton
-from triton.compiler import ASTSource
-
-from bench.compile_kernels import HOPPER, REGISTERS, largest, spilled
+from bench.compile_case import Case, show
 from blocks.ops.kernels import blur, colors, crop_resize, last_pass
-
-Case = tuple[str, Any, dict[str, Any], int]  # what it is, the kernel, its arguments' types or constants, warps
 
 
 def of_crop_resize() -> Iterator[Case]:
@@ -51,28 +43,8 @@ def of_blur() -> Iterator[Case]:
         yield name, blur._blurred, {**own, "ACROSS": across, "ROWS": blur.ROWS, "COLS": blur.COLS}, 1
 
 
-def show(name: str, kernel: Any, arguments: dict[str, Any], warps: int) -> None:
-    """Compile a kernel and say what came of it. Types are words, "i32=16" a multiple of 16; all else is a constant."""
-    signature, constants, attributes = {}, {}, {}
-    for place, argument in enumerate(kernel.arg_names):
-        value = arguments[argument]
-        kind, *multiple = value.split("=") if isinstance(value, str) and argument != "HOW" else ("constexpr",)
-        signature[argument] = kind
-        if kind == "constexpr":
-            constants[(place,)] = value
-        elif kind[0] == "*" or multiple:
-            attributes[(place,)] = [["tt.divisibility", 16]]
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
-    made = triton.compile(source, target=HOPPER, options={"num_warps": warps, "enable_fp_fusion": False})
-    loads = sorted(set(re.findall(r"ld\.global[\w.:]*?(v\d\.b\d+|\.b\d+)", made.asm["ptx"])))
-    where = f"{kernel.__module__.rsplit('.', 1)[-1]}{kernel.__name__} {name}"
-    cubin, shared = made.asm["cubin"], made.metadata.shared
-    kept = f"shared {shared:>6}  registers {largest(cubin, REGISTERS):>3}  spilled {spilled(cubin):>4}"
-    print(f"{where:<48} {kept}  {' '.join(loads)}", flush=True)
-
-
 if __name__ == "__main__":
     every = {"crop_resize": of_crop_resize, "colors": of_colors, "blur": of_blur, "last_pass": of_last_pass}
     for wanted in sys.argv[1:] or every:
         for case in every[wanted]():
-            show(*case)
+            show(*case, enable_fp_fusion=False)

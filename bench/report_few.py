@@ -1,9 +1,9 @@
 """The README's tables of what helps where images are few: locality, and a teacher."""
 
 import json
-import statistics
 
 from sample_efficiency import plot  # bench/sample_efficiency.py: a script's own folder is on its path
+from sample_efficiency import table as by_share
 from tables import RESULTS, ROOT, measured_on, rows, table
 
 PICTURE = ROOT / "docs" / "pictures" / "few-images.png"
@@ -19,10 +19,14 @@ def few_images() -> str:
     found = rows("few-cifar-10.jsonl")
     if not found:
         return ""
-    lines = []
-    for share in sorted({r["share"] for r in found}):
-        of = {k: [100 * r["top1"] for r in found if (r["share"], r["model"]) == (share, k)] for k in ("convit", "deit")}
-        lines.append([f"{100 * share:g} %", *(f"{statistics.fmean(v):.1f}" for v in of.values()), str(len(of["deit"]))])
+    lines = [
+        [
+            f"{100 * share:g} %",
+            *(f"{100 * means[k]:.1f}" if k in means else "-" for k in ("convit", "deit")),
+            str(seeds),
+        ]
+        for share, means, seeds in by_share(found)
+    ]
     r = found[0]
     about = (
         f"CIFAR-10, width {r['width']}, depth {r['depth']}, {r['heads']} heads, {r['steps']} steps of "

@@ -42,9 +42,9 @@ class RandomErasing:
     def erase_(self, images: Tensor, keys: Tensor) -> Tensor:
         """The same in place. Work goes with the erased pixels alone, and the host never waits for the device."""
         rows, boxes = self.draw(keys, *images.shape[-2:])
+        noise_keys = self._noise_keys(keys[rows])
         for number in range(self.count):
-            noise_keys = fold_in(keys[rows], NOISE + number)
-            self._fill_(images, rows, boxes[:, number], noise_keys)
+            self._fill_(images, rows, boxes[:, number], noise_keys[:, number])
         return images
 
     def draw(self, keys: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -67,10 +67,13 @@ class RandomErasing:
     def table(self, keys: Tensor, height: int, width: int, device: torch.device) -> tuple[str, Tensor, Tensor]:
         """The same for a kernel: mode, int32 [B, count, 6] of (top, left, h, w, noise key), quantiles of the noise."""
         rows, boxes = self.draw(keys, height, width)
-        numbers = torch.arange(NOISE, NOISE + self.count)
         table = torch.zeros(len(keys), self.count, 6, dtype=torch.int32)
-        table[rows] = torch.cat((boxes.int(), fold_in(keys[rows][:, None], numbers)), 2)
+        table[rows] = torch.cat((boxes.int(), self._noise_keys(keys[rows])), 2)
         return self.mode, table.to(device, non_blocking=True), _quantiles(device)
+
+    def _noise_keys(self, keys: Tensor) -> Tensor:
+        """A key for each box: those of erased images [E, 2] -> [E, count, 2]."""
+        return fold_in(keys[:, None], torch.arange(NOISE, NOISE + self.count))
 
     def _fill_(self, images: Tensor, rows: Tensor, boxes: Tensor, keys: Tensor) -> None:
         """Fill a box [E, 4] in each of these rows [E], with noise of keys [E, 2]."""

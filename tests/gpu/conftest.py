@@ -1,5 +1,7 @@
 """What only a GPU can show: every test here wants one, and compares it with the CPU."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -13,16 +15,15 @@ def device() -> str:
 
 @pytest.fixture
 def no_waiting(device):
-    """A context in which an operation that makes the host wait for the GPU is an error."""
+    """Makes a context in which an operation that makes the host wait for the GPU is an error."""
 
-    class NoWaiting:
-        def __enter__(self) -> None:
-            if device == "cuda":
-                torch.cuda.synchronize()
-                torch.cuda.set_sync_debug_mode("error")
+    @contextmanager
+    def strict():
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
-        def __exit__(self, *_: object) -> None:
-            if device == "cuda":
-                torch.cuda.set_sync_debug_mode("default")
-
-    return NoWaiting()
+    return strict

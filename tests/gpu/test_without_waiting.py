@@ -18,7 +18,7 @@ def steps(objective, optimizer, batch, device, no_waiting, **knobs):
     step = make_step(objective, optimizer, donate=True, **knobs)
     for _ in range(2):
         state, _ = step(state, batch)
-    with no_waiting:
+    with no_waiting():
         for _ in range(3):
             state, metrics = step(state, batch)
     return metrics["loss"].item()
