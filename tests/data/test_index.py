@@ -84,6 +84,17 @@ def test_other_files_of_a_sample_are_left_alone(tmp_path, extra):
     assert len(open_shards(tar(tmp_path / "a.tar", [("0000.PNG", PNG), extra, ("0000.cls", b" 2\n")]))) == 1
 
 
+def test_files_that_belong_to_no_sample_are_passed_over(tmp_path):
+    """Macs put a ._ file before every other into a tar."""
+    strangers = ["README", "._0000.png", "0000.png", ".DS_Store", "._0000.cls", "0000.cls", "b/._1.png", "b/.git.png"]
+    contents = {"0000.png": PNG, "0000.cls": b"2"}
+    path = tar(tmp_path / "a.tar", [(name, contents.get(name, b"x")) for name in strangers])
+    index = open_shards(path)
+    assert index.label.tolist() == [2]
+    assert Reader(index).read(0) == PNG
+    assert index.name(0) == f"{path}, sample 0000"
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [

@@ -64,10 +64,15 @@ def _table(file: BinaryIO, name: str) -> np.ndarray:
 
 
 def _samples(file: BinaryIO, name: str) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarInfo]]:
-    """(key, image, label) of every sample: neighbours with one name up to the first dot, as in webdataset."""
+    """(key, image, label) of every sample: neighbours with one name up to the first dot, as in webdataset.
+
+    A README, .DS_Store or a Mac's ._0001.jpg has no such name or no extension, and is no part of a sample there either.
+    """
     current, parts = "", dict[str, tarfile.TarInfo]()
     for member in _members(file, name):
         key, extension = _split_name(member.name)
+        if not extension or not os.path.basename(key):
+            continue
         if key != current and parts:
             yield current, *_image_and_label(parts, name, current)
             parts = {}
