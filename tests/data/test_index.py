@@ -66,6 +66,21 @@ def test_a_changed_shard_is_scanned_again(tmp_path):
     assert len(open_shards(name)) == 7
 
 
+def test_the_samples_of_a_changed_shard_have_their_new_names(tmp_path):
+    path = tmp_path / "a.tar"
+    for key in ("old", "newer"):
+        index = open_shards(tar(path, [(f"{key}.png", PNG), (f"{key}.cls", b"1")]))
+        assert index.name(0) == f"{path}, sample {key}"
+    path.unlink()
+    assert index.name(0) == f"{path}, byte 512"
+
+
+def test_hidden_files_of_a_folder_are_no_shards(tmp_path):
+    names = shards(tmp_path, 4, 4)
+    (tmp_path / "._train-000000.tar").write_bytes(b"a Mac's")
+    assert [shard.name for shard in open_shards(tmp_path).shards] == names
+
+
 def test_many_shards_are_scanned_in_a_pool(tmp_path):
     index = open_shards(shards(tmp_path, 20, 2))
     assert index.label.tolist() == [i % 3 for i in range(20)]

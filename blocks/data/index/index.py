@@ -42,7 +42,7 @@ class Index:
     def name(self, sample: int) -> str:
         """A sample's shard and key, for messages; where the shard is not here, its offset."""
         shard, offset = self.shards[self.shard[sample]], int(self.offset[sample])
-        key = _keys(path).get(offset) if (path := shard.here()) else None
+        key = _keys_of(shard).get(offset)
         return f"{shard.name}, sample {key}" if key is not None else f"{shard.name}, byte {offset}"
 
     def take(self, samples: np.ndarray) -> "Index":
@@ -121,9 +121,17 @@ def _common_classes(folders: set[str], files: IndexFiles) -> tuple[str, ...] | N
     return next(iter(named.values()), None)
 
 
+def _keys_of(shard: Shard) -> dict[int, str]:
+    """None of a tar that is not here or cannot be read: a message is made of what there is."""
+    try:
+        return _keys(path, shard.identity()) if (path := shard.here()) else {}
+    except OSError:
+        return {}
+
+
 @functools.lru_cache(maxsize=4)
-def _keys(path: str) -> dict[int, str]:
-    """None of a tar that cannot be read: a message is made of what there is."""
+def _keys(path: str, identity: str) -> dict[int, str]:
+    """The keys of a tar with this identity: written anew, it has others. Damage, too, is found once."""
     try:
         return sample_keys(path)
     except (OSError, ValueError):

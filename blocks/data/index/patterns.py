@@ -84,7 +84,7 @@ def _in_folder(folder: str, split: str | None, files: IndexFiles) -> list[Place]
     index = files.at(folder)
     if index is not None:
         return [place_in(folder, entry.name) for entry in index.splits[_chosen(index, folder, split)].shards]
-    found = sorted(name for name in _listed(folder, files) if name.endswith(SUFFIXES))
+    found = sorted(name for name in _listed(folder, files) if name.endswith(SUFFIXES) and not name.startswith("."))
     found = [name for name in found if split is None or name.startswith(split)]
     if not found:
         raise FileNotFoundError(f"{folder} holds no shards ({', '.join(SUFFIXES)})" + (f" of {split}" if split else ""))
