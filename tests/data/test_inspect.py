@@ -13,7 +13,7 @@ from PIL import Image
 
 from blocks.data.index.index import open_shards
 from blocks.data.inspect import __main__ as command
-from blocks.data.inspect import knobs
+from blocks.data.inspect import census, knobs
 from blocks.data.inspect.census import look_at, take_census
 from blocks.data.inspect.facts import gather
 from blocks.data.inspect.report import printable
@@ -316,6 +316,18 @@ def test_a_remote_shard_is_fetched_once_whatever_the_caches_size(folder, monkeyp
         facts = gather(index := open_shards(f"{server.url}/"), take_census(index))
         assert [server.bodies(path.name) for path in paths] == [1, 1]
     assert [shard["bytes"] for shard in facts["shards"]] == [path.stat().st_size for path in paths]
+
+
+def test_a_part_of_a_census_has_its_own_shards_alone(tmp_path, monkeypatch):
+    """With all of them a large set would be sent to the workers as often as it has parts."""
+    index, sent = open_shards(shards(tmp_path, 12, 3)), []
+    wanted = take_census(index)
+    monkeypatch.setattr(census, "CHUNK", 2)
+    monkeypatch.setattr(
+        census, "process_map", lambda fn, parts, _: map(fn, (sent.append(len(part.shards)) or part for part in parts))
+    )
+    assert take_census(index) == wanted
+    assert sent == [1, 2, 1, 1, 2, 1]
 
 
 @pytest.mark.parametrize("look", [take_census, partial(readable_samples, count=8, seed=0)])

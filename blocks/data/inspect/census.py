@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import attrs
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from blocks.data.decode import UnreadableImage, decode
@@ -96,9 +97,10 @@ def _looks(index: Index, workers: int, quick: bool) -> Iterator[Look]:
 
 
 def _part(index: Index, samples: slice) -> Index:
-    """A few samples of an index: what travels to a worker."""
-    columns = {name: getattr(index, name)[samples] for name in ("shard", "offset", "size", "label")}
-    return attrs.evolve(index, classes=None, **columns)
+    """A few samples of an index with their own shards alone: what travels to a worker."""
+    numbers, shard = np.unique(index.shard[samples], return_inverse=True)
+    columns = {name: getattr(index, name)[samples] for name in ("offset", "size", "label")}
+    return Index(tuple(index.shards[number] for number in numbers), shard, **columns)
 
 
 def _look_at_all(part: Index, quick: bool) -> list[Look]:
