@@ -38,6 +38,11 @@ def test_a_file_comes_as_it_is(server):
     assert server.asked == [("a.tar", "")] * 2
 
 
+def test_a_url_may_have_blanks_and_any_letters(server):
+    server.files["a%20%C3%BC.tar"] = DATA
+    assert read(f"{server.url}/a ü.tar", QUICK) == read(f"{server.url}/a%20%C3%BC.tar", QUICK) == DATA
+
+
 def test_after_a_cut_the_rest_is_asked_for(server):
     server.faults["a.tar"] = Fault(cut_after=4000)
     assert fetched(f"{server.url}/a.tar") == DATA

@@ -4,6 +4,7 @@ import http.client
 import re
 import ssl
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any
 
@@ -12,6 +13,7 @@ from blocks.data.storage.retries import FetchError, NotAllowed, NotThere, Passin
 from blocks.data.storage.source import READ, Pace, Version, within
 
 AGENT = {"User-Agent": "vitmason"}
+URL_CHARACTERS = "%!#$&'()*+,/:;=?@[]~"  # those that stay as they are, RFC 3986; blanks and letters beyond ASCII do not
 LATER = (408, 425, 429)  # and all from 500
 BEYOND = 416  # the server's file ends before the range starts
 
@@ -83,7 +85,7 @@ class HttpSource:
 
     def _open(self, headers: dict[str, str]) -> Any:
         """The answer up to its body. Looking up a name has no timeout of its own, nor has the whole of a head."""
-        request = urllib.request.Request(self.url, headers={**AGENT, **headers})
+        request = urllib.request.Request(urllib.parse.quote(self.url, URL_CHARACTERS), headers={**AGENT, **headers})
         try:
             return within(self.timeout, lambda: urllib.request.urlopen(request, timeout=self.timeout))
         except urllib.error.HTTPError as error:
