@@ -1,6 +1,7 @@
 """Image folders: one sub-folder per class, any depth below it."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from blocks.data.decode import EXTENSIONS
@@ -28,7 +29,7 @@ def folder_source(root: str | os.PathLike) -> Source:
     images, ignored = [], [entry.name for entry in os.scandir(root) if not entry.is_dir()]
     for label, name in enumerate(classes):
         for path in _files(root, name):
-            if path.rpartition(".")[2].lower() in EXTENSIONS and not os.path.basename(path).startswith("."):
+            if path.rpartition(".")[2].lower() in EXTENSIONS and "/." not in path:  # hidden, or in a hidden folder
                 images.append((path, label))
             else:
                 ignored.append(path)
@@ -44,8 +45,11 @@ def _sub_folders(root: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _files(root: Path, name: str) -> list[str]:
-    found = []
-    for folder, _, files in os.walk(root / name):
-        found += [os.path.relpath(os.path.join(folder, file), root) for file in files]
-    return found
+def _files(root: Path, folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Files below a folder of the root, through links too, as torchvision's ImageFolder, but not in circles."""
+    here = os.path.realpath(root / folder)
+    if here in above:
+        return
+    for entry in os.scandir(root / folder):
+        path = f"{folder}/{entry.name}"
+        yield from _files(root, path, (*above, here)) if entry.is_dir() else [path]

@@ -133,6 +133,18 @@ def test_a_folder_of_train_and_val_is_both_splits(tmp_path):
     assert write(str(tmp_path / "images"), tmp_path / "one", split="val")["val"].samples_per_class == [2, 2, 2]
 
 
+def test_pictures_behind_links_are_taken_and_hidden_ones_are_not(tmp_path):
+    folder = image_folder(tmp_path / "images", classes=("cat", "dog"), count=2)
+    elsewhere = image_folder(tmp_path / "elsewhere", classes=("more",), count=3)
+    (folder / "cat" / "more").symlink_to(elsewhere / "more")
+    (folder / "cat" / "deep" / "round").symlink_to(folder / "cat")
+    (folder / "dog" / ".thumbnails").mkdir()
+    (folder / "dog" / ".thumbnails" / "0.png").write_bytes(encoded(picture(0)))
+    written = write(folder, tmp_path / "out")["train"]
+    assert written.samples_per_class == [5, 2]
+    assert written.source.ignored == ("dog/.thumbnails/0.png",)
+
+
 # --- datasets ---
 
 
