@@ -92,6 +92,17 @@ def test_train_and_val_are_converted_together(tmp_path):
     assert len(open_shards(tmp_path / "one")) == 6
 
 
+@pytest.mark.parametrize(("other", "classes"), [("test", ("cat", "dog")), ("val", ())])
+def test_splits_are_not_taken_for_classes(tmp_path, capsys, other, classes):
+    """Of another name than val; or without class folders, as ImageNet's val comes."""
+    image_folder(tmp_path / "images" / "train", classes=("cat", "dog"))
+    image_folder(tmp_path / "images" / other, classes=classes)
+    (tmp_path / "images" / other).mkdir(exist_ok=True)
+    assert run(tmp_path / "images", tmp_path / "out") == 2
+    assert f"has {' and '.join(sorted(('train', other)))}, which are splits and no classes" in capsys.readouterr().err
+    assert run(tmp_path / "images" / "train", tmp_path / "out") == 0
+
+
 def test_splits_with_different_classes_are_refused(tmp_path, capsys):
     image_folder(tmp_path / "images" / "train")
     image_folder(tmp_path / "images" / "val", classes=("cat", "dog", "cow"))

@@ -7,17 +7,33 @@ from pathlib import Path
 from blocks.data.decode import EXTENSIONS
 from blocks.data.writing.source import Files, Source
 
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")  # as others call theirs
+
 
 def split_folders(root: Path, split: str | None) -> dict[str, Path]:
-    """The folders to convert by split: train/ and val/ if the root has both, else the root itself."""
+    """The folders to convert by split: train/ and val/ if the root has both, else the root itself.
+
+    Raises ValueError for a root of splits by other names, or without classes, which would become its classes.
+    """
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder")
     both = {name: root / name for name in ("train", "val")}
     if not all(_sub_folders(path) for path in both.values()):
+        _refuse_splits(root)
         return {split or "train": root}
     if split is not None and split not in both:
         raise ValueError(f"{root} has train/ and val/; split {split} is neither")
     return both if split is None else {split: both[split]}
+
+
+def _refuse_splits(root: Path) -> None:
+    found = [name for name in _sub_folders(root) if name.lower() in SPLITS]
+    with_classes = [name for name in found if _sub_folders(root / name)]
+    if len(found) > 1 and with_classes:
+        raise ValueError(
+            f"{root} has {' and '.join(found)}, which are splits and no classes; call them train and val, with class "
+            f"folders in each, or give one of them: {root / with_classes[0]}"
+        )
 
 
 def folder_source(root: str | os.PathLike) -> Source:
