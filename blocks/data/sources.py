@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 import torch
 
+from blocks.data.index.classes import common_classes
 from blocks.data.index.index import Index
 from blocks.data.order import SOURCES
 from blocks.random import bits, fold_in, key
@@ -60,7 +61,7 @@ def mix_sources(sources: Iterable[tuple[Index, float]]) -> Sources:
         shards=tuple(shard for index in indices for shard in index.shards),
         shard=np.concatenate([index.shard + start for index, start in zip(indices, first, strict=False)]),
         **{name: np.concatenate([getattr(index, name) for index in indices]) for name in ("offset", "size", "label")},
-        classes=_classes(indices),
+        classes=common_classes((index.shards[0].name, index.classes) for index in indices),
         sizes=tuple(map(len, indices)),
         quotas=_quotas(weights),
     )
@@ -101,20 +102,3 @@ def _quotas(weights: Sequence[float]) -> tuple[int, ...]:
             f"weights {list(weights)} give source {int(quotas.argmin())} none of {PERIOD} places; raise it"
         )
     return tuple(quotas.tolist())
-
-
-def _classes(indices: Sequence[Index]) -> tuple[str, ...] | None:
-    """The class names of those that have some."""
-    known = [index for index in indices if index.classes is not None]
-    for index in known[1:]:
-        mine, others = known[0].classes or (), index.classes or ()
-        if mine != others:
-            at = next((i for i, (a, b) in enumerate(zip(mine, others, strict=False)) if a != b), None)
-            what = (
-                f"{len(mine)} and {len(others)} of them" if at is None else f"{at} is {mine[at]!r} and {others[at]!r}"
-            )
-            raise ValueError(
-                f"{known[0].shards[0].name} and {index.shards[0].name} have different classes ({what}); "
-                "write their shards with the same class names in the same order"
-            )
-    return known[0].classes if known else None

@@ -1,6 +1,7 @@
 """The two data sets of a recipe."""
 
 from blocks.data.digits import digits
+from blocks.data.index.classes import common_classes
 from blocks.data.index.index import Index, open_shards
 from blocks.data.index.patterns import names_folder
 
@@ -18,6 +19,5 @@ def train_and_val(data: str, val: str) -> tuple[Index, Index]:
     if not val and not names_folder(data):
         raise ValueError(f"--data {data} needs --val, the shards to evaluate on; a folder may hold both")
     train, held_out = (open_shards(data), open_shards(val)) if val else (open_shards(data, s) for s in ("train", "val"))
-    if train.classes and held_out.classes and train.classes != held_out.classes:
-        raise ValueError(f"--data {data} and --val {val} have different classes, or another order of them")
+    common_classes([(f"--data {data}", train.classes), (f"--val {val}", held_out.classes)])
     return train, held_out

@@ -44,5 +44,5 @@ def test_other_classes_are_refused(tmp_path):
     shutil.copytree(val_path.rpartition("/")[0], folder)
     manifest = folder / "index.json"
     manifest.write_text(manifest.read_text().replace('"0"', '"nought"', 1))
-    with pytest.raises(ValueError, match="different classes"):
+    with pytest.raises(ValueError, match=r"--data .* and --val .* different classes \(0 is '0' and 'nought'\); write"):
         train_and_val(train_path, str(folder / val_path.rpartition("/")[2]))

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import attrs
 import numpy as np
 
+from blocks.data.index.classes import Classes, common_classes
 from blocks.data.index.files import IndexFiles
 from blocks.data.index.patterns import expand
 from blocks.data.index.scan import sample_keys
@@ -87,7 +88,7 @@ def open_shards(
         raise FileNotFoundError("no shards are named; give a pattern, a file, a folder, a URL or a list of these")
     _refuse_missing(names)
     _refuse_repeated(names)
-    classes = _common_classes({place.folder for place in places}, files)
+    classes = common_classes(_named({place.folder for place in places}, files))
     opened, tables = open_tables(places, files, cache or ShardCache.from_environment())
     offset, size, label = np.concatenate(tables, axis=1)
     if not len(label):
@@ -113,12 +114,9 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _common_classes(folders: set[str], files: IndexFiles) -> tuple[str, ...] | None:
-    """The class names of the indices beside the shards. Raises ValueError where they differ."""
-    named = {folder: index.classes for folder in folders if (index := files.at(folder)) and index.classes}
-    if len(set(named.values())) > 1:
-        raise ValueError(f"the shards of {', '.join(sorted(named))} have different classes")
-    return next(iter(named.values()), None)
+def _named(folders: set[str], files: IndexFiles) -> list[tuple[str, Classes]]:
+    """What each folder's index calls the classes."""
+    return [(folder, index.classes) for folder in sorted(folders) if (index := files.at(folder))]
 
 
 def _keys_of(shard: Shard) -> dict[int, str]:
