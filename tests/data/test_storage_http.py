@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 
+import attrs
 import pytest
 
 from blocks.data.storage import FetchError, Retries
@@ -48,6 +49,14 @@ def test_after_a_cut_the_rest_is_asked_for(server):
     assert fetched(f"{server.url}/a.tar") == DATA
     assert server.asked == [("a.tar", ""), ("a.tar", "bytes=4000-")]
     assert server.sent["a.tar"] == len(DATA)
+
+
+def test_a_large_file_may_be_cut_more_often_than_there_are_attempts(server):
+    """As by a proxy that lets no connection live long."""
+    large = DATA * 420
+    server.files["a.tar"], server.faults["a.tar"] = large, Fault(ALWAYS, cut_after=len(large) // 3)
+    assert fetched(f"{server.url}/a.tar", attrs.evolve(QUICK, attempts=2)) == large
+    assert server.sent["a.tar"] == len(large)
 
 
 @pytest.mark.parametrize("etags", [True, False])

@@ -35,7 +35,7 @@ def fetch(name: str, part: Part, retries: Retries, expected: Version = ANY, sha2
         source.append(part)
         _check(part, expected, sha256)
 
-    retries.run(name, attempt)
+    retries.run(name, attempt, lambda: part.size)
     part.finish()
 
 

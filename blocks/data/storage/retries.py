@@ -9,6 +9,7 @@ from typing import TypeVar
 import attrs
 
 T = TypeVar("T")
+PROGRESS = 1 << 20  # bytes
 
 
 class FetchError(OSError):
@@ -33,7 +34,7 @@ class Passing(Exception):
 
 @attrs.frozen
 class Retries:
-    """At most `attempts`, with pauses that double from first_delay to max_delay seconds, each cut short at random.
+    """At most `attempts` in vain, with pauses that double from first_delay to max_delay seconds, cut short at random.
 
     An attempt fails that moves fewer than LEAST bytes a second over `timeout` seconds.
     """
@@ -47,15 +48,20 @@ class Retries:
         if self.attempts < 1 or self.timeout <= 0 or not 0 <= self.first_delay <= self.max_delay:
             raise ValueError(f"{self}: attempts from 1, timeout above 0, first_delay from 0 to max_delay are wanted")
 
-    def run(self, name: str, attempt: Callable[[], T]) -> T:
-        """What `attempt` gives. Raises FetchError when it raised Passing each time; any other error at once."""
-        reasons, wait = [], 0.0
-        for number in range(self.attempts):
-            if number:
-                time.sleep(self._delay(number, wait))
+    def run(self, name: str, attempt: Callable[[], T], arrived: Callable[[], int] = lambda: 0) -> T:
+        """What `attempt` gives. Raises FetchError when it raised Passing each time; any other error at once.
+
+        They are counted anew when PROGRESS more bytes have `arrived` than ever: a large file may come in many parts.
+        """
+        reasons, wait, most = list[str](), 0.0, 0
+        while len(reasons) < self.attempts:
+            if reasons:
+                time.sleep(self._delay(len(reasons), wait))
             try:
                 return attempt()
             except Passing as error:
+                if arrived() >= most + PROGRESS:
+                    reasons, most = [], arrived()
                 reasons.append(str(error))
                 wait = error.wait
         raise FetchError(
