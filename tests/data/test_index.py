@@ -62,6 +62,7 @@ def test_a_gzipped_shard_is_unpacked_once(tmp_path, cache):
 def test_a_changed_shard_is_scanned_again(tmp_path):
     (name,) = shards(tmp_path, 5, 5)
     assert len(open_shards(name)) == 5
+    os.unlink(name)
     shards(tmp_path, 7, 7)
     assert len(open_shards(name)) == 7
 

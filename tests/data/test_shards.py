@@ -234,6 +234,14 @@ def test_what_webdataset_adds_to_a_sample_is_no_file_of_it(tmp_path):
     assert list(members(tmp_path / "a-000000.tar")) == ["a.cls", "a.png"]
 
 
+def test_shards_of_the_same_name_are_not_mixed_with_new_ones(tmp_path):
+    written = write_shards(samples(9), tmp_path, "a", samples_per_shard=3)
+    with pytest.raises(ValueError, match=r"holds shards of a already \(a-000000.tar, 3 files\); give another folder"):
+        write_shards(samples(4), tmp_path, "a", samples_per_shard=3)
+    assert sorted(files(tmp_path)) == [shard["name"] for shard in written]
+    write_shards(samples(4), tmp_path, "b")
+
+
 def test_a_shard_ends_at_a_limit_of_bytes(tmp_path):
     written = write_shards(samples(9), tmp_path, "a", bytes_per_shard=6 * 1024)
     assert len(written) > 1

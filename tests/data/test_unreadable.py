@@ -108,7 +108,7 @@ def test_more_than_the_share_is_an_error_that_lists_names_and_the_way_out(tmp_pa
     """Ten are always borne; 0 bears none."""
 
     def read(count, **options):
-        index = make(tmp_path / str(count), tuple(range(count)))
+        index = make(tmp_path / f"{count} of {options}", tuple(range(count)))
         with make_loader(index, **options) as loader:
             batches = list(islice(loader.batches(), 8)) if hasattr(loader, "batches") else list(loader)
         return batches, loader.skipped

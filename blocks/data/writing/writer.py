@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,11 +26,13 @@ def write_shards(
 
     A sample is a webdataset dict: {"__key__": "0001", "jpg": bytes, "cls": b"3"}. A shard ends at either limit.
     If anything fails, the shards written by this call are removed. `write_dataset` takes pictures, and adds an index.
+    Raises ValueError where the folder holds shards of this prefix: what was left of more of them would be read too.
     """
     check_limits(samples_per_shard, bytes_per_shard)
     folder, samples = Path(folder), iter(samples)
     shards: list[dict[str, Any]] = []
     folder.mkdir(parents=True, exist_ok=True)
+    _refuse_shards(folder, prefix)
     try:
         for first in samples:
             path = folder / shard_name(prefix, len(shards))
@@ -39,6 +42,16 @@ def write_shards(
             (folder / shard["name"]).unlink(missing_ok=True)
         raise
     return shards
+
+
+def _refuse_shards(folder: Path, prefix: str) -> None:
+    name = re.compile(rf"{re.escape(prefix)}-\d+\.tar")
+    found = sorted(path.name for path in folder.iterdir() if name.fullmatch(path.name))
+    if found:
+        raise ValueError(
+            f"{folder} holds shards of {prefix} already ({found[0]}, {len(found)} files); give another folder or "
+            "prefix, or delete them"
+        )
 
 
 def shard_name(prefix: str, number: int) -> str:
