@@ -1,6 +1,7 @@
 """MoCo v3: contrast predictions with a slow teacher's keys of the same batch, symmetrically (Chen, Xie & He 2021)."""
 
 import attrs
+import torch
 from attrs.validators import gt
 from torch import Tensor
 
@@ -38,7 +39,7 @@ def info_nce(q: Tensor, k: Tensor, temperature: float) -> Tensor:
     """
     if len(q) < 2:
         raise ValueError(f"the batch has {len(q)} view of an image, and MoCo v3 compares two or more; see MultiCrop")
-    losses = [cross_entropy(q[[v for v in range(len(q)) if v != a]], own, temperature) for a, own in enumerate(k)]
+    losses = [cross_entropy(torch.cat((q[:a], q[a + 1 :])), own, temperature) for a, own in enumerate(k)]
     return 4 * temperature * sum(losses, start=q.new_zeros(())) / len(losses)
 
 
