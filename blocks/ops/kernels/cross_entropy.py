@@ -54,7 +54,8 @@ def _launch(scores: Tensor, targets: Tensor, counts: Tensor | None) -> tuple[tup
     strides = targets.stride() if counts is not None else (0, targets.stride(0), 0)
     sizes = views, rows, width, 0 if counts is None else len(targets), *scores.stride(), *strides
     warps = 8 if block >= 2048 else 4 if block >= 512 else 1
-    return (views * rows,), (sizes, {"BLOCK": block, "LABELS": counts is None, "num_warps": warps})
+    fusion = {"enable_fp_fusion": True}  # said, for Triton's default will change
+    return (views * rows,), (sizes, {"BLOCK": block, "LABELS": counts is None, "num_warps": warps} | fusion)
 
 
 @triton.jit
