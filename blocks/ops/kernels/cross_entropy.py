@@ -62,7 +62,7 @@ def _launch(scores: Tensor, targets: Tensor, counts: Tensor | None) -> tuple[tup
 def _target(
     targets, counts, view, row, cols, width, num_codes, t_view, t_row, t_col, keep, spread, LABELS: tl.constexpr
 ):
-    """(what the scores of these columns should predict, whether the row counts)."""
+    """What the scores of these columns should predict; 0 where the row does not count."""
     inside = cols < width
     if LABELS:
         label = tl.load(targets + row * t_row)
