@@ -13,6 +13,7 @@ from blocks.threefry import threefry
 
 FOLD = 1 << 30  # second counter word: 0 counts numbers, FOLD counts folded keys, SPLIT split ones
 SPLIT = 1 << 29
+BITS = {torch.float16: 11, torch.bfloat16: 8}  # of a half precision's fraction
 
 
 def key(seed: int, device: torch.device | str | None = None) -> Tensor:
@@ -56,11 +57,12 @@ def bits(key: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
 
 
 def uniform(key: Tensor, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> Tensor:
-    """Uniform on [0, 1): keys [..., 2] -> [..., *shape]; 24 random bits in float32, 53 in float64."""
+    """Uniform on [0, 1): keys [..., 2] -> [..., *shape]; of as many random bits as the type holds, 24 in float32."""
     if dtype == torch.float64:
         high, low = bits(key, (*shape, 2)).unbind(-1)
         return (_high_bits(high, 26).double() * 2**27 + _high_bits(low, 27)) * 2**-53
-    return (_high_bits(bits(key, shape), 24).float() * 2**-24).to(dtype)
+    count = BITS.get(dtype, 24)  # more would be rounded, and up to 1
+    return (_high_bits(bits(key, shape), count).float() * 2**-count).to(dtype)
 
 
 def normal(key: Tensor, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float32) -> Tensor:

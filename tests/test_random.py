@@ -116,7 +116,7 @@ def within(values, mean, variance):
     assert values.double().var() == pytest.approx(variance, rel=0.05)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 def test_uniforms_have_the_right_moments_and_range(dtype):
     x = uniform(key(10), (20000,), dtype)
     within(x, 0.5, 1 / 12)

@@ -32,8 +32,8 @@ class BarlowTwins(SelfSupervised):
         keys = sample_keys(key, batch)
         features = embed(self.model, params, crops_of(batch), keys)
         z, moments = project(self.model.head, params.get("head"), features, separately=True)
-        views = [standardised(at_least_float32(view)) for view in z]
-        rows = torch.stack([correlation(views[i], views[j]) for i, j in pairs(z)]).mean(0)
+        compared, views = pairs(z), [standardised(at_least_float32(view)) for view in z]
+        rows = torch.stack([correlation(views[i], views[j]) for i, j in compared]).mean(0)
         on, off, agreement = rows.unbind()
         size = z.shape[-1]
         metrics = {"agreement": agreement, "redundancy": (off / max(size * (size - 1), 1)).clamp(min=0).sqrt()}

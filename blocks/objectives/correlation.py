@@ -9,7 +9,9 @@ from blocks.ops.batch_norm import batch_norm
 
 
 def pairs(z: Tensor) -> list[tuple[int, int]]:
-    """The places of every two views of z [V, b, E]. Raises ValueError for less than two views."""
+    """The places of every two views of z [V, b, E]. Raises ValueError for less than two views, or images in all."""
+    if z.shape[1] * world()[1] < 2:
+        raise ValueError(f"{z.shape[1]} image in all processes: correlations are of two or more; use a larger batch")
     if len(z) < 2:
         raise ValueError(f"the batch has {len(z)} view of an image, and two or more are compared; see MultiCrop")
     return list(combinations(range(len(z)), 2))

@@ -1,6 +1,7 @@
 """MoCo v3: contrast predictions with a slow teacher's keys of the same batch, symmetrically (Chen, Xie & He 2021)."""
 
 import attrs
+import torch
 from attrs.validators import gt
 from torch import Tensor
 
@@ -19,7 +20,7 @@ class MoCoV3(BYOL):
     Params, teacher and the views it sees are BYOL's; a query's negatives are the keys of the same view of all other
     images, of all processes, without gradient. More than two views count by the mean over pairs. `momentum` grows from
     .99 to 1 by a cosine in section 4.1 of the paper: give a schedule. ViT's patch projection stays frozen, positions
-    are fixed sines (section 5).
+    are fixed sines (section 5). Weights start as the trunk says; the paper's code draws them by Glorot & Bengio 2010.
     """
 
     momentum: float | Schedule = attrs.field(default=0.99, validator=is_momentum)
@@ -38,7 +39,7 @@ def info_nce(q: Tensor, k: Tensor, temperature: float) -> Tensor:
     """
     if len(q) < 2:
         raise ValueError(f"the batch has {len(q)} view of an image, and MoCo v3 compares two or more; see MultiCrop")
-    losses = [cross_entropy(q[[v for v in range(len(q)) if v != a]], own, temperature) for a, own in enumerate(k)]
+    losses = [cross_entropy(torch.cat((q[:a], q[a + 1 :])), own, temperature) for a, own in enumerate(k)]
     return 4 * temperature * sum(losses, start=q.new_zeros(())) / len(losses)
 
 

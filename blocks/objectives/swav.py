@@ -81,7 +81,7 @@ class SwAV(SelfSupervised):
         metrics = {"feature_std": feature_std(z), **usage([codes for _, codes in found])}
         memory = note_moments(memory, head=moments)
         if self.queue_length:
-            memory = noted(memory, embeddings=z[list(self.crops_for_assign)].transpose(0, 1))
+            memory = noted(memory, embeddings=torch.stack([z[v] for v in self.crops_for_assign], 1))
         return Outcome(torch.stack([loss for loss, _ in found]).mean(), memory, metrics, features[0].detach())
 
     def heads(self, params: Params, dtype: torch.dtype) -> list[tuple[Block, Params]]:
@@ -99,7 +99,8 @@ class SwAV(SelfSupervised):
             raise ValueError(f"crops_for_assign {views} are not all among the batch's {len(z)} crops")
         scores = block(own, z)  # [V, b, K]
         in_order = views == tuple(range(len(views)))  # then without a copy
-        codes = self.codes(block, own, scores[: len(views)] if in_order else scores[list(views)], memory)
+        assigned = scores[: len(views)] if in_order else torch.stack([scores[v] for v in views])
+        codes = self.codes(block, own, assigned, memory)
         return cross_view(scores, codes, self.temperature, views), codes
 
     @torch.no_grad()

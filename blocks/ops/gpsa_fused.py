@@ -20,6 +20,8 @@ def unsupported(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cols: Tensor) -> 
         return f"heads have {v.shape[-1]} channels, and the kernels' tiles hold {LARGEST}"
     if max(rows.shape[-1], cols.shape[-1]) > LARGEST:
         return f"the grid is {rows.shape[-1]} x {cols.shape[-1]}, and the kernels' tiles hold {LARGEST} a side"
+    if v.dtype == torch.float32 and min(v.shape[-1], cols.shape[-1]) > LARGEST // 2:  # 336 KB; an H100 has 227
+        return f"in float32, {v.shape[-1]} channels and rows of {cols.shape[-1]} patches want too much shared memory"
     return None
 
 

@@ -71,6 +71,7 @@ def mae_decoder(
 ) -> MaeDecoder:
     """The decoder for a model's trunk; 8 layers, 512 wide, as published for every encoder (He et al. 2022, table 1).
 
+    Weights start as a trunk's, normal with deviation .02, where MAE's code draws both by Glorot's uniform rule.
     Raises ValueError for a trunk that is not made of parts, and for widths that heads or sines do not divide.
     """
     trunk = model.trunk

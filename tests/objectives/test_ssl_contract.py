@@ -6,6 +6,8 @@ import pkgutil
 import attrs
 import pytest
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 import blocks.objectives
 from blocks import key, tree
@@ -67,6 +69,26 @@ def test_memory_belongs_to_the_params_that_it_remembers_and_shares_nothing_with_
     assert all(torch.equal(leaf, flat[name]) for name, leaf in teacher.items())
     places = {leaf.data_ptr() for leaf in tree.leaves(params)}
     assert not any(leaf.data_ptr() in places for leaf in tree.leaves(memory))
+
+
+class NoWaiting(TorchFunctionMode):
+    """Refuses that for which the host would wait for a GPU: a tensor's numbers, and places that a list names."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        places = args[1] if func is Tensor.__getitem__ else ()
+        assert not any(isinstance(place, list) for place in (places if isinstance(places, tuple) else (places,)))
+        assert func not in (Tensor.item, Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.nonzero)
+        return func(*args, **(kwargs or {}))
+
+
+@every_objective
+def test_nothing_waits_for_a_gpu(name):
+    objective, params, memory = start(name, "vit")
+    params, batch = tree.map(lambda p: p.detach().requires_grad_(), params), batch_of(name)
+    with NoWaiting():
+        loss, memory, _ = objective.loss(params, memory, batch, key(1))
+        torch.autograd.grad(loss, tree.leaves(params), allow_unused=True)
+        objective.settle_(tree.map(Tensor.detach, params), memory)
 
 
 @every_objective

@@ -1,5 +1,6 @@
 """BYOL, Barlow Twins and VICReg against their papers' formulas, sample by sample in float64."""
 
+import attrs
 import pytest
 import torch
 
@@ -254,3 +255,11 @@ def test_one_view_is_refused(name):
     batch["crops.0"] = batch["crops.0"][:, :1]
     with pytest.raises(ValueError, match="1 view of an image"):
         objective.loss(*start(objective), batch, None)
+
+
+@pytest.mark.parametrize("make", [BarlowTwins, VICReg])
+def test_one_image_has_no_correlation_and_is_refused(make):
+    objective = make(attrs.evolve(model(), head=None))
+    one = {name: value[:1] for name, value in batch_of().items()}
+    with pytest.raises(ValueError, match="1 image in all processes"):
+        objective.loss(*start(objective), one, None)

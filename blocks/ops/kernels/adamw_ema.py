@@ -47,6 +47,7 @@ def adamw_ema_update_(
         GRAD=TYPES[grads[0].dtype], COPY=TYPES[copies[0].dtype] if copies else None, AVERAGE=bool(averages),
         ALIGNED=all(address % 16 == 0 for place in range(6) for address in rows[place::FIELDS]),
         FIELDS=FIELDS, CHUNK=CHUNK, BLOCK=BLOCK, num_warps=8,
+        enable_fp_fusion=True,  # said, for Triton's default will change
     )  # fmt: skip
 
 

@@ -54,14 +54,15 @@ def _launch(scores: Tensor, targets: Tensor, counts: Tensor | None) -> tuple[tup
     strides = targets.stride() if counts is not None else (0, targets.stride(0), 0)
     sizes = views, rows, width, 0 if counts is None else len(targets), *scores.stride(), *strides
     warps = 8 if block >= 2048 else 4 if block >= 512 else 1
-    return (views * rows,), (sizes, {"BLOCK": block, "LABELS": counts is None, "num_warps": warps})
+    fusion = {"enable_fp_fusion": True}  # said, for Triton's default will change
+    return (views * rows,), (sizes, {"BLOCK": block, "LABELS": counts is None, "num_warps": warps} | fusion)
 
 
 @triton.jit
 def _target(
     targets, counts, view, row, cols, width, num_codes, t_view, t_row, t_col, keep, spread, LABELS: tl.constexpr
 ):
-    """(what the scores of these columns should predict, whether the row counts)."""
+    """What the scores of these columns should predict; 0 where the row does not count."""
     inside = cols < width
     if LABELS:
         label = tl.load(targets + row * t_row)

@@ -44,6 +44,7 @@ def _launch(rows: Tensor, everyone: Tensor, views: int) -> tuple[int, int, tuple
     sizes = m, len(everyone), width, views, triton.cdiv(blocks, parts), *rows.stride(), *everyone.stride()
     wide = max(16, triton.next_power_of_2(width))  # 16: the least that tensor cores take
     options = {"ROWS": ROWS, "COLS": COLS, "WIDE": wide, "PRECISION": "tf32x3", "num_warps": 8, "num_stages": 1}
+    options["enable_fp_fusion"] = True  # said, for Triton's default will change
     return m, triton.cdiv(blocks, triton.cdiv(blocks, parts)), sizes, options
 
 

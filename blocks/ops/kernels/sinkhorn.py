@@ -17,6 +17,7 @@ ON_CHIP = 1 << 14  # numbers of a problem in the registers of one program of 16 
 TILE = 1 << 13  # numbers of a sweep's tile
 WIDEST = 1024  # of them in a row
 PROGRAMS = 256  # that keep some 132 multiprocessors busy
+FUSED = {"enable_fp_fusion": True}  # said, for Triton's default will change
 
 
 def sinkhorn_codes(
@@ -42,7 +43,7 @@ def _on_chip(
     _solve[(problems,)](
         scores, counted, out, inverse, bound or 0.0, iterations, samples, width, *scores.stride(),
         ROWS=rows, COLS=cols, COUNTED=counted is not None, BOUNDED=bound is not None,
-        num_warps=min(16, max(1, rows * cols // 1024)),
+        num_warps=min(16, max(1, rows * cols // 1024)), **FUSED,
     )  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def _by_sweeps(
             _sweep[(programs, problems)](
                 scores, counted, tops, lows, sums, parts, out, inverse, samples, width, *scores.stride(),
                 ROWS=rows, COLS=cols, COUNTED=counted is not None, BOUNDED=bound is not None,
-                FIRST=sweep == 0, LAST=sweep == iterations, num_warps=4,
+                FIRST=sweep == 0, LAST=sweep == iterations, num_warps=4, **FUSED,
             )  # fmt: skip
         sums = sums if sweep == iterations else total(parts.sum(1))
 

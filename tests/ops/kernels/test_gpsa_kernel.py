@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.ops.gpsa import gpsa, position_attention
+from blocks.ops.gpsa_fused import unsupported
 from tests.ops.test_gpsa import inputs, separable, value_and_grads
 
 pytest.importorskip("triton")
@@ -156,3 +157,19 @@ def test_what_the_kernels_cannot_do_is_said(device, change, reason):
     rows, cols = position_attention(weight, bias, (2, 3))
     with pytest.raises(ValueError, match=reason):
         gpsa(*change(q, k, v), rows, cols, gate.sigmoid(), impl="triton")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "width", "fits"),
+    [
+        (torch.float32, 65, 65, False),
+        (torch.float32, 64, 128, True),
+        (torch.float32, 128, 64, True),
+        (torch.bfloat16, 128, 128, True),
+    ],
+)
+def test_tiles_that_no_multiprocessor_has_room_for_are_left_to_pytorch(dtype, channels, width, fits):
+    """Shared memory as compiled for an H100, which has 227 KB: 336 KB, 176, 200 and 160."""
+    x = torch.empty(1, 1, 2 * width, channels, dtype=dtype)
+    reason = unsupported(x, x, x, torch.empty(1, 2, 2), torch.empty(1, width, width))
+    assert (reason is None) == fits
