@@ -5,6 +5,7 @@ A file holds {"state": {dotted name: tensor}, "about": JSON}. It loads with `tor
 
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -137,11 +138,22 @@ def _whole(leaf: Tensor) -> Tensor:
 
 
 def _write_atomically(path: Path, content: dict[str, Any]) -> None:
-    """Write beside the target, flush to the disk, rename: the target is absent or whole, never half of it."""
+    """Write beside the target, flush to the disk, rename: the target is absent or whole, never half of it.
+
+    Raises OSError where that fails, most often for a full disk, and leaves no half behind to keep it full.
+    """
     temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(content, file)
-    replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+        replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's own where it cannot write its archive's end
+        temporary.unlink(missing_ok=True)
+        needed, free = sum(t.nbytes for t in content["state"].values()), shutil.disk_usage(path.parent).free
+        raise OSError(
+            f"{path} could not be saved ({error}): it takes {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free. "
+            "Make room; the checkpoints before it are whole"
+        ) from error
 
 
 def _clean(folder: Path, step: int, keep: int) -> None:

@@ -70,8 +70,9 @@ def test_a_failed_save_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match=r"step-00000002.pt could not be saved \(disk full\): it takes 0.0 MB, and"):
         checkpoint.save(tmp_path, small(step=2), 2, {})
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001.pt"]  # no half keeps the disk full
     assert checkpoint.latest(tmp_path).name == "step-00000001.pt"
     assert checkpoint.is_whole(checkpoint.latest(tmp_path))
 
