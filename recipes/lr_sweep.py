@@ -49,6 +49,8 @@ class Recipe:
 
 def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
+        if not 0 < r.lr_min <= r.lr_max:
+            raise ValueError(f"--lr-min {r.lr_min:g} is not above 0 and at most --lr-max {r.lr_max:g}")
         pyplot = import_pyplot() if r.plot else None
         train_shards, val_shards = train_and_val("digits", "")
         where = dict(num_classes=10, num_workers=r.workers, device=processes.device)
@@ -65,8 +67,7 @@ def main(r: Recipe) -> None:
         objective = Supervised(model, label_smoothing=r.smoothing)
 
         lrs = logspace(tensor(r.lr_min).log10(), tensor(r.lr_max).log10(), r.num_lrs).tolist()
-        seeds = range(r.seed, r.seed + r.num_seeds)
-        runs = [(lr, seed) for lr in lrs for seed in seeds]
+        runs = [(lr, seed) for lr in lrs for seed in range(r.seed, r.seed + r.num_seeds)]
         steps = train_data.steps_per_epoch
         schedules = [warmup_cosine(lr, round(r.warmup_epochs * steps), r.epochs * steps) for lr, _ in runs]
 
