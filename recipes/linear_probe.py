@@ -29,7 +29,7 @@ from blocks.optim.schedule import cosine, scaled_lr
 from blocks.optim.sgd import sgd
 from blocks.probe.features import features
 from blocks.probe.probe_accuracy import ProbeAccuracy
-from blocks.runs.checkpoint import latest
+from blocks.runs.checkpoint import file_of
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
@@ -83,7 +83,7 @@ def main(r: Recipe) -> None:
         probes = LinearProbes(model, train_shards.num_classes, heads=len(r.lrs))
         params, report = model.init(key), "random weights"
         if r.weights:
-            params, report = load_weights(model, latest(r.weights) or r.weights, key=key, which=r.which, head="new")
+            params, report = load_weights(model, file_of(r.weights), key=key, which=r.which, head="new")
         params = probes.with_heads(params)
 
         where = dict(num_classes=train_shards.num_classes, num_workers=r.workers, device=processes.device)

@@ -56,6 +56,19 @@ def latest(folder: str | Path) -> Path | None:
     return next(reversed(steps(folder).values()), None)
 
 
+def file_of(place: str | Path) -> Path:
+    """The checkpoint that is meant by a file's name, or by that of a run's folder: its newest.
+
+    Raises ValueError for no name, FileNotFoundError for one where none is.
+    """
+    if not str(place):
+        raise ValueError("no checkpoint is named; give a file, or a run's folder (--weights)")
+    path = latest(place) or Path(place)
+    if path.is_dir():
+        raise FileNotFoundError(f"no checkpoint in {path}; give the folder of a run that has one, or a file")
+    return path
+
+
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(state by dotted name, memory-mapped on the CPU; about).
 
