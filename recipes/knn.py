@@ -31,7 +31,7 @@ from blocks.train.distributed import connect
 from blocks.train.precision import compute_dtype
 
 MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
-SIZES = [f"{name}_{size}" for name in ("vit", "convit") for size in ("tiny", "small", "base")]
+SIZES = [f"{name}_{size}" for name in ("vit", "deit", "convit") for size in ("tiny", "small", "base")]
 MODELS = {
     "vit_micro": partial(blocks.vit, **MICRO), "convit_micro": partial(blocks.convit, **MICRO, local_up_to_layer=3),
     **{name: getattr(blocks, name) for name in SIZES},
