@@ -26,15 +26,10 @@ from blocks.train.distributed import connect
 from blocks.train.loop import run
 from blocks.train.options import RunOptions
 
-
-def deit_micro_distilled(**knobs):
-    """A distilled DeiT for thumbnails: 4 heads of 16, 4 layers."""
-    return blocks.distilled(blocks.vit(**{"embed_dim": 64, "depth": 4, "num_heads": 4, "mlp_ratio": 2.0} | knobs))
-
-
-SIZES = {"micro": deit_micro_distilled} | {
-    size: getattr(blocks, f"deit_{size}_distilled") for size in ("tiny", "small", "base")
-}
+MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
+SIZES = {size: getattr(blocks, f"deit_{size}_distilled") for size in ("tiny", "small", "base")}
+SIZES["micro"] = lambda **knobs: blocks.distilled(blocks.vit(**MICRO, **knobs))
+STUDENTS = ("size", "kind", "alpha", "tau", "patch_size", "drop_path", "epochs", "lr")  # the teacher does without
 
 
 @attrs.frozen
@@ -44,7 +39,7 @@ class Recipe(RunOptions):
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
     size: Literal["micro", "tiny", "small", "base"] = "small"
-    teacher: str = "resnet50"  # any of torchvision.models
+    teacher: Literal[tuple(torchvision.models.list_models(torchvision.models))] = "resnet50"  # of torchvision.models
     teacher_weights: str = ""  # its state_dict; "": trained here first, with group norm for batch norm
     teacher_epochs: int = 100
     teacher_lr: float = 1e-3  # per 512 images
@@ -57,7 +52,8 @@ class Recipe(RunOptions):
     epochs: int = 300
     batch_size: int = 1024  # global: over all processes
     lr: float = 5e-4  # per 512 images
-    warmup_epochs: float = 5.0  # linear, from 1e-6
+    min_lr: float = 1e-5  # at the end of the cosine
+    warmup_epochs: float = 5.0  # linear, from 1e-6; the teacher's at most a quarter of its epochs
     weight_decay: float = 0.05
     smoothing: float = 0.1  # of the labels
     repeats: int = 3  # augmented copies of an image in an epoch, of 1 / repeats of the images
@@ -73,7 +69,7 @@ class Recipe(RunOptions):
 
 DIGITS = dict(
     size="micro", teacher="resnet18", teacher_epochs=8, teacher_lr=4e-3, img_size=16, patch_size=4, drop_path=0.05,
-    epochs=40, batch_size=64, lr=16e-3, warmup_epochs=3.0, repeats=1, scale=(0.7, 1.0), flip=0.0,
+    epochs=40, batch_size=64, lr=16e-3, min_lr=0.0, warmup_epochs=3.0, repeats=1, scale=(0.7, 1.0), flip=0.0,
     policy="", erase=0.0, crop_pct=1.0, precision="float32", workers=1,
 )  # fmt: skip
 
@@ -91,12 +87,14 @@ def main(r: Recipe) -> None:
         )  # fmt: skip
         val_data = EvalLoader(val_shards, batch_size=256, transform=EvalTransform(r.img_size, r.crop_pct), **where)
 
-        def train(objective, lr, epochs, out):
+        def train(objective, lr, epochs, name, unheeded=()):
+            warmup = min(r.warmup_epochs, epochs / 4) if name == "teacher" else r.warmup_epochs
             steps, peak = train_data.steps_per_epoch, scaled_lr(lr, r.batch_size, per=512)
-            schedule = warmup_cosine(peak, round(min(r.warmup_epochs, epochs / 4) * steps), epochs * steps, start=1e-6)
+            schedule = warmup_cosine(peak, round(warmup * steps), epochs * steps, start=1e-6, end=r.min_lr)
             return run(
                 objective, adamw(schedule, weight_decay=r.weight_decay), train_data, val_data, epochs=epochs, options=r,
-                out=out, processes=processes, precision=r.precision, settings={},
+                out=f"{r.out}/{name}", processes=processes, precision=r.precision,
+                settings={field: value for field, value in r.settings.items() if field not in unheeded},
             )  # fmt: skip
 
         if r.teacher_weights:
@@ -105,15 +103,17 @@ def main(r: Recipe) -> None:
             teacher, taught = blocks.from_module(module)
         else:
             knobs = dict(num_classes=classes, norm_layer=partial(torch.nn.GroupNorm, 16))
+            if not r.teacher.startswith(("resne", "wide_resnet", "convnext")):
+                raise ValueError(f"{r.teacher} cannot be trained here, as a ResNet can; give it by --teacher-weights")
             teacher = blocks.ModuleBlock(partial(getattr(torchvision.models, r.teacher), **knobs))
-            lesson = train(Supervised(teacher, r.smoothing), r.teacher_lr, r.teacher_epochs, f"{r.out}/teacher")
+            lesson = train(Supervised(teacher, r.smoothing), r.teacher_lr, r.teacher_epochs, "teacher", STUDENTS)
             if not (lesson.finished or r.dry_run):  # interrupted: the same command goes on
                 return
             taught = lesson.state.params
         knobs = dict(img_size=r.img_size, patch_size=r.patch_size, drop_path_rate=r.drop_path)
         model = SIZES[r.size](num_classes=classes, **knobs)
         objective = Distillation(model, teacher, taught, r.kind, r.alpha, r.tau, r.smoothing)
-        train(objective, r.lr, r.epochs, f"{r.out}/student")
+        train(objective, r.lr, r.epochs, "student")
 
 
 if __name__ == "__main__":

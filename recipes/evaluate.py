@@ -16,15 +16,16 @@ import attrs
 import blocks
 from blocks.data import EvalLoader, EvalTransform, digits, open_shards
 from blocks.interop.checkpoints import load_weights
-from blocks.runs.checkpoint import latest
+from blocks.runs.checkpoint import file_of
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.evaluate import evaluate
 
+vit_micro = partial(blocks.vit, embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
 convit_micro = partial(blocks.convit, embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0, local_up_to_layer=3)
 NAMES = ("vit_{}", "deit_{}", "deit_{}_distilled", "convit_{}")
 SIZES = [name.format(size) for name in NAMES for size in ("tiny", "small", "base")]
-MODELS = {"convit_micro": convit_micro, **{name: getattr(blocks, name) for name in SIZES}}
+MODELS = {"vit_micro": vit_micro, "convit_micro": convit_micro, **{name: getattr(blocks, name) for name in SIZES}}
 
 
 @attrs.frozen
@@ -34,6 +35,8 @@ class Recipe:
     weights: str = ""  # a file, or a run's folder: its newest checkpoint
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
     model: Literal[tuple(MODELS)] = "deit_small"
+    global_pool: Literal["token", "avg"] = "token"  # the head's input: class token, or mean over patches
+    pos_embed: Literal["learn", "sincos"] = "learn"  # sincos: after MoCo v3 and MAE
     data: str = "digits"  # shards to evaluate on: a brace pattern, a glob, a folder, or "digits"
     img_size: int = 224  # pixels; position embeddings are resized to it
     patch_size: int = 16  # pixels
@@ -53,9 +56,10 @@ def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
         shards = open_shards(digits()[1] if r.data == "digits" else r.data)
         classes = shards.num_classes
-        model = MODELS[r.model](num_classes=classes, img_size=r.img_size, patch_size=r.patch_size)
+        knobs = dict(img_size=r.img_size, patch_size=r.patch_size, global_pool=r.global_pool, pos_embed=r.pos_embed)
+        model = MODELS[r.model](num_classes=classes, **knobs)
         key = blocks.key(0, processes.device)  # nothing is drawn from it: it says where the params shall be
-        params, report = load_weights(model, latest(r.weights) or r.weights, key=key, which=r.which)
+        params, report = load_weights(model, file_of(r.weights), key=key, which=r.which)
         data = EvalLoader(
             shards, batch_size=r.batch_size, num_classes=classes, num_workers=r.workers,
             transform=EvalTransform(r.img_size, r.crop_pct, r.interpolation),

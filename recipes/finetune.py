@@ -15,23 +15,22 @@ from typing import Literal
 import attrs
 
 import blocks
-from blocks.data import EvalLoader, EvalTransform, TrainLoader, TrainTransform, train_and_val
-from blocks.data.erasing import RandomErasing
-from blocks.data.mixing import Mixing
+from blocks.data import EvalLoader, EvalTransform, Mixing, RandomErasing, TrainLoader, TrainTransform, train_and_val
 from blocks.interop.checkpoints import load_weights
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
 from blocks.optim.scales import head_lr, layer_decay
 from blocks.optim.schedule import scaled_lr, warmup_cosine
-from blocks.runs.checkpoint import latest
+from blocks.runs.checkpoint import file_of
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
 from blocks.train.options import RunOptions
 
+vit_micro = partial(blocks.vit, embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
 convit_micro = partial(blocks.convit, embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0, local_up_to_layer=3)
-SIZES = [f"{name}_{size}" for name in ("deit", "convit") for size in ("tiny", "small", "base")]
-MODELS = {"convit_micro": convit_micro, **{name: getattr(blocks, name) for name in SIZES}}
+SIZES = [f"{name}_{size}" for name in ("vit", "deit", "convit") for size in ("tiny", "small", "base")]
+MODELS = {"vit_micro": vit_micro, "convit_micro": convit_micro, **{name: getattr(blocks, name) for name in SIZES}}
 
 
 @attrs.frozen
@@ -41,6 +40,8 @@ class Recipe(RunOptions):
     weights: str = ""  # a checkpoint of this library's, timm's, DeiT's, ConViT's or VISSL's; or a run's folder
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
     model: Literal[tuple(MODELS)] = "deit_base"
+    global_pool: Literal["token", "avg"] = "token"  # the head's input: class token, or mean over patches
+    pos_embed: Literal["learn", "sincos"] = "learn"  # sincos: after MoCo v3 and MAE
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
     head: Literal["keep", "fit", "new"] = "fit"  # fit: a new one for another number of classes
@@ -82,9 +83,9 @@ def main(r: Recipe) -> None:
         classes = train_shards.num_classes
 
         knobs = dict(img_size=r.img_size, patch_size=r.patch_size, drop_path_rate=r.drop_path)
-        model = MODELS[r.model](num_classes=classes, **knobs)
+        model = MODELS[r.model](num_classes=classes, global_pool=r.global_pool, pos_embed=r.pos_embed, **knobs)
         key = blocks.key(r.seed, processes.device)
-        params, report = load_weights(model, latest(r.weights) or r.weights, key=key, which=r.which, head=r.head)
+        params, report = load_weights(model, file_of(r.weights), key=key, which=r.which, head=r.head)
         if processes.is_main:
             print(report)
         mix = None

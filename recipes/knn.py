@@ -25,13 +25,13 @@ from blocks.interop.checkpoints import load_weights
 from blocks.probe.feature_file import save_features
 from blocks.probe.features import features, gathered
 from blocks.probe.knn import knn
-from blocks.runs.checkpoint import latest
+from blocks.runs.checkpoint import file_of
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.precision import compute_dtype
 
 MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
-SIZES = [f"{name}_{size}" for name in ("vit", "convit") for size in ("tiny", "small", "base")]
+SIZES = [f"{name}_{size}" for name in ("vit", "deit", "convit") for size in ("tiny", "small", "base")]
 MODELS = {
     "vit_micro": partial(blocks.vit, **MICRO), "convit_micro": partial(blocks.convit, **MICRO, local_up_to_layer=3),
     **{name: getattr(blocks, name) for name in SIZES},
@@ -73,7 +73,7 @@ def main(r: Recipe) -> None:
         key = blocks.key(r.seed, processes.device)
         params, report = model.init(key), "random weights"
         if r.weights:
-            params, report = load_weights(model, latest(r.weights) or r.weights, key=key, which=r.which, head="new")
+            params, report = load_weights(model, file_of(r.weights), key=key, which=r.which, head="new")
 
         settings = dict(
             batch_size=r.batch_size, num_classes=train_shards.num_classes, num_workers=r.workers,

@@ -2,7 +2,7 @@ r"""Which learning rate? Many runs of a small ConViT side by side in one vmapped
 
     python recipes/lr_sweep.py
         a micro ConViT on scikit-learn's handwritten digits: 8 learning rates in about a minute on 2 CPU cores;
-        the best of them, 2.6e-3, has 85.5 % top-1 after the 8 epochs, five times as much 73.8 %
+        the best of them, 2.6e-3, has 80.8 % top-1 after the 6 epochs, five times as much 58.2 %
 
     python recipes/lr_sweep.py --lr-min 1e-3 --lr-max 1e-2 --num-lrs 6 --num-seeds 4 --epochs 20
         a closer look; --plot '' writes the table alone, without matplotlib
@@ -49,6 +49,8 @@ class Recipe:
 
 def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
+        if not 0 < r.lr_min <= r.lr_max:
+            raise ValueError(f"--lr-min {r.lr_min:g} is not above 0 and at most --lr-max {r.lr_max:g}")
         pyplot = import_pyplot() if r.plot else None
         train_shards, val_shards = train_and_val("digits", "")
         where = dict(num_classes=10, num_workers=r.workers, device=processes.device)
@@ -65,8 +67,7 @@ def main(r: Recipe) -> None:
         objective = Supervised(model, label_smoothing=r.smoothing)
 
         lrs = logspace(tensor(r.lr_min).log10(), tensor(r.lr_max).log10(), r.num_lrs).tolist()
-        seeds = range(r.seed, r.seed + r.num_seeds)
-        runs = [(lr, seed) for lr in lrs for seed in seeds]
+        runs = [(lr, seed) for lr in lrs for seed in range(r.seed, r.seed + r.num_seeds)]
         steps = train_data.steps_per_epoch
         schedules = [warmup_cosine(lr, round(r.warmup_epochs * steps), r.epochs * steps) for lr, _ in runs]
 

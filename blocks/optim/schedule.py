@@ -132,8 +132,10 @@ def warmup_cosine(
 ) -> WarmupCosine:
     """Linear warm-up and cosine decay, per step: SGDR (Loshchilov and Hutter 2017), equation 5, without restarts.
 
-    Raises ValueError where the warm-up is longer than the whole.
+    Raises ValueError where the warm-up is longer than the whole, and for a rate below zero, which would climb.
     """
+    if min(peak, start, end) < 0:
+        raise ValueError(f"the rates peak {peak:g}, start {start:g} and end {end:g} must not be negative")
     if not 0 <= warmup_steps <= total_steps:
         raise ValueError(
             f"warmup_steps {warmup_steps} does not lie between 0 and total_steps {total_steps}; "

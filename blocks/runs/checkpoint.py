@@ -5,6 +5,7 @@ A file holds {"state": {dotted name: tensor}, "about": JSON}. It loads with `tor
 
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ def steps(folder: str | Path) -> dict[int, Path]:
 def latest(folder: str | Path) -> Path | None:
     """The newest checkpoint in a folder, None if there is none."""
     return next(reversed(steps(folder).values()), None)
+
+
+def file_of(place: str | Path) -> Path:
+    """The checkpoint that is meant by a file's name, or by that of a run's folder: its newest.
+
+    Raises ValueError for no name, FileNotFoundError for one where none is.
+    """
+    if not str(place):
+        raise ValueError("no checkpoint is named; give a file, or a run's folder (--weights)")
+    path = latest(place) or Path(place)
+    if path.is_dir():
+        raise FileNotFoundError(f"no checkpoint in {path}; give the folder of a run that has one, or a file")
+    return path
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -137,11 +151,22 @@ def _whole(leaf: Tensor) -> Tensor:
 
 
 def _write_atomically(path: Path, content: dict[str, Any]) -> None:
-    """Write beside the target, flush to the disk, rename: the target is absent or whole, never half of it."""
+    """Write beside the target, flush to the disk, rename: the target is absent or whole, never half of it.
+
+    Raises OSError where that fails, most often for a full disk, and leaves no half behind to keep it full.
+    """
     temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb") as file:
-        torch.save(content, file)
-    replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+        replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's own where it cannot write its archive's end
+        temporary.unlink(missing_ok=True)
+        needed, free = sum(t.nbytes for t in content["state"].values()), shutil.disk_usage(path.parent).free
+        raise OSError(
+            f"{path} could not be saved ({error}): it takes {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free. "
+            "Make room; the checkpoints before it are whole"
+        ) from error
 
 
 def _clean(folder: Path, step: int, keep: int) -> None:

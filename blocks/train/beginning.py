@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from blocks.runs import checkpoint, folder
+from blocks.runs.claim import claimed
 from blocks.runs.environment import environment
 from blocks.runs.folder import About
 from blocks.train.distributed import Processes
@@ -16,6 +18,20 @@ from blocks.train.state import State
 from blocks.tree import Tree
 
 Say = Callable[[str], None]
+
+
+def claim(out: str, processes: Processes) -> ExitStack:
+    """The first process's claim to the run's folder, until the stack closes. Raises what `claimed` does, on all."""
+    held, refused = ExitStack(), None
+    if processes.is_main:
+        try:
+            held.enter_context(claimed(out))
+        except ValueError as error:
+            refused = str(error)
+    refused = agree(refused, processes.world_size)
+    if refused:
+        raise ValueError(refused)
+    return held
 
 
 def begin(

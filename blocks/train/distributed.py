@@ -53,8 +53,10 @@ def connect(device: str | None = None, *, data_workers: int = 0) -> Iterator[Pro
     On a CPU memory that is freed stays with the process (`keep_heap`), and its `data_workers` get cores of their own,
     unless OMP_NUM_THREADS says otherwise: threads that spin while they wait for a busy core made small models up to
     ten times slower.
-    Raises ValueError where a machine has fewer GPUs than processes.
+    Raises ValueError where a machine has fewer GPUs than processes, and for workers below 0.
     """
+    if data_workers < 0:
+        raise ValueError(f"{data_workers} data workers are none; use 0 to load without any, or more")
     rank, world_size, local_rank = (
         _environment(name, n) for name, n in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
     )

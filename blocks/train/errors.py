@@ -57,7 +57,12 @@ def _file(recipe: type) -> Path | None:
 
 
 def _on_purpose(error: BaseException, trace: TracebackType, recipe: Path | None) -> bool:
-    """Whether the last frame is the package's or the recipe's and stands at a `raise`, not at a call that failed."""
+    """Whether the last frame is the package's or the recipe's and stands at a `raise`, not at a call that failed.
+
+    A file that is missing or may not be written is the person's to mend too, whoever met it: its error names it.
+    """
+    if isinstance(error, OSError) and error.filename is not None:
+        return True
     if not isinstance(error, DELIBERATE):
         return False
     while trace.tb_next is not None:
@@ -65,5 +70,4 @@ def _on_purpose(error: BaseException, trace: TracebackType, recipe: Path | None)
     file = Path(trace.tb_frame.f_code.co_filename).resolve()
     if file != recipe and PACKAGE not in file.parents:
         return False
-    raises = trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
-    return raises or isinstance(error, FileNotFoundError)
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]

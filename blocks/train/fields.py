@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import math
 import textwrap
 import tokenize
 import types
@@ -83,7 +84,8 @@ def _parse(kind: Any, text: str | Sequence[str]) -> Any:
         return {str(choice): choice for choice in get_args(plain)}[text] if text in _choices(plain) else _refuse()
     if plain is bool:
         return True if text.lower() in TRUE else False if text.lower() in FALSE else _refuse()
-    return plain(text)
+    value = plain(text)
+    return _refuse() if plain is float and not math.isfinite(value) else value
 
 
 def _parse_tuple(kinds: tuple[Any, ...], texts: Sequence[str]) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from blocks.runs import checkpoint
 from blocks.runs.metrics_log import MetricsLog
 from blocks.runs.records import Record
 from blocks.runs.weights_and_biases import WeightsAndBiases
-from blocks.train.beginning import begin
+from blocks.train.beginning import begin, claim
 from blocks.train.compiled import Compile
 from blocks.train.distributed import Processes
 from blocks.train.dry_run import Planned, dry_run
@@ -83,7 +83,8 @@ def run(
     Where the objective has `alarms`, metrics' lowest healthy values, an epoch that stays below is told. `settings`,
     JSON-able, are kept in the checkpoint and compared on resume; by default the options' fields.
     With `resume`, a run found in `out` goes on, and one that was killed before its first checkpoint begins anew;
-    without it, `out` must hold no run. SIGTERM and Ctrl-C end the run between two steps, with a checkpoint.
+    without it, `out` must hold no run. A second run into the same folder at the same time is refused. SIGTERM and
+    Ctrl-C end the run between two steps, with a checkpoint.
     Raises ValueError for settings that cannot be and for checkpoints of another run, FloatingPointError after
     `max_skipped` skipped updates in a row.
     """
@@ -126,6 +127,7 @@ def run(
             given = (objective, optimizer, train_step, state, train_data, seen, processes, out, epochs)
             planned = Planned(*given, accumulate, precision, tuple(frozen))
             return Result(dry_run(planned, screen), [], finished=False)
+        stack.enter_context(claim(options.out, processes))
         state, totals, saved = begin(options, state, about, processes, screen.say, model=model, start=params)
         step, last = int(state.step), epochs * steps
         log = stack.enter_context(_log(options, step, about, screen)) if first else None

@@ -60,7 +60,8 @@ class Screen:
         self._bar.update(self._task, completed=step, epoch=epoch, numbers=numbers)
         if self._bar.disable and time.monotonic() - self._told > QUIET_S:
             self._told = time.monotonic()
-            self.say(f"step {step}/{self._total}  {numbers}")
+            left = self._bar.tasks[0].time_remaining
+            self.say(f"step {step}/{self._total}  {numbers}" + ("" if left is None else f"  left {duration(left)}"))
 
     def epoch(self, record: Record) -> None:
         """One line for a finished epoch."""

@@ -112,6 +112,11 @@ def test_a_run_of_warmup_alone_is_allowed():
     assert warmup_cosine(1.0, 4, 4)(2) == 0.5
 
 
+def test_a_rate_below_zero_is_refused():
+    with pytest.raises(ValueError, match=r"peak -0.001, start 0 and end 0 must not be negative"):
+        warmup_cosine(-1e-3, 2, 10)
+
+
 def test_a_warmup_longer_than_the_run_is_refused():
     with pytest.raises(ValueError, match="warmup_steps 11 does not lie between 0 and total_steps 10"):
         warmup_cosine(1.0, 11, 10)

@@ -29,3 +29,11 @@ def test_a_recipe_has_the_running_flags_a_folder_and_presets_of_its_fields(path)
 def test_the_others_write_no_run():
     for name in NO_RUN:
         assert "blocks.train.loop" not in (RECIPES[0].parent / f"{name}.py").read_text()
+
+
+@pytest.mark.parametrize("name", ["finetune", "linear_probe", "evaluate", "knn"])
+def test_every_trunk_that_is_pretrained_can_be_used(name):
+    pretrained = runpy.run_path(str(RECIPES[0].parent / "pretrain_moco_v3.py"), run_name="recipe")["TRUNKS"]
+    used = runpy.run_path(str(RECIPES[0].parent / f"{name}.py"), run_name="recipe")
+    assert pretrained.keys() <= used["MODELS"].keys()
+    assert used["Recipe"](pos_embed="sincos").pos_embed == "sincos"  # MoCo v3's positions

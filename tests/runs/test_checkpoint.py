@@ -63,6 +63,18 @@ def test_no_folder_has_no_latest(tmp_path):
     assert checkpoint.latest(tmp_path / "nowhere") is None
 
 
+def test_a_checkpoint_is_named_by_its_file_or_its_runs_folder(tmp_path, monkeypatch):
+    """And by nothing never, wherever the program runs."""
+    newest = [checkpoint.save(tmp_path, small(step=step), step, {}) for step in (1, 2)][-1]
+    assert checkpoint.file_of(tmp_path) == checkpoint.file_of(newest) == newest
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*empty; give the folder of a run"):
+        checkpoint.file_of(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"no checkpoint is named; give a file, or a run's folder"):
+        checkpoint.file_of("")
+
+
 def test_a_failed_save_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
     checkpoint.save(tmp_path, small(), 1, {})
 
@@ -70,8 +82,9 @@ def test_a_failed_save_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match=r"step-00000002.pt could not be saved \(disk full\): it takes 0.0 MB, and"):
         checkpoint.save(tmp_path, small(step=2), 2, {})
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001.pt"]  # no half keeps the disk full
     assert checkpoint.latest(tmp_path).name == "step-00000001.pt"
     assert checkpoint.is_whole(checkpoint.latest(tmp_path))
 

@@ -103,6 +103,8 @@ def test_an_unknown_flag_is_one_line_with_a_suggestion(capsys):
 
 def test_a_bad_value_is_one_line_with_flag_and_value(capsys):
     assert "--epochs takes int, not 'ten'" in complaint(capsys, "--epochs", "ten")
+    assert "--lr takes float, not 'nan'" in complaint(capsys, "--lr", "nan")
+    assert "--betas takes float float, not '0.9 inf'" in complaint(capsys, "--betas", "0.9", "inf")
     assert "--size takes small|base, not 'huge'" in complaint(capsys, "--size", "huge")
     assert "--betas takes float float, not '0.9'" in complaint(capsys, "--betas", "0.9")
     assert "--ema takes true|false, not 'maybe'" in complaint(capsys, "--ema", "maybe")
@@ -168,6 +170,9 @@ def main(r):
         from blocks.data import open_shards
         from blocks.data.storage import Retries
         open_shards("http://127.0.0.1:9/a.tar", retries=Retries(1))  # nobody listens: out of reach, and told so
+    if r.wrong == "file":
+        from pathlib import Path
+        Path("nowhere/teacher.pth").write_text("")  # the standard library meets it
     int("not a number")  # nobody's refusal: a mistake in the program
 
 main(cli(Recipe))
@@ -196,6 +201,8 @@ def told(program, capsys, *argv):
 def test_what_is_refused_on_purpose_is_one_line(program, capsys):
     assert told(program, capsys) == "program.py: error: seed -1 is out of range; use 0 to 2**64 - 1\n"
     assert told(program, capsys, "--wrong", "own") == "program.py: error: own is wrong; use right\n"
+    missing = told(program, capsys, "--wrong", "file")
+    assert missing == "program.py: error: [Errno 2] No such file or directory: 'nowhere/teacher.pth'\n"
     unreachable = told(program, capsys, "--wrong", "server")
     assert unreachable.startswith("program.py: error: http://127.0.0.1:9/")
     assert unreachable.count("\n") == 1

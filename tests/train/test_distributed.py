@@ -151,3 +151,8 @@ def test_a_broken_environment_is_an_error_that_names_the_variable(monkeypatch):
 )
 def test_pictures_are_augmented_as_wished_or_on_a_gpu_if_there_is_one(device, wish, home):
     assert Processes(device=device).home(wish) == home
+
+
+def test_workers_below_zero_are_refused():
+    with pytest.raises(ValueError, match="-1 data workers are none; use 0"), connect(data_workers=-1):
+        pass

@@ -241,3 +241,9 @@ def test_too_many_unreadable_images_end_the_run(tmp_path):
     with pytest.raises(ZeroDivisionError):
         train(tmp_path, train_data=data)
     assert asked == [{"a": "torn"}] * 2
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file/run cannot be written to"):
+        train(tmp_path / "file" / "run")
