@@ -50,5 +50,6 @@ def distillation() -> str:
         lines.append([TAUGHT[name], str(len(epochs)), *(f"{100 * e['val_top1']:.1f}" for e in shown)])
     commands = "\n".join(dict.fromkeys(run["command"] for run in runs.values()))
     head = ["CIFAR-10, validation top-1, %", "epochs", "half-way", "at the end"]
-    where = next(iter(runs.values()))["hardware"]
-    return f"\n### Distillation\n\n```\n{commands}\n```\n\n{table(head, lines)}\n{where}\n"
+    first = next(iter(runs.values()))
+    about = f"One run each, of {first['epochs'][0]['images']:,} images an epoch."
+    return f"\n### Distillation\n\n{about}\n\n```\n{commands}\n```\n\n{table(head, lines)}\n{first['hardware']}\n"
