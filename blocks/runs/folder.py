@@ -40,6 +40,13 @@ def is_run(folder: str | Path) -> bool:
     return checkpoint.latest(folder) is not None or any((Path(folder) / name).is_file() for name in FILES)
 
 
+def strangers(folder: str | Path) -> list[str]:
+    """Files with the names of a run's where none wrote its settings: somebody else's."""
+    settings = read_json(Path(folder) / SETTINGS)
+    ours = settings.keys() >= attrs.fields_dict(About).keys()
+    return [] if ours else [name for name in FILES if (Path(folder) / name).is_file()]
+
+
 def begin(
     folder: str | Path,
     about: About,

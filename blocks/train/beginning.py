@@ -46,13 +46,20 @@ def begin(
 ) -> tuple[State, Totals, Path | None]:
     """(state, sums of the epoch so far, checkpoint): as given, or the checkpoint's; and the folder's first files.
 
-    Raises ValueError where the folder's run is another one, or `options.resume` is off and it holds any.
+    Raises ValueError where the folder's run is another one, `options.resume` is off and it holds any, or somebody
+    else's files would be replaced.
     """
     saved = newest(options.out, processes.world_size)
     if not options.resume and agree(folder.is_run(options.out), processes.world_size):
         raise ValueError(
             f"{options.out} holds a run already{f', at {saved.name}' if saved else ''}; go on from it with resume "
             "(leave --no-resume out), or give another output folder (--out)"
+        )
+    strangers = agree(None if saved else folder.strangers(options.out), processes.world_size)
+    if strangers:
+        raise ValueError(
+            f"{options.out} holds {', '.join(strangers)} that no run wrote and this one would replace; give another "
+            "output folder (--out)"
         )
     totals, changes = Totals(), []
     if saved:

@@ -16,13 +16,19 @@ class Interrupt:
     """Whether someone asked the run to stop."""
 
     asked: float | None = None  # when, on the monotonic clock
+    by: int = signal.SIGTERM  # the signal's number; what another process was asked by counts as this
 
     def __bool__(self) -> bool:
         return self.asked is not None
 
+    @property
+    def exit_code(self) -> int:
+        """What a program ends with that was asked to: 143, or 130 by Ctrl-C, so that `a && b` does not go on to b."""
+        return 128 + self.by
+
     def _note(self, number: int, frame: object) -> None:
         if self.asked is None:
-            self.asked = time.monotonic()
+            self.asked, self.by = time.monotonic(), number
         elif number == signal.SIGINT and time.monotonic() - self.asked > AGAIN_S:
             raise KeyboardInterrupt
 

@@ -84,7 +84,7 @@ def run(
     JSON-able, are kept in the checkpoint and compared on resume; by default the options' fields.
     With `resume`, a run found in `out` goes on, and one that was killed before its first checkpoint begins anew;
     without it, `out` must hold no run. A second run into the same folder at the same time is refused. SIGTERM and
-    Ctrl-C end the run between two steps, with a checkpoint.
+    Ctrl-C end the run between two steps, with a checkpoint, and a recipe's program with exit code 143 or 130.
     Raises ValueError for settings that cannot be and for checkpoints of another run, FloatingPointError after
     `max_skipped` skipped updates in a row.
     """
@@ -179,7 +179,9 @@ def run(
                 report(out, screen.say)
         else:
             screen.say(f"stopped after step {step} of {last}; the same command goes on from {saved}")
-        return Result(state, history, step >= last)
+    if step < last and options.recipe:
+        raise SystemExit(interrupt.exit_code)
+    return Result(state, history, step >= last)
 
 
 def _check(**counts: int | None) -> None:

@@ -1,5 +1,6 @@
 """Running flags: shared by inheritance, and what `run` makes of them."""
 
+import signal
 import sys
 
 import attrs
@@ -10,6 +11,7 @@ from blocks.train import options as module
 from blocks.train.cli import cli
 from blocks.train.fields import flags
 from blocks.train.options import RunOptions, options_of
+from tests.train.test_loop import ask_to_stop
 from tests.train.tiny import ValData, train
 
 
@@ -107,3 +109,20 @@ def test_a_report_that_fails_is_told_and_the_run_is_done(tmp_path, capsys, monke
     result = train(None, epochs=1, options=Recipe(out=str(tmp_path)), val_data=ValData(), seed=None)
     assert result.finished
     assert f"python -m blocks.report {tmp_path} tries again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_recipe_that_was_asked_to_stop_ends_with_the_signal_s_exit_code(tmp_path, number, code):
+    options = Recipe(out=str(tmp_path), report=False)
+    with pytest.raises(SystemExit) as ended:
+        train(None, options=options, seed=None, train_data=ask_to_stop(4, number))
+    assert ended.value.code == code
+    assert train(None, options=options, seed=None).finished
+
+
+@pytest.mark.parametrize("name", ["settings.json", "model.json", "metrics.jsonl"])
+def test_somebody_else_s_files_are_refused_and_stay(tmp_path, name):
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match=f"{tmp_path} holds {name} that no run wrote .*; give another output folder"):
+        small(tmp_path)
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
