@@ -8,15 +8,13 @@ r"""DeiT taught by a convolutional network, through a token of its own: Touvron 
         ImageNet-1k: the paper reports 74.5 % (tiny), 81.2 % (small) and 83.4 % (base); not run here
 """
 
-from functools import partial
 from typing import Literal
 
 import attrs
-import torch
-import torchvision.models
 
 import blocks
-from blocks.data import EvalLoader, EvalTransform, RandomErasing, TrainLoader, TrainTransform, train_and_val
+from blocks.data import EvalLoader, EvalTransform, Mixing, RandomErasing, TrainLoader, TrainTransform, train_and_val
+from blocks.interop.torchvision_model import NAMES, torchvision_model
 from blocks.objectives.distillation import Distillation
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
@@ -29,17 +27,17 @@ from blocks.train.options import RunOptions
 MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
 SIZES = {size: getattr(blocks, f"deit_{size}_distilled") for size in ("tiny", "small", "base")}
 SIZES["micro"] = lambda **knobs: blocks.distilled(blocks.vit(**MICRO, **knobs))
-STUDENTS = ("size", "kind", "alpha", "tau", "patch_size", "drop_path", "epochs", "lr")  # the teacher does without
+STUDENTS = ("size", "kind", "alpha", "tau", "patch_size", "drop_path", "epochs", "lr", "ema_decay")  # not its teacher's
 
 
 @attrs.frozen
 class Recipe(RunOptions):
-    """The published values, without mixing; DIGITS replaces some when no other data is named."""
+    """The published values; DIGITS replaces some when no other data is named."""
 
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
     size: Literal["micro", "tiny", "small", "base"] = "small"
-    teacher: Literal[tuple(torchvision.models.list_models(torchvision.models))] = "resnet50"  # of torchvision.models
+    teacher: Literal[NAMES] = "resnet50"  # of torchvision.models
     teacher_weights: str = ""  # its state_dict; "": trained here first, with group norm for batch norm
     teacher_epochs: int = 100
     teacher_lr: float = 1e-3  # per 512 images
@@ -51,26 +49,33 @@ class Recipe(RunOptions):
     drop_path: float = 0.1  # rate of the last layer, linear over depth
     epochs: int = 300
     batch_size: int = 1024  # global: over all processes
+    accumulate: int = 1  # micro-batches per step
     lr: float = 5e-4  # per 512 images
     min_lr: float = 1e-5  # at the end of the cosine
     warmup_epochs: float = 5.0  # linear, from 1e-6; the teacher's at most a quarter of its epochs
     weight_decay: float = 0.05
     smoothing: float = 0.1  # of the labels
+    clip_norm: float = 0.0  # 0: off
+    ema_decay: float = 0.99996  # of the student; 0: off
     repeats: int = 3  # augmented copies of an image in an epoch, of 1 / repeats of the images
     scale: tuple[float, float] = (0.08, 1.0)  # area of the random crop
     flip: float = 0.5  # probability
     policy: str = "rand-m9-mstd0.5-inc1"  # RandAugment; "": none
-    erase: float = 0.25  # probability of random erasing; 0: off
+    augment: Literal["workers", "device"] = "workers"  # where crops and policy are computed
+    erase: float = 0.25  # probability of random erasing
+    mixup: float = 0.8  # alpha; 0: off
+    cutmix: float = 1.0  # alpha; 0: off
     crop_pct: float = 0.875  # of the resized image that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
+    compile: bool | Literal["layers", "loss", "step", "graph"] = False  # how much at once; true: the loss
     workers: int = 8  # per process
     out: str = "runs/deit_distilled"  # teacher/ and student/: checkpoints and metrics; a run found here goes on
 
 
 DIGITS = dict(
     size="micro", teacher="resnet18", teacher_epochs=8, teacher_lr=4e-3, img_size=16, patch_size=4, drop_path=0.05,
-    epochs=40, batch_size=64, lr=16e-3, min_lr=0.0, warmup_epochs=3.0, repeats=1, scale=(0.7, 1.0), flip=0.0,
-    policy="", erase=0.0, crop_pct=1.0, precision="float32", workers=1,
+    epochs=40, batch_size=64, lr=16e-3, min_lr=0.0, warmup_epochs=3.0, ema_decay=0.0, repeats=1, scale=(0.7, 1.0),
+    flip=0.0, policy="", erase=0.0, mixup=0.0, cutmix=0.0, crop_pct=1.0, precision="float32", workers=1,
 )  # fmt: skip
 
 
@@ -80,10 +85,11 @@ def main(r: Recipe) -> None:
         classes = train_shards.num_classes
         where = dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
         where |= dict(num_classes=classes, num_workers=r.workers)
-        transform = TrainTransform(r.img_size, scale=r.scale, flip=r.flip, policy=r.policy)
+        transform = TrainTransform(r.img_size, scale=r.scale, flip=r.flip, policy=r.policy, home=r.augment)
         train_data = TrainLoader(
             train_shards, batch_size=r.batch_size, seed=r.seed, transform=transform, repeats=r.repeats,
-            erase=RandomErasing(r.erase) if r.erase else None, **where,
+            erase=RandomErasing(r.erase) if r.erase else None,
+            mix=Mixing(classes, r.mixup, r.cutmix) if r.mixup or r.cutmix else None, **where,
         )  # fmt: skip
         val_data = EvalLoader(val_shards, batch_size=256, transform=EvalTransform(r.img_size, r.crop_pct), **where)
 
@@ -93,22 +99,14 @@ def main(r: Recipe) -> None:
             schedule = warmup_cosine(peak, round(warmup * steps), epochs * steps, start=1e-6, end=r.min_lr)
             return run(
                 objective, adamw(schedule, weight_decay=r.weight_decay), train_data, val_data, epochs=epochs, options=r,
-                out=f"{r.out}/{name}", processes=processes, precision=r.precision,
+                out=f"{r.out}/{name}", processes=processes, clip_norm=r.clip_norm or None, accumulate=r.accumulate,
+                ema_decay=r.ema_decay or None if name == "student" else None, precision=r.precision, compile=r.compile,
                 settings={field: value for field, value in r.settings.items() if field not in unheeded},
             )  # fmt: skip
 
-        if r.teacher_weights:
-            module = getattr(torchvision.models, r.teacher)(num_classes=classes)
-            module.load_state_dict(torch.load(r.teacher_weights, weights_only=True))
-            teacher, taught = blocks.from_module(module)
-        else:
-            knobs = dict(num_classes=classes, norm_layer=partial(torch.nn.GroupNorm, 16))
-            if not r.teacher.startswith(("resne", "wide_resnet", "convnext")):
-                raise ValueError(f"{r.teacher} cannot be trained here, as a ResNet can; give it by --teacher-weights")
-            teacher = blocks.ModuleBlock(partial(getattr(torchvision.models, r.teacher), **knobs))
+        teacher, taught = torchvision_model(r.teacher, classes, r.teacher_weights)
+        if taught is None:
             lesson = train(Supervised(teacher, r.smoothing), r.teacher_lr, r.teacher_epochs, "teacher", STUDENTS)
-            if not (lesson.finished or r.dry_run):  # interrupted: the same command goes on
-                return
             taught = lesson.state.params
         knobs = dict(img_size=r.img_size, patch_size=r.patch_size, drop_path_rate=r.drop_path)
         model = SIZES[r.size](num_classes=classes, **knobs)

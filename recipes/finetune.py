@@ -50,6 +50,7 @@ class Recipe(RunOptions):
     drop_path: float = 0.1  # rate of the last layer, linear over depth
     epochs: int = 30
     batch_size: int = 512  # global: over all processes
+    accumulate: int = 1  # micro-batches per step
     lr: float = 5e-6  # per 512 images
     min_lr: float = 5e-6  # at the end of the cosine
     warmup_epochs: float = 5.0  # linear, from 1e-6
@@ -57,6 +58,8 @@ class Recipe(RunOptions):
     head_lr: float = 1.0  # factor on the head's rate
     weight_decay: float = 1e-8
     smoothing: float = 0.1  # of the labels
+    clip_norm: float = 0.0  # 0: off
+    ema_decay: float = 0.0  # 0: off
     policy: str = "rand-m9-mstd0.5-inc1"  # of augmentation; "" for none
     mixup: float = 0.8  # alpha; with both 0 nothing is mixed
     cutmix: float = 1.0  # alpha
@@ -66,6 +69,7 @@ class Recipe(RunOptions):
     flip: float = 0.5  # probability
     crop_pct: float = 1.0  # of the resized image that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
+    compile: bool | Literal["layers", "loss", "step", "graph"] = False  # how much at once; true: the loss
     workers: int = 8  # per process
     out: str = "runs/finetune"  # checkpoints and metrics; a run found here goes on
 
@@ -88,30 +92,26 @@ def main(r: Recipe) -> None:
         params, report = load_weights(model, file_of(r.weights), key=key, which=r.which, head=r.head)
         if processes.is_main:
             print(report)
-        mix = None
-        if r.mixup or r.cutmix:  # smooths what it mixes
-            mix = Mixing(classes, r.mixup, r.cutmix, label_smoothing=r.smoothing)
-        objective = Supervised(model, label_smoothing=0.0 if mix else r.smoothing)
+        objective = Supervised(model, label_smoothing=r.smoothing)
 
         where = dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
-        augment = TrainTransform(r.img_size, r.scale, flip=r.flip, policy=r.policy)
+        where |= dict(num_classes=classes, num_workers=r.workers)
         train_data = TrainLoader(
-            train_shards, batch_size=r.batch_size, num_classes=classes, seed=r.seed, num_workers=r.workers,
-            transform=augment, erase=RandomErasing(r.erase) if r.erase else None, mix=mix, repeats=r.repeats, **where,
+            train_shards, batch_size=r.batch_size, seed=r.seed, repeats=r.repeats,
+            transform=TrainTransform(r.img_size, r.scale, flip=r.flip, policy=r.policy),
+            erase=RandomErasing(r.erase) if r.erase else None,
+            mix=Mixing(classes, r.mixup, r.cutmix) if r.mixup or r.cutmix else None, **where,
         )  # fmt: skip
-        val_data = EvalLoader(
-            val_shards, batch_size=256, num_classes=classes, num_workers=r.workers,
-            transform=EvalTransform(r.img_size, r.crop_pct), **where,
-        )  # fmt: skip
+        val_data = EvalLoader(val_shards, batch_size=256, transform=EvalTransform(r.img_size, r.crop_pct), **where)
 
         steps, peak = train_data.steps_per_epoch, scaled_lr(r.lr, r.batch_size, per=512)
         schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, start=1e-6, end=r.min_lr)
         scales = {**layer_decay(params, r.layer_decay), **head_lr(params, r.head_lr)}
         optimizer = adamw(schedule, weight_decay=r.weight_decay, lr_scales=scales)
-
         run(
             objective, optimizer, train_data, val_data, params=params, epochs=r.epochs, options=r, processes=processes,
-            precision=r.precision,
+            clip_norm=r.clip_norm or None, accumulate=r.accumulate, ema_decay=r.ema_decay or None,
+            precision=r.precision, compile=r.compile,
         )  # fmt: skip
 
 

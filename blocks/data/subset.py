@@ -16,6 +16,7 @@ def balanced_share(index: Index, share: float, seed: int = 0) -> Index:
     if not 0 < share <= 1:
         raise ValueError(f"share {share} is not above 0 and at most 1")
     rank = bits(fold_in(key(seed), SUBSET), (len(index),)).numpy()
-    members = (np.flatnonzero(index.label == label) for label in np.unique(index.label))
-    chosen = [m[np.argsort(rank[m], kind="stable")][: max(1, round(share * len(m)))] for m in members]
+    order = np.lexsort((rank, index.label))  # class by class, each by rank
+    members = np.split(order, np.flatnonzero(np.diff(index.label[order])) + 1)
+    chosen = [m[: max(1, round(share * len(m)))] for m in members]
     return index.take(np.sort(np.concatenate(chosen)))

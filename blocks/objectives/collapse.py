@@ -9,7 +9,7 @@ from blocks.collective import average, gather
 from blocks.objectives.crops import unit
 from blocks.objectives.supervised import at_least_float32
 
-ALARMS = {"feature_std": 0.05}  # lowest healthy values
+ALARMS = {"feature_std": 0.05, "code_entropy": 0.1}  # lowest healthy values, of what an objective measures
 
 
 @torch.no_grad()

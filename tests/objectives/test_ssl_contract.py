@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 import blocks.objectives
 from blocks import key, tree
+from blocks.objectives.prototypes import usage
 from blocks.objectives.self_supervised import SelfSupervised
 from blocks.optim.adamw import adamw
 from blocks.optim.sgd import sgd
@@ -226,3 +227,10 @@ def test_a_collapse_is_told_of_all_but_by_mae():
     """Whose features cannot collapse, for they must tell pixels."""
     silent = {name for name in TABLE if "feature_std" not in getattr(objective_of(name), "alarms", {})}
     assert silent <= {"mae"}
+
+
+def test_codes_of_one_prototype_are_told_and_codes_of_all_are_not():
+    objective = objective_of("swav")
+    codes = torch.eye(64).expand(2, -1, -1)
+    least = objective.alarms["code_entropy"]
+    assert usage([codes[:, :1].expand(-1, 64, -1)])["code_entropy"] < least < usage([codes])["code_entropy"]
