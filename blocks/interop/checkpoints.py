@@ -25,6 +25,7 @@ HEADS: tuple[str, ...] = (
     *("head.", "head_dist.", "heads.", "pre_logits.", "fc.", "projection_head."),
     *("predictor.", "prototypes.", "decoder.", "mask_token", "patch_head."),
 )
+NORMS = ("norm.", "fc_norm.")  # the last, of tokens, or of their mean: a model has one of them
 
 
 class Pretraining(Protocol):
@@ -74,7 +75,8 @@ def load_weights(
 
     Whatever is missing, unexpected or of another shape is an error, but for: a position embedding, which is resized to
     the model's grid (from `grid`, where it was no square); `head` "new", which starts the head from `init(key)`, "fit"
-    only where the file's does not fit; `fresh`, patterns of the model's names that start likewise; `ignore`, patterns
+    only where the file's does not fit, and with both the last norm, where the file's pooled otherwise, as MAE's
+    fine-tuning does; `fresh`, patterns of the model's names that start likewise; `ignore`, patterns
     of the file's names. `which` takes the params, their "ema", or a "teacher". Raises one ValueError that names all.
     """
     found = weights_of(source, which)
@@ -83,6 +85,8 @@ def load_weights(
     new, left = _matching(wanted, fresh, "the model"), _matching(found.leaves, ignore, "the file")
     if _drops_head(wanted, found.leaves, head):
         new, left = new | _of_head(wanted).keys(), left | _of_head(found.leaves).keys()
+    if head != "keep":
+        new, left = new | _last_norm(wanted, found.leaves), left | _last_norm(found.leaves, wanted)
     left |= new & found.leaves.keys()
     left |= spare(model, {name: leaf for name, leaf in found.leaves.items() if name not in left}, wanted, grid)
     leaves = {name: leaf for name, leaf in found.leaves.items() if name not in left}
@@ -116,6 +120,12 @@ def _drops_head(wanted: Flat, found: Flat, head: Head) -> bool:
     if head not in ("keep", "new", "fit"):
         raise ValueError(f'head {head!r} is not known; use "keep", "new", or "fit" (new where it does not fit)')
     return head == "new" or (head == "fit" and _of_head(wanted) != _of_head(found))
+
+
+def _last_norm(names: Flat, others: Flat) -> set[str]:
+    """The names of a last norm that the others have in the other place, before or after pooling."""
+    ours, theirs = ([n for n in leaves if n.startswith(NORMS)] for leaves in (names, others))
+    return set() if not theirs or set(ours) & set(theirs) else set(ours)
 
 
 def _start(model: Block | Pretraining, new: set[str], key: Tensor | None) -> Flat:

@@ -192,3 +192,20 @@ def test_a_cut_file_is_said_to_be_damaged(legacy, share, tmp_path):
     (tmp_path / "a.pth").write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=r"a\.pth is damaged"):
         load_weights(blocks.vit(**VIT), tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(("pooled", "theirs", "ours"), [("avg", "norm", "fc_norm"), ("token", "fc_norm", "norm")])
+def test_a_model_that_pools_otherwise_starts_its_last_norm_afresh(pooled, theirs, ours):
+    """As MAE is fine-tuned: over the mean, with a norm behind it."""
+    made = {pool: blocks.vit(**VIT, global_pool=pool) for pool in ("token", "avg")}
+    given = tree.flatten(made["token" if pooled == "avg" else "avg"].init(key(0)))
+    given = {name: leaf + 1 for name, leaf in given.items()}
+    params, report = load_weights(made[pooled], given, key=key(1), head="fit")
+    assert report.fresh == (f"{ours}.weight", f"{ours}.bias")
+    assert report.left == (f"{theirs}.weight", f"{theirs}.bias")
+    found = tree.flatten(params)
+    assert torch.equal(found.pop(f"{ours}.weight"), torch.ones(VIT["embed_dim"]))
+    assert not found.pop(f"{ours}.bias").any()
+    assert all(torch.equal(leaf, given[name]) for name, leaf in found.items())
+    with pytest.raises(ValueError, match=rf"missing: {ours}\.weight"):
+        load_weights(made[pooled], given)
