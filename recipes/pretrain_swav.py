@@ -81,7 +81,7 @@ class Recipe(RunOptions):
 
 DIGITS = dict(
     trunk="convit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, dim=64, prototypes=(32,),
-    freeze_epochs=10.0, queue=0, epsilon=0.03, epochs=40, batch_size=128, lr=6e-3, warmup_epochs=2.0, local_size=8,
+    freeze_epochs=10.0, queue=0, epsilon=0.01, epochs=40, batch_size=128, lr=6e-3, warmup_epochs=2.0, local_size=8,
     num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6), sigma=(0.1, 0.5), flip=0.0, knn_share=1.0,
     augment="device", precision="float32", workers=1,
 )  # fmt: skip
