@@ -22,6 +22,13 @@ def pretraining() -> str:
     return "\n".join([f"{ABOUT}\n", *parts])
 
 
+def own_knobs(method: str, found: list[dict]) -> str:
+    """The knobs that no other method's runs have: " (epsilon 0.03)"."""
+    shared = {knob for r in found if r["method"] != method for knob in r["knobs"].items()}
+    own = {knob for r in found if r["method"] == method for knob in r["knobs"].items()} - shared
+    return f" ({', '.join(f'{name} {value}' for name, value in sorted(own))})" if own else ""
+
+
 def of_one(name: str, about: str) -> str:
     """One data set's table."""
     found = rows(f"pretraining-{name}.jsonl")
@@ -31,8 +38,8 @@ def of_one(name: str, about: str) -> str:
     for method in dict.fromkeys(r["method"] for r in found):
         both = [of.get((method, t), {}) for t in trunks]
         numbers = [r.get(key) for r in both for key in ("knn20", "probe")]
-        epochs = str(both[0].get("epoch", "-"))
-        lines.append([method, epochs, *("-" if n is None else f"{100 * n:.1f}" for n in numbers)])
+        about_row = method + own_knobs(method, found), str(both[0].get("epoch", "-"))
+        lines.append([*about_row, *("-" if n is None else f"{100 * n:.1f}" for n in numbers)])
     head = ["validation top-1, %", "epochs", *(f"{t}, {what}" for t in trunks for what in ("k-NN", "linear probe"))]
     curves = draw(name)
     picture = f"\n![loss, spread and k-NN by epoch]({curves.relative_to(ROOT)})\n" if curves else ""
