@@ -7,6 +7,7 @@ from sample_efficiency import table as by_share
 from tables import RESULTS, ROOT, measured_on, rows, table
 
 PICTURE = ROOT / "docs" / "pictures" / "few-images.png"
+FEW = ("few-cifar-10.jsonl", "few-cifar-10-crops.jsonl")
 TAUGHT = {  # the runs that `bench/report.py --keep` kept under these names
     "learning-distillation-teacher": "the teacher, a ResNet-18",
     "learning-distillation-alone": "DeiT from labels alone",
@@ -15,10 +16,18 @@ TAUGHT = {  # the runs that `bench/report.py --keep` kept under these names
 
 
 def few_images() -> str:
-    """ConViT against DeiT at each share of the training images."""
-    found = rows("few-cifar-10.jsonl")
-    if not found:
+    """ConViT against DeiT at each share of the training images, the first file's with a picture."""
+    parts = [of_one(name) for name in FEW if rows(name)]
+    if not parts:
         return ""
+    plot(rows(FEW[0]), PICTURE)
+    shown = f"\n![top-1 by share of the images]({PICTURE.relative_to(ROOT)})\n"
+    return "\n".join(["\n### Few images\n", *parts]) + shown
+
+
+def of_one(name: str) -> str:
+    """One file's table."""
+    found = rows(name)
     lines = [
         [
             f"{100 * share:g} %",
@@ -28,14 +37,12 @@ def few_images() -> str:
         for share, means, seeds in by_share(found)
     ]
     r = found[0]
+    crops = "no crops" if r["scale"][0] == 1 else f"crops from {100 * r['scale'][0]:g} % of the area on"
     about = (
         f"CIFAR-10, width {r['width']}, depth {r['depth']}, {r['heads']} heads, {r['steps']} steps of "
-        f"{r['batch_size']} images whatever the share; validation top-1, %."
+        f"{r['batch_size']} images whatever the share, mirrored, {crops}; validation top-1, %."
     )
-    plot(found, PICTURE)
-    head = ["training images", "ConViT", "DeiT", "n"]
-    shown = f"\n![top-1 by share of the images]({PICTURE.relative_to(ROOT)})\n"
-    return f"\n### Few images\n\n{about}\n\n{table(head, lines)}{measured_on('few-cifar-10.jsonl')}{shown}"
+    return f"{about}\n\n{table(['training images', 'ConViT', 'DeiT', 'n'], lines)}{measured_on(name)}"
 
 
 def distillation() -> str:

@@ -29,6 +29,11 @@ from blocks.train.distributed import Processes, connect
 from blocks.train.evaluate import evaluate
 from blocks.train.step import init_state, make_step
 
+ABOUT = (  # what a line of the results file says of its run
+    *("width", "depth", "heads", "img_size", "patch_size", "drop_path"),
+    *("scale", "steps", "batch_size", "lr", "precision"),
+)
+
 
 def model_of(kind: str, args: argparse.Namespace, num_classes: int) -> Model:
     """The ConViT, all layers local but the last two, as in the paper, or the DeiT of the same size.
@@ -74,8 +79,7 @@ def row(kind: str, share: float, seed: int, args: argparse.Namespace, processes:
     index, val = open_shards(args.data), open_shards(args.val)
     part = balanced_share(index, share, seed)
     found = train(kind, part, val, seed, args, processes)
-    names = ("width", "depth", "heads", "img_size", "patch_size", "steps", "batch_size", "lr", "drop_path", "precision")
-    about = {name: getattr(args, name) for name in names}
+    about = {name: getattr(args, name) for name in ABOUT}
     return {"model": kind, "share": share, "seed": seed, "images": len(part), **found, **about}
 
 
@@ -84,7 +88,7 @@ def table(rows: list[dict]) -> list[tuple[float, dict[str, float], int]]:
     lines = []
     for share in sorted({r["share"] for r in rows}):
         of = {k: [r["top1"] for r in rows if r["share"] == share and r["model"] == k] for k in ("convit", "deit")}
-        lines.append((share, {k: statistics.fmean(v) for k, v in of.items() if v}, min(map(len, of.values()))))
+        lines.append((share, {k: statistics.fmean(v) for k, v in of.items() if v}, min(len(v) for v in of.values() if v)))
     return lines
 
 
