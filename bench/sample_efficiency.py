@@ -88,7 +88,8 @@ def table(rows: list[dict]) -> list[tuple[float, dict[str, float], int]]:
     lines = []
     for share in sorted({r["share"] for r in rows}):
         of = {k: [r["top1"] for r in rows if r["share"] == share and r["model"] == k] for k in ("convit", "deit")}
-        lines.append((share, {k: statistics.fmean(v) for k, v in of.items() if v}, min(len(v) for v in of.values() if v)))
+        of = {kind: found for kind, found in of.items() if found}
+        lines.append((share, {k: statistics.fmean(v) for k, v in of.items()}, min(map(len, of.values()))))
     return lines
 
 
