@@ -16,7 +16,7 @@ from blocks.runs.metrics_log import MetricsLog
 from blocks.runs.records import Record
 from blocks.runs.weights_and_biases import WeightsAndBiases
 from blocks.train.beginning import begin, claim
-from blocks.train.compiled import WHOLE, Compile
+from blocks.train.compiled import WHOLE, Compile, compile_mode
 from blocks.train.distributed import Processes
 from blocks.train.dry_run import Planned, dry_run
 from blocks.train.ending import report
@@ -138,7 +138,7 @@ def run(
         watch = stack.enter_context(
             Watch(model, seen if first else None, processes.device, Path(out) / "attention.jsonl", step)
         )
-        if compile in WHOLE and world_size > 1:
+        if compile in WHOLE and compile_mode(compile, world_size) != compile:
             screen.say(f"compile {compile}: among processes the loss alone, for no graph takes the gradients' exchange")
         if journal.knows_epoch(step):  # it ended with the checkpoint: another begins
             journal.totals = Totals()
