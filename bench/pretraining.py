@@ -5,8 +5,8 @@
 
 Each row is a recipe's own run with its small preset, that for the digits, and `knobs` over it where a recipe has them.
 "random" is the trunk before any training, "supervised" the recipe with labels. k-NN (k = 20) and probe are the
-teacher's where there is one; the probe is a linear classifier on the frozen trunk, the best of its rates on these
-validation images.
+teacher's where there is one; the probe is a linear classifier on the frozen trunk's standardised features, the best of
+its rates on these validation images.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def worth(method: str, run: Path | str, trunk: str, args: argparse.Namespace) ->
     shown = recipe("knn", about | {"k": 20}, args.knobs)
     found = {"knn20": float(re.findall(r"\b20\b\D+([\d.]+)%", shown)[-1]) / 100}
     out = args.runs / f"probe-{method}-{trunk}"
-    recipe("linear_probe", about | {"out": out, "epochs": args.probe_epochs}, args.knobs)
+    recipe("linear_probe", about | {"out": out, "epochs": args.probe_epochs, "standardise": True}, args.knobs)
     return found | {"probe": epochs(out)[-1]["val_top1"]}
 
 

@@ -9,7 +9,7 @@ from blocks.train.buckets import BucketedSum
 from blocks.train.gradient import LeafCopies
 from blocks.tree import Tree
 
-WHOLE_NORM = 1 << 21  # numbers: below it, on a CPU, the norm of all takes less than to share it and exchange
+WHOLE_NORM = 1 << 22  # numbers: below it, on a CPU, the norm of all takes less than to share it and exchange
 
 
 @attrs.define(eq=False)
