@@ -1,6 +1,6 @@
 """MAE: the pixels of patches that the encoder was not given (He et al. 2022)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -43,6 +43,7 @@ class MAE(SelfSupervised):
     decoder: PatchDecoder
     mask_ratio: float = attrs.field(default=0.75, validator=is_share)
     norm_pix: bool = True
+    compares_images: ClassVar[bool] = False
 
     @property
     def draws(self) -> bool:

@@ -60,6 +60,11 @@ class Monitored(OfCrops):
         """The objective's lowest healthy metrics."""
         return getattr(self.objective, "alarms", {})
 
+    @property
+    def compares_images(self) -> bool:
+        """Whether the objective's loss compares those of a micro-batch."""
+        return self.objective.compares_images
+
     def evaluated(self, memory: Memory) -> dict[str, Params]:
         """What the objective has evaluated besides params, such as a teacher."""
         found: Any = getattr(self.objective, "evaluated", None)

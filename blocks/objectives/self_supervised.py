@@ -63,6 +63,7 @@ class SelfSupervised(OfCrops):
 
     model: Model
     alarms: ClassVar = ALARMS
+    compares_images: ClassVar[bool] = True  # those of a micro-batch, so that `accumulate` changes the loss
 
     @property
     def draws(self) -> bool:

@@ -5,6 +5,8 @@ settings.json     {"recipe", "command", "settings": {field: value}, "facts": wha
 environment.json  `environment`'s, and "resumed": [the same of every later start]
 model.json        {"model": `describe`'s, "params": [the dotted names of the model's own]}
 start.pt          the params that the run was given to start from; no file where they came from the seed
+
+best.pt, the checkpoint of the best epoch so far, lies beside the newest ones where the run was told what is good.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,13 +18,13 @@ import attrs
 from blocks import random, tree
 from blocks.block import Block
 from blocks.interop.construction import describe
-from blocks.runs import checkpoint
+from blocks.runs import best, checkpoint
 from blocks.runs.environment import now
 from blocks.runs.json_file import read_json, write_json
 
 SETTINGS, ENVIRONMENT, MODEL, START = "settings.json", "environment.json", "model.json", "start.pt"
 SMALL = 2_000_000  # params that are drawn in less time than PyTorch takes to load its meta device, seconds
-FILES = (SETTINGS, ENVIRONMENT, MODEL, START, "metrics.jsonl", "attention.jsonl", "wandb.json")
+FILES = (SETTINGS, ENVIRONMENT, MODEL, START, "metrics.jsonl", "attention.jsonl", "wandb.json", best.NAME)
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ from blocks import random, tree
 from blocks.optim.clip import Clip
 from blocks.optim.optimizer import Optimizer, Schedule
 from blocks.runs import checkpoint
+from blocks.runs.best import Best
 from blocks.runs.metrics_log import MetricsLog
 from blocks.runs.records import Record
 from blocks.runs.weights_and_biases import WeightsAndBiases
@@ -68,34 +69,37 @@ def run(
     params: tree.Tree | None = None,
     evaluate: Evaluation | None = None,
     checkpoint_every_steps: int | None = None,
-    keep: int = 2,
+    keep: int | None = None,
+    best: str | None = None,
     log_every: int = 20,
     max_skipped: int = 5,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
     """Train for `epochs` over `train_data.batches(start_step)`; all that is written goes to the folder `out`.
 
-    `options` are a recipe: its running flags, and all its fields as `settings`. What of `out`, `seed` and `resume` is
-    given takes the place of its; without options, `out` must be given. Which files a run's folder holds: `blocks.runs`.
+    `options` are a recipe: its running flags, and all its fields as `settings`. What of its flags is given here takes
+    their place; without options, `out` must be given. Which files a run's folder holds: `blocks.runs`.
     It starts from `params`, by default fresh ones. From clip to compile, the knobs are `make_step`'s.
     `evaluate(params)` is called after every epoch for the params, their average, and what an objective that has
     `evaluated(memory)` names there, e.g. a teacher; by default it is the accuracy of `objective.model` on `val_data`.
     Where the objective has `alarms`, metrics' lowest healthy values, an epoch that stays below is told. `settings`,
     JSON-able, are kept in the checkpoint and compared on resume; by default the options' fields.
     With `resume`, a run found in `out` goes on, and one that was killed before its first checkpoint begins anew;
-    without it, `out` must hold no run. A second run into the same folder at the same time is refused. SIGTERM and
-    Ctrl-C end the run between two steps, with a checkpoint, and a recipe's program with exit code 143 or 130.
+    without it, `out` must hold no run. A second run into the same folder at the same time is refused. SIGTERM, SIGUSR1
+    and Ctrl-C end the run between two steps, with a checkpoint, and a recipe's program with exit code 143, 138 or 130.
     Raises ValueError for settings that cannot be and for checkpoints of another run, FloatingPointError after
     `max_skipped` skipped updates in a row.
     """
     # the run
-    options = options_of(options, out=out, seed=seed, resume=resume)
-    out, seed = options.out, options.seed
+    saving = {"keep": keep, "best": best, "checkpoint_every_steps": checkpoint_every_steps}
+    options = options_of(options, out=out, seed=seed, resume=resume, **saving)
+    out, seed, every = options.out, options.seed, options.checkpoint_every_steps
     steps, world_size, first = train_data.steps_per_epoch, processes.world_size, processes.is_main
-    _check(epochs=epochs, log_every=log_every, max_skipped=max_skipped, checkpoint_every_steps=checkpoint_every_steps)
+    _check(epochs=epochs, log_every=log_every, max_skipped=max_skipped)
     evaluate = evaluate or _accuracy(objective, val_data, processes, precision)
     model, seen = getattr(objective, "model", None), _seen(val_data, evaluate)
-    about = {"facts": facts(train_data, seed), "settings": dict(options.settings if settings is None else settings)}
+    known = _facts(objective, train_data, seed, accumulate)
+    about = {"facts": known, "settings": dict(options.settings if settings is None else settings)}
     train_step = make_step(
         objective,
         optimizer,
@@ -135,6 +139,7 @@ def run(
         journal = Journal(screen, log, history, totals, train_data.batch_size, steps, log_every, max_skipped)
         journal.blame = lambda: train_step.broken(state, batch)
         journal.alarms = getattr(objective, "alarms", {})
+        best_epoch = Best(out, options.best, writes=first)
         watch = stack.enter_context(
             Watch(model, seen if first else None, processes.device, Path(out) / "attention.jsonl", step)
         )
@@ -145,7 +150,7 @@ def run(
         screen.begin(step)
 
         # the loop
-        interrupt = stack.enter_context(interrupts())
+        interrupt = stack.enter_context(interrupts(screen.say))
         readings, stop = Readings(processes.device, world_size), False
         if step >= last:
             screen.say(f"this run is finished: it has all its {last} steps")
@@ -155,7 +160,9 @@ def run(
             if step % steps == 0 and not stop:
                 watch.look(step, step // steps, state.params)
             if step and step % steps == 0 and not stop and not journal.knows_epoch(step):
-                journal.epoch(step, *_evaluate(evaluate, _subjects(objective, state)))
+                scores, seconds = _evaluate(evaluate, _subjects(objective, state))
+                best_epoch.look(step, scores, history)
+                journal.epoch(step, scores, seconds)
                 journal.unreadable(gather_unreadable((train_data, val_data), world_size))
             if step >= last or stop:
                 break
@@ -164,7 +171,7 @@ def run(
             state, metrics = train_step(state, batch)
             step += 1
             readings.put(step, metrics, stop=bool(interrupt))
-            due = step % steps == 0 or bool(checkpoint_every_steps and step % checkpoint_every_steps == 0)
+            due = step % steps == 0 or bool(every and step % every == 0)
             stop = _read(readings, journal, all=due)
             profiled()
             del batch  # its memory is the next one's
@@ -172,11 +179,13 @@ def run(
             if (due or stop) and (journal.skipped == 0 or step == last):  # never keep the start of a broken stretch
                 saved = checkpoint.path(out, step)
                 if first:
-                    checkpoint.save(out, state, step, {**about, "totals": attrs.asdict(journal.totals)}, keep=keep)
+                    so_far = {"totals": attrs.asdict(journal.totals)}
+                    checkpoint.save(out, state, step, about | so_far, keep=options.keep)
 
         # the end
         if step >= last:
-            screen.table(summary(history, parameters=tree.count(state.params), checkpoint=str(saved)))
+            files = {"checkpoint": str(saved)} | ({"best epoch's": str(best_epoch.path)} if options.best else {})
+            screen.table(summary(history, parameters=tree.count(state.params)) | files)
             if options.report and first:
                 report(out, screen.say)
         else:
@@ -190,6 +199,12 @@ def _check(**counts: int | None) -> None:
     for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} {value} is not a count; use 1 or more")
+
+
+def _facts(objective: Any, train_data: Any, seed: int, accumulate: int) -> dict[str, Any]:
+    """What the updates follow from; where the loss compares a micro-batch's images, on their number too."""
+    compares = getattr(objective, "compares_images", False)
+    return facts(train_data, seed) | ({"accumulate": accumulate} if compares else {})
 
 
 def _accuracy(objective: Any, val_data: Any, processes: Processes, precision: str) -> Evaluation | None:

@@ -8,7 +8,8 @@ import attrs
 
 from blocks.train import errors
 
-HOW = ("resume", "dry_run", "profile", "report", "wandb")  # they change nothing of what is trained
+# they change nothing of what is trained
+HOW = ("resume", "keep", "best", "checkpoint_every_steps", "dry_run", "profile", "report", "wandb")
 
 
 @attrs.frozen(kw_only=True)
@@ -18,6 +19,9 @@ class RunOptions:
     out: str  # the run's folder; a run found here goes on
     seed: int = 0  # of the params, the batches, and all else that is drawn
     resume: bool = True  # go on from the newest checkpoint in out; --no-resume: out must hold no run
+    keep: int = attrs.field(default=2)  # so many newest checkpoints stay
+    best: str = ""  # a metric, e.g. val_top1: the checkpoint of its best epoch stays too, as best.pt
+    checkpoint_every_steps: int | None = attrs.field(default=None)  # besides the end of every epoch
     dry_run: bool = False  # tell model, FLOPs, memory, time, optimizer and data; trains and writes nothing
     profile: bool = False  # a few steps by torch.profiler: a trace and the hottest operations, in out/profile
     report: bool = True  # pictures and out/report/report.html at the end
@@ -27,6 +31,12 @@ class RunOptions:
     def _installed(self, _: attrs.Attribute, wandb: bool) -> None:
         if wandb and find_spec("wandb") is None:
             raise ValueError("wandb is asked for and not installed: pip install wandb, or leave --wandb out")
+
+    @keep.validator
+    @checkpoint_every_steps.validator
+    def _is_count(self, field: attrs.Attribute, value: int | None) -> None:
+        if value is not None and value < 1:
+            raise ValueError(f"{field.name} {value} is not a count; use 1 or more")
 
     @property
     def recipe(self) -> str | None:

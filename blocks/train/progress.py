@@ -91,7 +91,7 @@ class Screen:
         self._bar.stop()
 
 
-def summary(history: list[Record], *, parameters: int, checkpoint: str) -> dict[str, str]:
+def summary(history: list[Record], *, parameters: int) -> dict[str, str]:
     """Rows for the table at the end from the epochs' records."""
     rows: dict[str, str] = {}
     tops = [("val_top1", "val top-1"), ("ema_top1", "EMA top-1")]
@@ -106,7 +106,6 @@ def summary(history: list[Record], *, parameters: int, checkpoint: str) -> dict[
     rows["images seen"] = f"{images:,}"
     rows["parameters"] = f"{parameters:,}"
     rows["training time"] = duration(seconds) + (f" ({images / seconds:,.0f} images/s)" if seconds else "")
-    rows["checkpoint"] = checkpoint
     return rows
 
 

@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C."""
 
 import os
+import queue
 import signal
 
 import pytest
@@ -17,6 +18,16 @@ def test_a_signal_is_a_wish_and_the_handlers_come_back():
         os.kill(os.getpid(), signal.SIGINT)  # torchrun's echo of the same Ctrl-C
         assert wish
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_is_answered_at_once_and_once():
+    """Someone who waits for a long evaluation should know that the wish has come."""
+    said = queue.Queue()
+    with interrupts(said.put):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert said.get(timeout=30) == "SIGUSR1: stops after this step, or after the evaluation that runs"
+    assert said.empty()
 
 
 def test_a_later_second_ctrl_c_stops_at_once(monkeypatch):

@@ -5,7 +5,9 @@ import math
 import os
 import signal
 import sys
+from typing import ClassVar
 
+import attrs
 import pytest
 import torch
 
@@ -164,6 +166,38 @@ def test_an_asked_stop_keeps_no_checkpoint_of_a_broken_stretch(tmp_path):
 def test_checkpoints_come_every_epoch_and_every_n_steps(tmp_path):
     train(tmp_path, epochs=2, checkpoint_every_steps=2, keep=9)
     assert list(checkpoint.steps(tmp_path)) == [2, 3, 4, 6]
+
+
+def test_the_best_epoch_s_checkpoint_stays_through_a_stop_and_a_resume(tmp_path, capsys):
+    scores = iter((0.3, 0.9, 0.5, 0.4))
+    knobs = {"evaluate": lambda params: {"score": next(scores)}, "ema_decay": None, "best": "val_score"}
+    train(tmp_path, train_data=ask_to_stop(7), **knobs)
+    train(tmp_path, **knobs)
+    leaves, _ = checkpoint.read(tmp_path / "best.pt")
+    assert int(leaves["step"]) == 6
+    assert list(checkpoint.steps(tmp_path)) == [9, 12]
+    assert "best.pt" in capsys.readouterr().out
+
+
+def test_a_metric_that_no_evaluation_has_ends_the_run_with_its_epoch_saved(tmp_path):
+    with pytest.raises(ValueError, match=r"best val_topp1 is no metric of the evaluations; there are val_top1.*ema_"):
+        train(tmp_path, val_data=ValData(), best="val_topp1")
+    assert list(checkpoint.steps(tmp_path)) == [3]
+    assert train(tmp_path, val_data=ValData(), best="val_top1").finished
+
+
+def test_another_accumulate_is_refused_where_the_loss_compares_images_and_told_where_not(tmp_path, capsys):
+    @attrs.frozen
+    class Comparing(Remembering):
+        compares_images: ClassVar[bool] = True
+
+    train(tmp_path / "alone", epochs=1, settings={"accumulate": 1})
+    train(tmp_path / "alone", epochs=1, settings={"accumulate": 2}, accumulate=2)
+    assert "accumulate was 1, is 2" in capsys.readouterr().out
+    comparing = Comparing(Classifier())
+    train(tmp_path / "together", epochs=1, objective=comparing)
+    with pytest.raises(ValueError, match="another run: accumulate was 1, is 2"):
+        train(tmp_path / "together", epochs=1, objective=comparing, accumulate=2)
 
 
 def test_another_batch_size_seed_or_setting_is_refused_with_both_values(tmp_path):

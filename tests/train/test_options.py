@@ -33,7 +33,8 @@ def _no_tensorboard(monkeypatch):
 def test_a_recipes_own_fields_come_first_and_the_shared_ones_bring_their_help():
     found = flags(Recipe)
     assert [flag.name for flag in found] == [
-        "lr", "workers", "out", "seed", "resume", "dry_run", "profile", "report", "wandb"
+        "lr", "workers", "out", "seed", "resume", "keep", "best", "checkpoint_every_steps", "dry_run", "profile",
+        "report", "wandb",
     ]  # fmt: skip
     assert found[2].help == "metrics and checkpoints"
     assert all(flag.help for flag in found if flag.name != "workers")
@@ -47,6 +48,13 @@ def test_flags_are_read_as_any_others():
 def test_the_settings_say_what_is_trained_not_how_it_is_run():
     assert Recipe(lr=2.0, profile=True).settings == {"lr": 2.0, "workers": 2, "out": "runs/small", "seed": 0}
     assert Recipe().recipe == "test_options"
+
+
+@pytest.mark.parametrize("words", [["--keep", "0"], ["--checkpoint-every-steps", "-1"]])
+def test_counts_below_one_are_refused_on_the_command_line(words, capsys):
+    with pytest.raises(SystemExit):
+        cli(Recipe, words)
+    assert f"{words[0][2:].replace('-', '_')} {words[1]} is not a count" in capsys.readouterr().err
 
 
 def test_wandb_that_is_not_installed_is_refused_on_the_command_line(monkeypatch, capsys):
@@ -111,7 +119,7 @@ def test_a_report_that_fails_is_told_and_the_run_is_done(tmp_path, capsys, monke
     assert f"python -m blocks.report {tmp_path} tries again" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
 def test_a_recipe_that_was_asked_to_stop_ends_with_the_signal_s_exit_code(tmp_path, number, code):
     options = Recipe(out=str(tmp_path), report=False)
     with pytest.raises(SystemExit) as ended:

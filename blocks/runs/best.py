@@ -1,0 +1,59 @@
+"""The checkpoint of a run's best epoch, `out/best.pt`, which stays when newer ones take its place."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from operator import gt, lt
+from pathlib import Path
+
+import attrs
+
+from blocks.durable import replace
+from blocks.runs import checkpoint
+
+NAME = "best.pt"
+
+
+@attrs.frozen
+class Best:
+    """Keeps the checkpoint of the epoch whose `metric` is the highest, or the lowest of one that ends in "loss".
+
+    "" keeps none. All processes look, the one that `writes` keeps.
+    """
+
+    folder: Path = attrs.field(converter=Path)
+    metric: str = ""
+    writes: bool = True
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder / NAME
+
+    def look(self, step: int, found: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> None:
+        """See an epoch's evaluations, and what the epochs before it found, before anyone notes them.
+
+        Raises ValueError for a metric that no evaluation has.
+        """
+        if not self.metric:
+            return
+        if self.metric not in found:
+            has = f"there are {', '.join(found)}" if found else "this run evaluates nothing"
+            raise ValueError(f"best {self.metric} is no metric of the evaluations; {has}")
+        better = lt if self.metric.endswith("loss") else gt
+        value, saved = found[self.metric], checkpoint.path(self.folder, step)
+        before = [r[self.metric] for r in history if r.get(self.metric) is not None] if self.path.is_file() else []
+        if self.writes and saved.is_file() and value == value and all(better(value, other) for other in before):
+            keep(saved, self.path)
+
+
+def keep(saved: Path, path: Path) -> None:
+    """Give a checkpoint a second name, whole or not at all; a copy where the disk knows no second names."""
+    second = path.with_suffix(".tmp")
+    second.unlink(missing_ok=True)
+    try:
+        os.link(saved, second)
+    except OSError:
+        shutil.copyfile(saved, second)
+    replace(second, path)
+    second.unlink(missing_ok=True)  # it is still there where both were names of one file
