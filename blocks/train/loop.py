@@ -68,6 +68,7 @@ def run(
     compile: Compile = False,
     params: tree.Tree | None = None,
     evaluate: Evaluation | None = None,
+    evaluate_every: int | None = None,
     checkpoint_every_steps: int | None = None,
     keep: int | None = None,
     best: str | None = None,
@@ -80,8 +81,9 @@ def run(
     `options` are a recipe: its running flags, and all its fields as `settings`. What of its flags is given here takes
     their place; without options, `out` must be given. Which files a run's folder holds: `blocks.runs`.
     It starts from `params`, by default fresh ones. From clip to compile, the knobs are `make_step`'s.
-    `evaluate(params)` is called after every epoch for the params, their average, and what an objective that has
-    `evaluated(memory)` names there, e.g. a teacher; by default it is the accuracy of `objective.model` on `val_data`.
+    After every epoch, or every `evaluate_every` and the last one, `evaluate(params)` is called for the params, their
+    average, and what an objective that has `evaluated(memory)` names there, e.g. a teacher; by default it is the
+    accuracy of `objective.model` on `val_data`.
     Where the objective has `alarms`, metrics' lowest healthy values, an epoch that stays below is told. `settings`,
     JSON-able, are kept in the checkpoint and compared on resume; by default the options' fields.
     With `resume`, a run found in `out` goes on, and one that was killed before its first checkpoint begins anew;
@@ -91,8 +93,8 @@ def run(
     `max_skipped` skipped updates in a row.
     """
     # the run
-    saving = {"keep": keep, "best": best, "checkpoint_every_steps": checkpoint_every_steps}
-    options = options_of(options, out=out, seed=seed, resume=resume, **saving)
+    when = {"evaluate_every": evaluate_every, "checkpoint_every_steps": checkpoint_every_steps}
+    options = options_of(options, out=out, seed=seed, resume=resume, keep=keep, best=best, **when)
     out, seed, every = options.out, options.seed, options.checkpoint_every_steps
     steps, world_size, first = train_data.steps_per_epoch, processes.world_size, processes.is_main
     _check(epochs=epochs, log_every=log_every, max_skipped=max_skipped)
@@ -160,8 +162,10 @@ def run(
             if step % steps == 0 and not stop:
                 watch.look(step, step // steps, state.params)
             if step and step % steps == 0 and not stop and not journal.knows_epoch(step):
-                scores, seconds = _evaluate(evaluate, _subjects(objective, state))
-                best_epoch.look(step, scores, history)
+                evaluates = step == last or step // steps % options.evaluate_every == 0
+                scores, seconds = _evaluate(evaluate if evaluates else None, _subjects(objective, state))
+                if evaluates:
+                    best_epoch.look(step, scores, history)
                 journal.epoch(step, scores, seconds)
                 journal.unreadable(gather_unreadable((train_data, val_data), world_size))
             if step >= last or stop:

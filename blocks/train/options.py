@@ -9,7 +9,7 @@ import attrs
 from blocks.train import errors
 
 # they change nothing of what is trained
-HOW = ("resume", "keep", "best", "checkpoint_every_steps", "dry_run", "profile", "report", "wandb")
+HOW = ("resume", "evaluate_every", "keep", "best", "checkpoint_every_steps", "dry_run", "profile", "report", "wandb")
 
 
 @attrs.frozen(kw_only=True)
@@ -19,6 +19,7 @@ class RunOptions:
     out: str  # the run's folder; a run found here goes on
     seed: int = 0  # of the params, the batches, and all else that is drawn
     resume: bool = True  # go on from the newest checkpoint in out; --no-resume: out must hold no run
+    evaluate_every: int = attrs.field(default=1)  # so many epochs; the last one always
     keep: int = attrs.field(default=2)  # so many newest checkpoints stay
     best: str = ""  # a metric, e.g. val_top1: the checkpoint of its best epoch stays too, as best.pt
     checkpoint_every_steps: int | None = attrs.field(default=None)  # besides the end of every epoch
@@ -32,6 +33,7 @@ class RunOptions:
         if wandb and find_spec("wandb") is None:
             raise ValueError("wandb is asked for and not installed: pip install wandb, or leave --wandb out")
 
+    @evaluate_every.validator
     @keep.validator
     @checkpoint_every_steps.validator
     def _is_count(self, field: attrs.Attribute, value: int | None) -> None:

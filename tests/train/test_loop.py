@@ -179,6 +179,13 @@ def test_the_best_epoch_s_checkpoint_stays_through_a_stop_and_a_resume(tmp_path,
     assert "best.pt" in capsys.readouterr().out
 
 
+def test_evaluation_may_come_every_few_epochs_and_comes_after_the_last(tmp_path, straight):
+    result = train(tmp_path, epochs=5, val_data=ValData(), evaluate_every=2, best="val_top1")
+    assert [record["epoch"] for record in result.history if "val_top1" in record] == [2, 4, 5]
+    assert all("train_loss" in record and "evaluation_seconds" in record for record in result.history)
+    assert (tmp_path / "best.pt").is_file()
+
+
 def test_a_metric_that_no_evaluation_has_ends_the_run_with_its_epoch_saved(tmp_path):
     with pytest.raises(ValueError, match=r"best val_topp1 is no metric of the evaluations; there are val_top1.*ema_"):
         train(tmp_path, val_data=ValData(), best="val_topp1")

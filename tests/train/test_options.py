@@ -33,8 +33,8 @@ def _no_tensorboard(monkeypatch):
 def test_a_recipes_own_fields_come_first_and_the_shared_ones_bring_their_help():
     found = flags(Recipe)
     assert [flag.name for flag in found] == [
-        "lr", "workers", "out", "seed", "resume", "keep", "best", "checkpoint_every_steps", "dry_run", "profile",
-        "report", "wandb",
+        "lr", "workers", "out", "seed", "resume", "evaluate_every", "keep", "best", "checkpoint_every_steps", "dry_run",
+        "profile", "report", "wandb",
     ]  # fmt: skip
     assert found[2].help == "metrics and checkpoints"
     assert all(flag.help for flag in found if flag.name != "workers")
@@ -50,7 +50,7 @@ def test_the_settings_say_what_is_trained_not_how_it_is_run():
     assert Recipe().recipe == "test_options"
 
 
-@pytest.mark.parametrize("words", [["--keep", "0"], ["--checkpoint-every-steps", "-1"]])
+@pytest.mark.parametrize("words", [["--keep", "0"], ["--evaluate-every", "0"], ["--checkpoint-every-steps", "-1"]])
 def test_counts_below_one_are_refused_on_the_command_line(words, capsys):
     with pytest.raises(SystemExit):
         cli(Recipe, words)
