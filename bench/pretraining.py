@@ -74,7 +74,8 @@ def worth(method: str, run: Path | str, trunk: str, args: argparse.Namespace) ->
 def row(kind: tuple[str, str], args: argparse.Namespace) -> dict:
     """One line of the results file."""
     method, trunk = kind
-    found, run = {"method": method, "trunk": trunk, "knobs": args.knobs, "hardware": hardware("cpu")}, ""
+    found = {"method": method, "trunk": trunk, "knobs": args.knobs, "standardised": True, "hardware": hardware("cpu")}
+    run: Path | str = ""
     if method != "random":
         run = args.runs / f"{method}-{trunk}"
         about = {"data": args.data, "val": args.val, "out": run}

@@ -7,7 +7,7 @@ from sample_efficiency import table as by_share
 from tables import RESULTS, ROOT, measured_on, rows, table
 
 PICTURE = ROOT / "docs" / "pictures" / "few-images.png"
-FEW = ("few-cifar-10.jsonl", "few-cifar-10-crops.jsonl")
+FEW = ("few-cifar-10.jsonl", "few-cifar-10-long.jsonl", "few-cifar-10-crops.jsonl")
 TAUGHT = {  # the runs that `bench/report.py --keep` kept under these names
     "learning-distillation-teacher": "the teacher, a ResNet-18",
     "learning-distillation-alone": "DeiT from labels alone",
