@@ -79,7 +79,7 @@ def _decode_some(reader: Reader, cut: Cut | None, pixels: np.ndarray, samples: r
     readable = np.zeros(len(samples), bool)
     for row, sample in enumerate(samples):
         try:
-            made = _made(reader.picture(sample), cut)
+            made = _made(reader.encoded(sample), cut)
         except UnreadableImage:
             continue
         if made.shape != pixels.shape[1:]:
@@ -100,7 +100,7 @@ def _shape(index: Index, cut: Cut | None) -> tuple[int, ...]:
     reader = Reader(index)
     for sample in range(len(index)):
         try:
-            return _made(reader.picture(sample), cut).shape
+            return _made(reader.encoded(sample), cut).shape
         except UnreadableImage:
             continue
     raise ValueError(f"none of {len(index)} samples can be decoded; are these shards of images?")

@@ -11,6 +11,7 @@ from torch import Tensor
 from blocks.data.decode import Encoded
 from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
+from blocks.data.index.scan import NO_LABEL
 from blocks.data.loading.kept import Cut, KeptPictures, keep, open_kept
 from blocks.data.loading.slots import Transform
 
@@ -34,7 +35,7 @@ class Row:
 class KeptReader:
     """A reader of kept pictures: of rows where they are cut already, else of whole pictures.
 
-    One that could not be decoded is given as it is stored: it says itself why.
+    One that could not be decoded is given as it is stored: it says itself why. So does one without a label.
     """
 
     stored: Reader
@@ -43,7 +44,7 @@ class KeptReader:
 
     def picture(self, sample: int) -> Row | Image.Image | Encoded:
         """A picture that needs no decoder."""
-        if not self.kept.readable[sample]:
+        if not self.kept.readable[sample] or self.stored.index.label[sample] == NO_LABEL:
             return self.stored.picture(sample)
         array = self.kept.pixels[sample]
         return Row(sample, array) if self.cut else Image.fromarray(array)

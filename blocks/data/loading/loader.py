@@ -27,9 +27,9 @@ def _device(device: torch.device | str) -> torch.device:
 class Loader:
     """One process's part of the batches of an index, normalised, on its device.
 
-    Unreadable images are listed in `skipped` {name: reason}. More of them than the share `max_unreadable` of all
-    samples are an error, as soon as this process has met so many, or all together at an epoch's end; ten are always
-    borne, but with 0 not a single one.
+    Unreadable images, and those without a label, are listed in `skipped` {name: reason}. More of them than the share
+    `max_unreadable` of all samples are an error, as soon as this process has met so many, or all together at an epoch's
+    end; so many without a label at once. Ten are always borne, but with 0 not a single one.
     `decoded` keeps every picture decoded from the first time on: on the "disk", in a file that all processes of a
     machine share and later runs find again, read into each process's "memory", or on the "device", where no workers
     are needed. It is for sets that fit there; what is kept is of one size. It changes no pixel, but for boxes of whole
@@ -63,6 +63,16 @@ class Loader:
     @num_classes.validator
     def _holds_all_labels(self, _: attrs.Attribute, num_classes: int) -> None:
         self.index.check_labels(num_classes)
+
+    @max_unreadable.validator
+    def _bears_those_without_label(self, *_) -> None:
+        missing = self.index.unlabelled
+        if len(missing) > self.most_unreadable:
+            first = {self.index.name(sample): self.index.why_unlabelled(sample) for sample in missing[:LISTED]}
+            raise ValueError(
+                f"{len(missing)} of {len(self.index)} samples have no label, {self._borne()}:\n"
+                + _listed(first, len(missing))
+            )
 
     @_normalize.default
     def _normalize_default(self) -> Normalize:
@@ -102,12 +112,15 @@ class Loader:
         """Raises ValueError for more unreadable images than `max_unreadable` allows."""
         if len(skipped) <= self.most_unreadable:
             return
-        listed = [f"  {name}: {reason}" for name, reason in sorted(skipped.items())[:LISTED]]
-        listed += [f"  and {len(skipped) - LISTED} more"] if len(skipped) > LISTED else []
         raise ValueError(
-            f"{len(skipped)} of {len(self.index)} images are unreadable, and max_unreadable {self.max_unreadable:g} "
-            f"bears {self.most_unreadable}; mend these shards, or raise max_unreadable to go on without them:\n"
-            + "\n".join(listed)
+            f"{len(skipped)} of {len(self.index)} images are unreadable, {self._borne()}:\n"
+            + _listed(skipped, len(skipped))
+        )
+
+    def _borne(self) -> str:
+        return (
+            f"and max_unreadable {self.max_unreadable:g} bears {self.most_unreadable}; mend these shards, or raise "
+            "max_unreadable to go on without them"
         )
 
     def _note(self, skipped: Mapping[str, str]) -> None:
@@ -123,3 +136,9 @@ class Loader:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def _listed(skipped: Mapping[str, str], count: int) -> str:
+    """The first of so many, by name."""
+    lines = [f"  {name}: {reason}" for name, reason in sorted(skipped.items())[:LISTED]]
+    return "\n".join([*lines, f"  and {count - LISTED} more"] if count > LISTED else lines)
