@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from blocks.data.augment.checks import one_of, share
 from blocks.data.index.index import Index
 from blocks.data.loading.kept import Cut
-from blocks.data.loading.kept_reader import KEEPS, Kept, kept_as
+from blocks.data.loading.kept_reader import KEEPS, Kept, check_room, kept_as
 from blocks.data.loading.slots import Transform
 from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize, data_loader
 
@@ -32,8 +32,10 @@ class Loader:
     end; so many without a label at once. Ten are always borne, but with 0 not a single one.
     `decoded` keeps every picture decoded from the first time on: on the "disk", in a file that all processes of a
     machine share and later runs find again, read into each process's "memory", or on the "device", where no workers
-    are needed. It is for sets that fit there; what is kept is of one size. It changes no pixel, but for boxes of whole
-    pictures at least four times the size both ways: without it those of JPEGs are decoded at reduced scale (`resized`).
+    are needed. What is kept is of one size. A set larger than $VITMASON_DECODED_GB (of 10^9 bytes; by default half of
+    the memory or device that is free, and of a disk what leaves a tenth free) is an error here; on the disk the sets
+    least recently used make way. It changes no pixel, but for boxes of whole pictures at least four times the size both
+    ways: without it those of JPEGs are decoded at reduced scale (`resized`).
     A batch that takes the workers longer than `timeout` seconds is an error too: storage that hangs is no hang here.
     Raises ValueError for labels out of range.
     """
@@ -81,6 +83,10 @@ class Loader:
     def _cut(self) -> Cut | None:
         """What makes pictures of one size that can be kept; None keeps whole ones."""
         raise NotImplementedError
+
+    def _check_decoded(self) -> None:
+        if self.decoded is not None:
+            check_room(self.index, self.decoded, self._cut(), self.device, self.world_size)
 
     def _keeping(self) -> Kept | None:
         """The kept pictures, if they are to be kept; made at first use."""

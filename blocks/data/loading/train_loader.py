@@ -80,6 +80,7 @@ class TrainLoader(Loader):
             check_cache(self.index, self.shuffle_window)
         if self.mix is not None:
             _check_mixing(self.mix, self.num_classes, self.batch_size, self.world_size)
+        self._check_decoded()
 
     @property
     def steps_per_epoch(self) -> int:
