@@ -36,7 +36,8 @@ class Loader:
     the memory or device that is free, and of a disk what leaves a tenth free) is an error here; on the disk the sets
     least recently used make way. It changes no pixel, but for boxes of whole pictures at least four times the size both
     ways: without it those of JPEGs are decoded at reduced scale (`resized`).
-    A batch that takes the workers longer than `timeout` seconds is an error too: storage that hangs is no hang here.
+    A batch that takes longer than `timeout` seconds, with workers or without, is an error too: storage that hangs is no
+    hang here.
     Raises ValueError for labels out of range.
     """
 
