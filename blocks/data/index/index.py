@@ -15,6 +15,7 @@ from blocks.data.index.scan import NO_LABEL, sample_keys
 from blocks.data.index.tables import open_tables
 from blocks.data.storage import Retries, ShardCache
 from blocks.data.storage.fetch import is_remote
+from blocks.data.storage.secrets import hiding_secrets
 from blocks.data.storage.shard import Shard
 
 
@@ -79,6 +80,7 @@ class Index:
             )
 
 
+@hiding_secrets()
 def open_shards(
     shards: str | os.PathLike | Iterable[str | os.PathLike],
     split: str | None = None,
@@ -87,7 +89,8 @@ def open_shards(
 ) -> Index:
     """The samples of a pattern ('train-{000000..000146}.tar', 'train-*.tar'), a file, a folder, or a list of these.
 
-    Each may be a path, a URL (https://, and s3://, gs://, hf:// ... through fsspec), or pipe:COMMAND. `split` picks one
+    Each may be a path, a URL (https://, https://user:password@host, and s3://, gs://, hf:// ... through fsspec), or
+    pipe:COMMAND; no name or message shows a URL's password, token or signature. `split` picks one
     of several splits in a folder. With an index.json and its table beside the shards nothing else is read; without,
     each shard is scanned once, and fetched for it; later opens read the cache. Remote shards are fetched when they
     are read, into `cache` (None: ShardCache.from_environment()). A pipe is taken to give the same bytes at every run.

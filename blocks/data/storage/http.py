@@ -1,5 +1,6 @@
 """Files from a web server, with the standard library."""
 
+import functools
 import http.client
 import re
 import ssl
@@ -10,6 +11,7 @@ from typing import Any
 
 from blocks.data.storage.part import Part
 from blocks.data.storage.retries import FetchError, NotAllowed, NotThere, Passing
+from blocks.data.storage.secrets import Redirects, login
 from blocks.data.storage.source import READ, Pace, Version, within
 
 AGENT = {"User-Agent": "vitmason"}
@@ -85,21 +87,27 @@ class HttpSource:
 
     def _open(self, headers: dict[str, str]) -> Any:
         """The answer up to its body. Looking up a name has no timeout of its own, nor has the whole of a head."""
-        request = urllib.request.Request(urllib.parse.quote(self.url, URL_CHARACTERS), headers={**AGENT, **headers})
+        url, credentials = login(self.url)
+        request = urllib.request.Request(urllib.parse.quote(url, URL_CHARACTERS), headers={**AGENT, **headers})
+        for name, value in credentials.items():
+            request.add_unredirected_header(name, value)
         try:
-            return within(self.timeout, lambda: urllib.request.urlopen(request, timeout=self.timeout))
+            return within(self.timeout, lambda: _opener().open(request, timeout=self.timeout))
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refused(error) from None
         except urllib.error.URLError as error:
             raise self._unreachable(error.reason) from None
-        except http.client.InvalidURL as error:
-            raise FetchError(f"{self.url}: {error}") from None
+        except http.client.InvalidURL:
+            raise FetchError(
+                f"{self.url} is no address; what is special in a user's name or password is written as %2F for /, %40 "
+                "for @, %3A for :"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from None
 
     def _refused(self, error: urllib.error.HTTPError) -> Exception:
-        told = f"{error.code} {error.reason}"
+        told = " ".join(f"{error.code} {error.reason}".split())
         if error.code in LATER or error.code >= 500:
             wait = error.headers.get("Retry-After", "")
             return Passing(told, float(wait) if wait.isdecimal() else 0.0)
@@ -117,6 +125,11 @@ class HttpSource:
         if isinstance(error, TimeoutError):
             return Passing(f"no answer in {self.timeout:g} s")
         return Passing(_told(error))
+
+
+@functools.cache
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(Redirects)
 
 
 def _version(response: http.client.HTTPResponse) -> Version:
