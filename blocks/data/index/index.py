@@ -13,6 +13,7 @@ from blocks.data.index.files import IndexFiles
 from blocks.data.index.patterns import expand
 from blocks.data.index.scan import NO_LABEL, sample_keys
 from blocks.data.index.tables import open_tables
+from blocks.data.printable import printable
 from blocks.data.storage import Retries, ShardCache
 from blocks.data.storage.fetch import is_remote
 from blocks.data.storage.secrets import hiding_secrets
@@ -53,7 +54,7 @@ class Index:
         """A sample's shard and key, for messages; where the shard is not here, its offset."""
         shard, offset = self.shards[self.shard[sample]], int(self.offset[sample])
         key = _keys_of(shard).get(offset)
-        return f"{shard.name}, sample {key}" if key is not None else f"{shard.name}, byte {offset}"
+        return f"{shard.name}, sample {printable(key)}" if key is not None else f"{shard.name}, byte {offset}"
 
     def why_unlabelled(self, sample: int) -> str:
         """What the shard lacks, for messages."""

@@ -22,8 +22,9 @@ from blocks.data.inspect.checksums import stated_checksums, verify
 from blocks.data.inspect.contact_sheet import contact_sheet
 from blocks.data.inspect.facts import Facts, gather
 from blocks.data.inspect.knobs import add_flags, given_flags, seeing
-from blocks.data.inspect.report import printable, report
+from blocks.data.inspect.report import report
 from blocks.data.inspect.views import readable_samples, seen, sheet_rows
+from blocks.data.printable import printable
 
 
 def main(arguments: list[str] | None = None) -> int:

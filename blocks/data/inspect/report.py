@@ -1,9 +1,9 @@
 """Facts as text: one subject a line, with its name in a column of its own."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from blocks.data.inspect.facts import FIRST, Facts
+from blocks.data.printable import printable
 
 FEW = 20  # classes: all are listed
 ENDS = 5  # else as many of the largest and of the smallest
@@ -152,8 +152,3 @@ def _bytes(value: float) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:,.1f} GB"
-
-
-def printable(text: Any) -> str:
-    """Text that moves no cursor and fits any terminal: names come from a tar, which may say anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))

@@ -11,6 +11,7 @@ from blocks.data.writing.item import class_number
 from blocks.data.writing.source import Files, Source
 
 SUFFIXES = (".csv", ".json", ".jsonl")
+UTF_8 = "utf-8-sig"  # spreadsheets and Windows begin a file with a mark
 Row = tuple[str, dict[str, Any]]  # where it stands, for messages, and what it says
 
 
@@ -43,7 +44,7 @@ def _rows(file: Path) -> Iterator[Row]:
 
 
 def _csv(file: Path) -> Iterator[Row]:
-    with open(file, encoding="utf-8-sig", newline="") as text:  # a spreadsheet's CSV begins with a mark
+    with open(file, encoding=UTF_8, newline="") as text:
         reader = csv.DictReader(text)
         try:
             names = list(reader.fieldnames or ())
@@ -59,14 +60,14 @@ def _csv(file: Path) -> Iterator[Row]:
 
 
 def _json(file: Path) -> Iterator[Row]:
-    rows = _parsed(file.read_text(encoding="utf-8"), str(file))
+    rows = _parsed(file.read_text(encoding=UTF_8), str(file))
     if not isinstance(rows, list):
         raise ValueError(f'{file} holds a {type(rows).__name__}, not a list: [{{"path": ..., "label": ...}}, ...]')
     yield from ((f"{file}, entry {number}", row) for number, row in enumerate(rows, 1))
 
 
 def _json_lines(file: Path) -> Iterator[Row]:
-    with open(file, encoding="utf-8") as lines:
+    with open(file, encoding=UTF_8) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 where = f"{file}, line {number}"

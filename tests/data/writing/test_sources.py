@@ -36,6 +36,16 @@ def refused(words, source, tmp_path, **options):
 ROWS = [("a.png", "dog"), ("deep/b.jpg", "cat"), ("c.png", "dog")]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
+def test_a_list_may_begin_with_a_mark_and_end_its_lines_as_windows_does(pictures, suffix):
+    path = pictures / f"list.{suffix}"
+    {"csv": _csv, "json": _json, "jsonl": _json_lines}[suffix](path, [*ROWS, ("a.png", "dog, big")])
+    text = path.read_text(encoding="utf-8").replace("No 0", "Nö 0").replace("dog, big,", '"dog, big",')
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    write(path, pictures / "out")
+    assert open_shards(pictures / "out").classes == ("cat", "dog", "dog, big")
+
+
 @pytest.fixture
 def pictures(tmp_path):
     (tmp_path / "deep").mkdir()
