@@ -11,6 +11,7 @@ from blocks.data.writing.item import class_number
 from blocks.data.writing.source import Files, Source
 
 SUFFIXES = (".csv", ".json", ".jsonl")
+DIGITS = 100  # far more than a class number has; Python refuses to read some thousands
 UTF_8 = "utf-8-sig"  # spreadsheets and Windows begin a file with a mark
 Row = tuple[str, dict[str, Any]]  # where it stands, for messages, and what it says
 
@@ -113,4 +114,5 @@ def _is_number(label: Any) -> bool:
 
 def _whole(label: Any) -> Any:
     """Text of a whole number as an int, all else as it is, for the check that it is one."""
-    return int(label) if isinstance(label, str) and label.strip().lstrip("-").isdecimal() else label
+    whole = isinstance(label, str) and len(label) < DIGITS and label.strip().lstrip("-").isdecimal()
+    return int(label) if whole else label

@@ -199,6 +199,17 @@ def test_a_dataset_with_a_transform_to_tensors_is_refused(tmp_path):
     refused("of the dataset is a Tensor, not a picture", Tiny(3, transform=to_tensor), tmp_path)
 
 
+def test_a_path_that_no_file_can_have_is_unreadable(pictures):
+    (pictures / "l.json").write_text(json.dumps(_objects([*ROWS, ("a\0.png", "cat")])))
+    (left_out,) = write(pictures / "l.json", pictures / "out")["train"].unreadable
+    assert left_out == ("a\0.png", "embedded null byte")
+
+
+def test_a_number_of_very_many_digits_is_named_with_its_line(pictures):
+    _csv(pictures / "l.csv", [("a.png", "9" * 5000)])
+    refused(r"l\.csv, line 2: label '999.* is no class number", pictures / "l.csv", pictures)
+
+
 def test_a_subset_of_files_has_the_class_names_and_the_bytes_of_the_whole(tmp_path):
     whole = ImageFolder(image_folder(tmp_path / "images"), target_transform=lambda label: 2 - label)
     part = torch.utils.data.Subset(torch.utils.data.Subset(whole, [14, 0, 7, 3]), torch.tensor([2, 0]))
