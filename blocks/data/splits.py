@@ -4,8 +4,10 @@ from blocks.data.digits import digits
 from blocks.data.index.classes import common_classes
 from blocks.data.index.index import Index, open_shards
 from blocks.data.index.patterns import names_folder
+from blocks.data.storage.secrets import hiding_secrets
 
 
+@hiding_secrets()
 def train_and_val(data: str, val: str) -> tuple[Index, Index]:
     """The training and the validation shards, by pattern, file, folder or URL each.
 

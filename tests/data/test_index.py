@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import webdataset
 
+from blocks.data.decode import UnreadableImage
 from blocks.data.index.index import open_shards
 from blocks.data.index.read import Reader
 from blocks.data.storage.cache import once
@@ -67,6 +68,34 @@ def test_a_changed_shard_is_scanned_again(tmp_path):
     assert len(open_shards(name)) == 7
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_shard_of_equal_size_and_time_is_scanned_again(tmp_path, in_place):
+    """As rsync --times or tar -p puts another version there."""
+    path, other = (tar(tmp_path / f"{i}.tar", [("a.png", PNG), ("a.cls", b"%d" % i)]) for i in range(2))
+    assert open_shards(path).label.tolist() == [0]
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    if in_place:
+        path.write_bytes(other.read_bytes())
+    else:
+        os.replace(other, path)
+    os.utime(path, ns=times)
+    assert open_shards(path).label.tolist() == [1]
+
+
+def test_a_name_that_no_terminal_shows_is_told_in_one_line_that_one_does(tmp_path):
+    """Keys come from a tar, which may hold any bytes; a run says the names of its damaged samples."""
+    path = tmp_path / "a.tar"
+    keys = ["caf\udce9", "a\nb\x1b[2J", "\u00fc"]
+    tar(path, [(f"{key}.{end}", data) for key in keys for end, data in (("png", PNG[:60]), ("cls", b"1"))])
+    index = open_shards(path)
+    names = [index.name(i).rpartition("sample ")[2] for i in range(3)]
+    assert names == ["caf\\udce9", "a\\nb\\x1b[2J", "\u00fc"]
+    for sample in range(3):
+        with pytest.raises(UnreadableImage) as caught:
+            Reader(index).image(sample)
+        assert str(caught.value).isprintable()
+
+
 def test_the_samples_of_a_changed_shard_have_their_new_names(tmp_path):
     path = tmp_path / "a.tar"
     for key in ("old", "newer"):
@@ -117,7 +146,7 @@ def test_files_that_belong_to_no_sample_are_passed_over(tmp_path):
         ([("a.png", PNG)], "sample a: no label; wanted a.cls"),
         ([("a.cls", b"1"), ("b.png", PNG)], "sample a: no image"),
         ([("a.png", PNG), ("a.cls", b"cat")], "sample a: label b'cat' is not an integer"),
-        ([("a.png", PNG), ("a.cls", b"")], "sample a: label b'' is not an integer"),
+        ([("a.png", PNG), ("a.cls", b"")], "sample a: no label; wanted a.cls"),
         ([("a.png", PNG), ("a.cls", b"1" * 99)], "sample a: the label has 99 bytes"),
         ([("a.png", PNG), ("a.jpg", PNG), ("a.cls", b"1")], "a.png and a.jpg; one image is wanted"),
         ([], "no sample in 1 shards"),

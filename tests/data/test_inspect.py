@@ -16,8 +16,8 @@ from blocks.data.inspect import __main__ as command
 from blocks.data.inspect import census, knobs
 from blocks.data.inspect.census import look_at, take_census
 from blocks.data.inspect.facts import gather
-from blocks.data.inspect.report import printable
 from blocks.data.inspect.views import readable_samples
+from blocks.data.printable import printable
 from blocks.data.storage import FetchError, Retries
 from blocks.data.writing.manifest import write_manifest
 from tests.data.pictures import encoded, picture, shards, tar

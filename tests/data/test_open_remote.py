@@ -89,10 +89,10 @@ def test_with_an_index_and_its_table_nothing_is_fetched_before_it_is_read(folder
             assert server.asked == [("index.json", ""), ("train-samples.npy", "")]
             assert index.classes == ("a", "b", "c")
             assert np.array_equal(index.offset, wanted.offset)
-        assert index.name(9) == f"{server.url}/train-000002.tar?signature=1, byte {wanted.offset[9]}"
+        assert index.name(9) == f"{server.url}/train-000002.tar?signature=***, byte {wanted.offset[9]}"
         assert read_all(index) == samples
         assert server.bodies("train-000000.tar") == 1
-        assert index.name(9) == f"{server.url}/train-000002.tar?signature=1, sample 0009"
+        assert index.name(9) == f"{server.url}/train-000002.tar?signature=***, sample 0009"
 
 
 @pytest.mark.parametrize("way", ["http", "memory"])

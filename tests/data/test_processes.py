@@ -1,7 +1,9 @@
 """Real processes with real workers: the same samples and pixels as one process sees, and no hang when one is killed."""
 
+import gc
 import os
 import signal
+import threading
 import time
 
 import attrs
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from blocks.data.index.index import open_shards
+from blocks.data.loading.eval_loader import EvalLoader
 from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.transforms import TrainTransform
 from tests.data import processes
@@ -86,9 +89,36 @@ def test_a_stuck_worker_is_an_error_that_names_the_way_out(indices):
     assert time.monotonic() - began < 30
 
 
-def test_without_workers_a_timeout_has_no_use_and_is_no_error(indices):
-    with TrainLoader(indices[0], batch_size=2, transform=TrainTransform(8), num_classes=3, timeout=0.3) as train:
+def test_without_workers_what_is_stuck_is_the_same_error(indices):
+    options = {"batch_size": 2, "transform": _stuck, "num_classes": 3, "timeout": 0.3}
+    for make in (
+        lambda: next(TrainLoader(indices[0], **options).batches()),
+        lambda: list(EvalLoader(indices[0], **options)),
+    ):
+        began = time.monotonic()
+        with pytest.raises(RuntimeError, match=r"no batch was made within 0.3 s: the storage hangs.* a longer timeout"):
+            make()
+        assert time.monotonic() - began < 30
+
+
+def test_without_workers_errors_are_those_of_the_batch_and_threads_end_with_their_loader(indices):
+    def broken(images, keys):
+        raise TimeoutError("its own")
+
+    options = {"batch_size": 2, "num_classes": 3}
+    with pytest.raises(TimeoutError, match="its own"), TrainLoader(indices[0], transform=broken, **options) as train:
         next(train.batches())
+    before = threading.active_count()
+    for _ in range(5):
+        with TrainLoader(indices[0], transform=TrainTransform(8), **options) as train:
+            next(train.batches())
+    del train
+    gc.collect()
+    for _ in range(50):
+        if threading.active_count() <= before:
+            return
+        time.sleep(0.1)
+    raise AssertionError(threading.enumerate())
 
 
 @pytest.mark.parametrize("timeout", [0, -1.0])

@@ -1,8 +1,10 @@
+import attrs
 import numpy as np
 import pytest
 
 from blocks.data.digits import digits
 from blocks.data.index.index import open_shards
+from blocks.data.sources import mix_sources
 from blocks.data.subset import balanced_share
 
 
@@ -32,6 +34,17 @@ def test_all_is_the_index_itself_and_one_image_a_class_is_the_least(index):
     whole = balanced_share(index, 1.0)
     assert all(np.array_equal(getattr(whole, n), getattr(index, n)) for n in ("shard", "offset", "size", "label"))
     assert sorted(balanced_share(index, 1e-6).label) == list(range(10))
+
+
+def test_class_names_stay_and_with_them_the_number_of_classes(index):
+    named = attrs.evolve(index, classes=tuple("abcdefghijkl"))
+    for few in (
+        balanced_share(named, 0.1),
+        named.take(np.array([0, 1])),
+        mix_sources([(balanced_share(named, 0.1), 1)]),
+    ):
+        assert few.classes == named.classes
+        assert few.num_classes == 12
 
 
 @pytest.mark.parametrize("share", [0.0, 1.1, float("nan")])

@@ -11,16 +11,21 @@ import numpy as np
 from blocks.data.index.classes import Classes, common_classes
 from blocks.data.index.files import IndexFiles
 from blocks.data.index.patterns import expand
-from blocks.data.index.scan import sample_keys
+from blocks.data.index.scan import NO_LABEL, sample_keys
 from blocks.data.index.tables import open_tables
+from blocks.data.printable import printable
 from blocks.data.storage import Retries, ShardCache
 from blocks.data.storage.fetch import is_remote
+from blocks.data.storage.secrets import hiding_secrets
 from blocks.data.storage.shard import Shard
 
 
 @attrs.frozen(eq=False, repr=False)
 class Index:
-    """Where each of N samples lies: in `shards[shard[i]]`, from byte `offset[i]`, `size[i]` bytes; arrays int64 [N]."""
+    """Where each of N samples lies: in `shards[shard[i]]`, from byte `offset[i]`, `size[i]` bytes; arrays int64 [N].
+
+    Samples of which a shard holds no label have NO_LABEL.
+    """
 
     shards: tuple[Shard, ...]
     shard: np.ndarray
@@ -35,7 +40,12 @@ class Index:
     @property
     def num_classes(self) -> int:
         """As many as the shards' index.json names; without one, the largest label plus 1."""
-        return len(self.classes) if self.classes else int(self.label.max()) + 1
+        return len(self.classes) if self.classes else max(int(self.label.max()), -1) + 1
+
+    @property
+    def unlabelled(self) -> np.ndarray:
+        """The samples that have no label, int64 [n]."""
+        return np.flatnonzero(self.label == NO_LABEL)
 
     def __repr__(self) -> str:
         return f"Index({len(self)} samples in {len(self.shards)} shards)"
@@ -44,7 +54,13 @@ class Index:
         """A sample's shard and key, for messages; where the shard is not here, its offset."""
         shard, offset = self.shards[self.shard[sample]], int(self.offset[sample])
         key = _keys_of(shard).get(offset)
-        return f"{shard.name}, sample {key}" if key is not None else f"{shard.name}, byte {offset}"
+        return f"{shard.name}, sample {printable(key)}" if key is not None else f"{shard.name}, byte {offset}"
+
+    def why_unlabelled(self, sample: int) -> str:
+        """What the shard lacks, for messages."""
+        name = self.name(sample)
+        key = name.rpartition(", sample ")[2].rpartition("/")[2] if ", sample " in name else "KEY"
+        return f"no label; wanted {key}.cls with a class number"
 
     def take(self, samples: np.ndarray) -> "Index":
         """An index of these samples alone, in this order. Raises ValueError where one is there twice or not at all."""
@@ -56,7 +72,7 @@ class Index:
 
     def check_labels(self, num_classes: int) -> None:
         """Raises ValueError that names a sample whose label is not below num_classes."""
-        wrong = np.flatnonzero((self.label < 0) | (self.label >= num_classes))
+        wrong = np.flatnonzero(((self.label < 0) | (self.label >= num_classes)) & (self.label != NO_LABEL))
         if len(wrong):
             raise ValueError(
                 f"{self.name(wrong[0])}: label {self.label[wrong[0]]} is not one of {num_classes} classes "
@@ -65,6 +81,7 @@ class Index:
             )
 
 
+@hiding_secrets()
 def open_shards(
     shards: str | os.PathLike | Iterable[str | os.PathLike],
     split: str | None = None,
@@ -73,7 +90,8 @@ def open_shards(
 ) -> Index:
     """The samples of a pattern ('train-{000000..000146}.tar', 'train-*.tar'), a file, a folder, or a list of these.
 
-    Each may be a path, a URL (https://, and s3://, gs://, hf:// ... through fsspec), or pipe:COMMAND. `split` picks one
+    Each may be a path, a URL (https://, https://user:password@host, and s3://, gs://, hf:// ... through fsspec), or
+    pipe:COMMAND; no name or message shows a URL's password, token or signature. `split` picks one
     of several splits in a folder. With an index.json and its table beside the shards nothing else is read; without,
     each shard is scanned once, and fetched for it; later opens read the cache. Remote shards are fetched when they
     are read, into `cache` (None: ShardCache.from_environment()). A pipe is taken to give the same bytes at every run.
@@ -94,7 +112,10 @@ def open_shards(
     if not len(label):
         raise ValueError(f"{_some(names)}: no sample in {len(names)} shards")
     shard = np.repeat(np.arange(len(names)), [table.shape[1] for table in tables])
-    return Index(tuple(opened), shard, offset, size, label, classes)
+    index = Index(tuple(opened), shard, offset, size, label, classes)
+    if len(index.unlabelled) == len(index):
+        raise ValueError(f"none of {len(index)} samples has a label: {index.name(0)}: {index.why_unlabelled(0)}")
+    return index
 
 
 def _refuse_missing(names: list[str]) -> None:

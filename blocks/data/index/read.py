@@ -6,8 +6,9 @@ from collections import OrderedDict
 import numpy as np
 from PIL import Image
 
-from blocks.data.decode import Encoded
+from blocks.data.decode import Encoded, UnreadableImage
 from blocks.data.index.index import Index
+from blocks.data.index.scan import NO_LABEL
 from blocks.data.storage.ahead import Ahead
 from blocks.data.storage.shard import CachedShard, Shard
 
@@ -44,9 +45,16 @@ class Reader:
             raise OSError(f"{index.shards[shard].name} became shorter while it was read; start again when it is whole")
         return data
 
-    def picture(self, sample: int) -> Encoded:
-        """The picture, not yet decoded."""
+    def encoded(self, sample: int) -> Encoded:
+        """The picture, not yet decoded, whether it has a label or not."""
         return Encoded(self.read(sample), lambda: self.index.name(sample))
+
+    def picture(self, sample: int) -> Encoded:
+        """The picture, not yet decoded. Raises UnreadableImage for one without a label."""
+        encoded = self.encoded(sample)  # first: where its shard is here it has its name
+        if self.index.label[sample] == NO_LABEL:
+            raise UnreadableImage(self.index.name(sample), self.index.why_unlabelled(sample), encoded)
+        return encoded
 
     def image(self, sample: int) -> Image.Image:
         """The picture in RGB. Raises UnreadableImage."""

@@ -14,12 +14,13 @@ from blocks.data.storage.shard import WAY_OUT, CachedShard, Shard
 
 FORMAT = "1"  # of the cached arrays
 LABEL_BYTES = 18  # of digits: they fit 64 bits
+NO_LABEL = np.iinfo(np.int64).min  # which no text of so many bytes says
 
 
 def read_table(shard: Shard) -> np.ndarray:
-    """A shard's samples, int64 [3, N] of offset, size, label, from the cache if they are there.
+    """A shard's samples, int64 [3, N] of offset, size, label (or NO_LABEL), from the cache if they are there.
 
-    Raises ValueError that names the shard for a truncated or damaged one, and the sample for a missing image or label.
+    Raises ValueError that names the shard for a truncated or damaged one, and the sample for a missing image.
     """
     table = once(_cached(shard), lambda target: np.save(target, _scan(shard)))
     return np.load(table, allow_pickle=False)
@@ -53,17 +54,23 @@ def _scan(shard: Shard) -> np.ndarray:
 def _table(file: BinaryIO, name: str) -> np.ndarray:
     rows = []
     for key, image, label in _samples(file, name):
-        if label.size > LABEL_BYTES:
-            raise ValueError(f"{name}, sample {key}: the label has {label.size} bytes; write a class number")
-        text = os.pread(file.fileno(), label.size, label.offset_data)
-        try:
-            rows.append((image.offset_data, image.size, int(text)))
-        except ValueError:
-            raise ValueError(f"{name}, sample {key}: label {text!r} is not an integer; write a class number") from None
+        number = NO_LABEL if label is None else _number(file, label, f"{name}, sample {key}")
+        rows.append((image.offset_data, image.size, number))
     return np.array(rows, np.int64).reshape(-1, 3).T
 
 
-def _samples(file: BinaryIO, name: str) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarInfo]]:
+def _number(file: BinaryIO, label: tarfile.TarInfo, where: str) -> int:
+    """What a .cls says; one without a byte is none."""
+    if label.size > LABEL_BYTES:
+        raise ValueError(f"{where}: the label has {label.size} bytes; write a class number")
+    text = os.pread(file.fileno(), label.size, label.offset_data)
+    try:
+        return int(text) if text.strip() else NO_LABEL
+    except ValueError:
+        raise ValueError(f"{where}: label {text!r} is not an integer; write a class number") from None
+
+
+def _samples(file: BinaryIO, name: str) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarInfo | None]]:
     """(key, image, label) of every sample: neighbours with one name up to the first dot, as in webdataset.
 
     A README, .DS_Store or a Mac's ._0001.jpg has no such name or no extension, and is no part of a sample there either.
@@ -115,9 +122,9 @@ def _split_name(path: str) -> tuple[str, str]:
     return (f"{folder}/{stem}" if folder else stem), extension.lower()
 
 
-def _image_and_label(parts: dict[str, tarfile.TarInfo], name: str, key: str) -> tuple[tarfile.TarInfo, tarfile.TarInfo]:
+def _image_and_label(
+    parts: dict[str, tarfile.TarInfo], name: str, key: str
+) -> tuple[tarfile.TarInfo, tarfile.TarInfo | None]:
     if "image" not in parts:
         raise ValueError(f"{name}, sample {key}: no image among {sorted(parts)}; wanted one of {', '.join(EXTENSIONS)}")
-    if "cls" not in parts:
-        raise ValueError(f"{name}, sample {key}: no label; wanted {key}.cls with a class number")
-    return parts["image"], parts["cls"]
+    return parts["image"], parts.get("cls")

@@ -18,6 +18,7 @@ from blocks.data.pool import process_map
 from blocks.data.storage.ahead import Ahead
 from blocks.data.storage.cache import fingerprint
 from blocks.data.storage.fetch import is_remote, version
+from blocks.data.storage.secrets import shown
 from blocks.data.storage.shard import PackedShard, RemoteShard, Shard, is_packed
 from blocks.data.storage.shard_cache import ShardCache
 from blocks.data.storage.source import Version
@@ -52,8 +53,10 @@ def _shard(place: Place, in_table: bool, files: IndexFiles, cache: ShardCache) -
     entry = files.entry(place) if in_table else None
     if is_remote(place.name):
         if entry is None:
-            return RemoteShard(place.name, cache, files.retries, version(place.name, files.retries))
-        return RemoteShard(place.name, cache, files.retries, Version(entry.bytes), entry.sha256)
+            expected, sha256 = version(place.name, files.retries), None
+        else:
+            expected, sha256 = Version(entry.bytes), entry.sha256
+        return RemoteShard(shown(place.name), cache, files.retries, expected, sha256, place.name)
     if entry is not None:
         _compare_bytes(place, entry, files)
     return PackedShard(place.name, cache, fingerprint(place.name)) if is_packed(place.name) else Shard(place.name)

@@ -1,7 +1,7 @@
 """`python -m blocks.data.inspect SHARDS`: what shards hold, what is damaged, and what a model would see of them.
 
-Every picture is decoded. Exit status 0 when all is well; 1 for unreadable pictures, wrong checksums or labels that are
-no class; 2 for a mistake, or shards that cannot be opened.
+Every picture is decoded. Exit status 0 when all is well; 1 for unreadable pictures, wrong checksums, labels that are no
+class or are not there; 2 for a mistake, or shards that cannot be opened.
 """
 
 import argparse
@@ -22,8 +22,9 @@ from blocks.data.inspect.checksums import stated_checksums, verify
 from blocks.data.inspect.contact_sheet import contact_sheet
 from blocks.data.inspect.facts import Facts, gather
 from blocks.data.inspect.knobs import add_flags, given_flags, seeing
-from blocks.data.inspect.report import printable, report
+from blocks.data.inspect.report import report
 from blocks.data.inspect.views import readable_samples, seen, sheet_rows
+from blocks.data.printable import printable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,7 +49,8 @@ def _run(options: argparse.Namespace) -> int:
     print(report(facts))
     if options.json:
         Path(options.json).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    return int(bool(facts["damaged"] or facts["checksums"]["wrong"] or facts["wrong_labels"]["samples"]))
+    wrong = facts["checksums"]["wrong"] or facts["wrong_labels"]["samples"]
+    return int(bool(facts["damaged"] or facts["unlabelled"] or wrong))
 
 
 def _facts(index: Index, options: argparse.Namespace) -> Facts:

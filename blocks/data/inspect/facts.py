@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from blocks.data.index.index import Index
+from blocks.data.index.scan import NO_LABEL
 from blocks.data.inspect.census import Census
 from blocks.data.storage.shard import RemoteShard, Shard
 
@@ -23,6 +24,10 @@ def gather(index: Index, census: Census) -> Facts:
         "samples": len(index),
         "classes": _classes(index),
         "wrong_labels": _wrong_labels(index),
+        "unlabelled": [
+            {**_whereabouts(index, sample), "reason": index.why_unlabelled(sample)}
+            for sample in index.unlabelled.tolist()
+        ],
         "pictures": _pictures(index, census),
         "duplicates": _duplicates(index, census.digests),
         "damaged": [
@@ -74,7 +79,7 @@ def _in_range(index: Index) -> np.ndarray:
 
 
 def _wrong_labels(index: Index) -> Facts:
-    wrong = np.flatnonzero(~_in_range(index))
+    wrong = np.flatnonzero(~_in_range(index) & (index.label != NO_LABEL))
     first = [{**_whereabouts(index, sample), "label": int(index.label[sample])} for sample in wrong[:FIRST].tolist()]
     return {"samples": len(wrong), "first": first}
 
@@ -127,10 +132,15 @@ def _duplicates(index: Index, digests: list[bytes]) -> Facts:
 
 def _groups(index: Index, groups: list[list[int]]) -> Facts:
     first = [
-        [{**_whereabouts(index, sample), "label": int(index.label[sample])} for sample in samples[:FIRST]]
+        [{**_whereabouts(index, sample), "label": _label(index, sample)} for sample in samples[:FIRST]]
         for samples in groups[:FIRST]
     ]
     return {"groups": len(groups), "samples": sum(map(len, groups)), "first": first}
+
+
+def _label(index: Index, sample: int) -> int | None:
+    """None of a sample without one."""
+    return None if index.label[sample] == NO_LABEL else int(index.label[sample])
 
 
 def _whereabouts(index: Index, sample: int) -> Facts:

@@ -1,9 +1,9 @@
 """Facts as text: one subject a line, with its name in a column of its own."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from blocks.data.inspect.facts import FIRST, Facts
+from blocks.data.printable import printable
 
 FEW = 20  # classes: all are listed
 ENDS = 5  # else as many of the largest and of the smallest
@@ -14,7 +14,7 @@ Lines = Iterator[tuple[str, str]]
 
 def report(facts: Facts) -> str:
     """The lines for a person. What is damaged comes last, where it is seen, and all of it."""
-    parts = (_shards, _classes, _pictures, _duplicates, _wrong_labels, _checksums, _damaged)
+    parts = (_shards, _classes, _pictures, _duplicates, _wrong_labels, _unlabelled, _checksums, _damaged)
     return "\n".join(f"{name:{COLUMN}}{text}" for part in parts for name, text in part(facts))
 
 
@@ -90,7 +90,11 @@ def _duplicates(facts: Facts) -> Lines:
         if found["groups"]:
             yield "duplicates", f"{words}: {found['groups']:,} ({found['samples']:,} samples with the same bytes)"
             for group in found["first"][:GROUPS]:
-                yield "", " = ".join(f"{_place(sample)} (class {sample['label']})" for sample in group[:ENDS])
+                yield "", " = ".join(f"{_place(sample)} ({_class(sample)})" for sample in group[:ENDS])
+
+
+def _class(sample: Facts) -> str:
+    return "no label" if sample["label"] is None else f"class {sample['label']}"
 
 
 def _wrong_labels(facts: Facts) -> Lines:
@@ -101,6 +105,14 @@ def _wrong_labels(facts: Facts) -> Lines:
             yield "", f"{_place(sample)}: label {sample['label']}"
         if wrong["samples"] > len(wrong["first"]):
             yield "", f"and {wrong['samples'] - FIRST:,} more"
+
+
+def _unlabelled(facts: Facts) -> Lines:
+    missing = facts["unlabelled"]
+    if missing:
+        yield "unlabelled", f"{len(missing):,} of {facts['samples']:,}, which training and evaluation leave out"
+    for sample in missing:
+        yield "", f"{_place(sample)}: {printable(sample['reason'])}"
 
 
 def _checksums(facts: Facts) -> Lines:
@@ -140,8 +152,3 @@ def _bytes(value: float) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:,.1f} GB"
-
-
-def printable(text: Any) -> str:
-    """Text that moves no cursor and fits any terminal: names come from a tar, which may say anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))

@@ -17,12 +17,12 @@ from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
 from blocks.data.inspect.contact_sheet import Row
 from blocks.data.inspect.facts import class_name, sample_key
-from blocks.data.inspect.report import printable
 from blocks.data.loading.slots import Transform
 from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.order import SUBSET
+from blocks.data.printable import printable
 from blocks.data.storage import CacheFull, FetchError
 from blocks.data.storage.shard import CachedShard
 from blocks.data.transforms import EvalTransform, TrainTransform

@@ -27,6 +27,7 @@ class EvalLoader(Loader):
     def __attrs_post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size {self.batch_size} is not a number of images per process")
+        self._check_decoded()
 
     def _places(self) -> list[tuple[int, int]]:
         first, last = (len(self.index) * r // self.world_size for r in (self.rank, self.rank + 1))

@@ -1,8 +1,8 @@
 """Pictures kept decoded: made once, in files that all processes of a machine share."""
 
+import contextlib
 import functools
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from blocks.data.bars import progress_bar
 from blocks.data.decode import Picture, UnreadableImage, rgb
 from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
+from blocks.data.loading.kept_room import Decoded, Used, disk_room, sets_folder
 from blocks.data.pool import process_map
-from blocks.data.storage.cache import cache_folder, digest, once
+from blocks.data.storage.cache import digest, once
 
 FORMAT = "1"
 CHUNK = 64  # pictures that a process decodes at a time
@@ -32,39 +33,49 @@ class KeptPictures:
     folder: Path
     pixels: np.ndarray = attrs.field(repr=False)
     readable: np.ndarray = attrs.field(repr=False)
+    used: Used | None = attrs.field(default=None, repr=False)  # while pixels are on the disk
 
     def __reduce__(self) -> tuple:
         return open_kept, (self.folder, False)
 
 
 def open_kept(folder: Path, in_memory: bool) -> KeptPictures:
-    """What `keep` wrote: read as it is needed, or at once."""
+    """What `keep` wrote: read as it is needed, or at once. Raises FileNotFoundError where it made way for others."""
+    used = Used(folder)
     pixels = np.load(folder / "pixels.npy", mmap_mode=None if in_memory else "r", allow_pickle=False)
-    return KeptPictures(folder, pixels, np.load(folder / "readable.npy", allow_pickle=False))
+    readable = np.load(folder / "readable.npy", allow_pickle=False)
+    return KeptPictures(folder, pixels, readable, None if in_memory else used)
 
 
 def keep(index: Index, cut: Cut | None = None, workers: int = 0) -> Path:
     """A folder in the cache with the index's pictures, as `cut` makes them or as they are; decoded at first use.
 
     The processes of a machine wait for the first of them. Raises ValueError for pictures of different sizes where
-    nothing cuts them, OSError where the cache has no room.
+    nothing cuts them, or too many of them for the limit, OSError where the disk has no room.
     """
+    return once(kept_folder(index, cut), functools.partial(_decode_all, index, cut, workers))
+
+
+def kept_folder(index: Index, cut: Cut | None) -> Path:
+    """Where `keep` keeps them."""
     if cut is not None and not attrs.has(type(cut)):
         raise ValueError(f"{cut!r} does not say what it makes of a picture; decoded takes attrs classes, as ours are")
     shards = [shard.identity() for shard in index.shards]
     places = digest(*(column.tobytes().hex() for column in (index.shard, index.offset, index.size)))
-    name = digest(FORMAT, repr(cut), places, *shards)
-    return once(cache_folder() / "decoded" / name, functools.partial(_decode_all, index, cut, workers))
+    return sets_folder() / digest(FORMAT, repr(cut), places, *shards)
+
+
+def decoded_size(index: Index, cut: Cut | None) -> Decoded:
+    """What they take: by those that are kept, else by the first that is readable."""
+    with contextlib.suppress(FileNotFoundError):
+        return Decoded(len(index), open_kept(kept_folder(index, cut), in_memory=False).pixels.shape[1:])
+    return Decoded(len(index), _shape(index, cut))
 
 
 def _decode_all(index: Index, cut: Cut | None, workers: int, folder: Path) -> None:
-    shape = _shape(index, cut)
-    _check_room(folder.parent, len(index), shape)
-    folder.mkdir()
-    path = folder / "pixels.npy"
-    pixels = np.lib.format.open_memmap(path, "w+", np.uint8, (len(index), *shape))
-    with open(path, "r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))  # or a full disk would end the process
+    size = decoded_size(index, cut)
+    with disk_room(size):
+        pixels = _file(folder, size)
     chunks = [range(start, min(start + CHUNK, len(index))) for start in range(0, len(index), CHUNK)]
     decode_some = functools.partial(_decode_some, Reader(index), cut, pixels)
     with progress_bar() as bar:
@@ -74,12 +85,21 @@ def _decode_all(index: Index, cut: Cut | None, workers: int, folder: Path) -> No
     np.save(folder / "readable.npy", readable)
 
 
+def _file(folder: Path, size: Decoded) -> np.memmap:
+    folder.mkdir()
+    path = folder / "pixels.npy"
+    pixels = np.lib.format.open_memmap(path, "w+", np.uint8, (size.count, *size.shape))
+    with open(path, "r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))  # or a full disk would end the process
+    return pixels
+
+
 def _decode_some(reader: Reader, cut: Cut | None, pixels: np.ndarray, samples: range) -> np.ndarray:
     """Fill some rows (of a file that the processes share): which of them could be decoded, bool [n]."""
     readable = np.zeros(len(samples), bool)
     for row, sample in enumerate(samples):
         try:
-            made = _made(reader.picture(sample), cut)
+            made = _made(reader.encoded(sample), cut)
         except UnreadableImage:
             continue
         if made.shape != pixels.shape[1:]:
@@ -100,16 +120,7 @@ def _shape(index: Index, cut: Cut | None) -> tuple[int, ...]:
     reader = Reader(index)
     for sample in range(len(index)):
         try:
-            return _made(reader.picture(sample), cut).shape
+            return _made(reader.encoded(sample), cut).shape
         except UnreadableImage:
             continue
     raise ValueError(f"none of {len(index)} samples can be decoded; are these shards of images?")
-
-
-def _check_room(folder: Path, count: int, shape: tuple[int, ...]) -> None:
-    wanted, free = count * int(np.prod(shape)), shutil.disk_usage(folder).free
-    if wanted > free:
-        raise ValueError(
-            f"{count} pictures of {shape[1]} x {shape[0]} pixels take {wanted / 1e9:.1f} GB decoded, and {folder} has "
-            f"{free / 1e9:.1f} GB left; set XDG_CACHE_HOME to a folder with room, or do without decoded"
-        )

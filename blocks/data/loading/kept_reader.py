@@ -1,5 +1,6 @@
 """Kept pictures in the place of a reader's: what is left for the workers to do, and for the device."""
 
+import contextlib
 from collections.abc import Sequence
 
 import attrs
@@ -11,10 +12,13 @@ from torch import Tensor
 from blocks.data.decode import Encoded
 from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
-from blocks.data.loading.kept import Cut, KeptPictures, keep, open_kept
+from blocks.data.index.scan import NO_LABEL
+from blocks.data.loading.kept import Cut, KeptPictures, decoded_size, keep, kept_folder, open_kept
+from blocks.data.loading.kept_room import VARIABLE, check_disk, check_memory
 from blocks.data.loading.slots import Transform
 
 KEEPS = ("disk", "memory", "device")
+TIMES = 5  # that a set may make way for others between its making and its opening
 
 
 @attrs.frozen(eq=False)
@@ -34,7 +38,7 @@ class Row:
 class KeptReader:
     """A reader of kept pictures: of rows where they are cut already, else of whole pictures.
 
-    One that could not be decoded is given as it is stored: it says itself why.
+    One that could not be decoded is given as it is stored: it says itself why. So does one without a label.
     """
 
     stored: Reader
@@ -43,7 +47,7 @@ class KeptReader:
 
     def picture(self, sample: int) -> Row | Image.Image | Encoded:
         """A picture that needs no decoder."""
-        if not self.kept.readable[sample]:
+        if not self.kept.readable[sample] or self.stored.index.label[sample] == NO_LABEL:
             return self.stored.picture(sample)
         array = self.kept.pixels[sample]
         return Row(sample, array) if self.cut else Image.fromarray(array)
@@ -70,15 +74,34 @@ def kept_as(
 ) -> Kept:
     """The pictures of an index kept decoded, as `cut` makes them; without it they are whole, and transformed later.
 
-    Raises ValueError for whole pictures on the device, and as `keep`.
+    Raises as `keep`.
     """
-    if where == "device" and cut is None:
-        raise ValueError("decoded='device' is for a transform with home='device'; this one works in the workers")
-    kept = open_kept(keep(index, cut, workers), in_memory=where == "memory")
+    kept = _kept(index, cut, workers, in_memory=where == "memory")
     reader = KeptReader(Reader(index), kept, cut is not None)
     if where == "device":
         return Kept(reader, numbers, torch.from_numpy(np.array(kept.pixels)).to(device))
     return Kept(reader, transform if cut is None else stacked)
+
+
+def check_room(index: Index, where: str, cut: Cut | None, device: torch.device, world_size: int) -> None:
+    """Raises ValueError for pictures that cannot be kept there: whole ones on the device, or more than may be."""
+    if where == "device" and cut is None:
+        raise ValueError("decoded='device' is for a transform with home='device'; this one works in the workers")
+    there, size = kept_folder(index, cut).exists(), decoded_size(index, cut)
+    if where != "disk":
+        check_memory(size, where, device, world_size)
+    if not there:
+        check_disk(size)
+
+
+def _kept(index: Index, cut: Cut | None, workers: int, in_memory: bool) -> KeptPictures:
+    for _ in range(TIMES):
+        with contextlib.suppress(FileNotFoundError):
+            return open_kept(keep(index, cut, workers), in_memory)
+    raise OSError(
+        f"{kept_folder(index, cut)} made way for others {TIMES} times before it could be opened; set {VARIABLE} to a "
+        "higher limit"
+    )
 
 
 def stacked(pictures: Sequence[Row | Encoded], keys: Tensor | None = None) -> Tensor:

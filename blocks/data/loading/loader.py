@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from blocks.data.augment.checks import one_of, share
 from blocks.data.index.index import Index
 from blocks.data.loading.kept import Cut
-from blocks.data.loading.kept_reader import KEEPS, Kept, kept_as
+from blocks.data.loading.kept_reader import KEEPS, Kept, check_room, kept_as
 from blocks.data.loading.slots import Transform
 from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize, data_loader
 
@@ -27,14 +27,17 @@ def _device(device: torch.device | str) -> torch.device:
 class Loader:
     """One process's part of the batches of an index, normalised, on its device.
 
-    Unreadable images are listed in `skipped` {name: reason}. More of them than the share `max_unreadable` of all
-    samples are an error, as soon as this process has met so many, or all together at an epoch's end; ten are always
-    borne, but with 0 not a single one.
+    Unreadable images, and those without a label, are listed in `skipped` {name: reason}. More of them than the share
+    `max_unreadable` of all samples are an error, as soon as this process has met so many, or all together at an epoch's
+    end; so many without a label at once. Ten are always borne, but with 0 not a single one.
     `decoded` keeps every picture decoded from the first time on: on the "disk", in a file that all processes of a
     machine share and later runs find again, read into each process's "memory", or on the "device", where no workers
-    are needed. It is for sets that fit there; what is kept is of one size. It changes no pixel, but for boxes of whole
-    pictures at least four times the size both ways: without it those of JPEGs are decoded at reduced scale (`resized`).
-    A batch that takes the workers longer than `timeout` seconds is an error too: storage that hangs is no hang here.
+    are needed. What is kept is of one size. A set larger than $VITMASON_DECODED_GB (of 10^9 bytes; by default half of
+    the memory or device that is free, and of a disk what leaves a tenth free) is an error here; on the disk the sets
+    least recently used make way. It changes no pixel, but for boxes of whole pictures at least four times the size both
+    ways: without it those of JPEGs are decoded at reduced scale (`resized`).
+    A batch that takes longer than `timeout` seconds, with workers or without, is an error too: storage that hangs is no
+    hang here.
     Raises ValueError for labels out of range.
     """
 
@@ -64,6 +67,16 @@ class Loader:
     def _holds_all_labels(self, _: attrs.Attribute, num_classes: int) -> None:
         self.index.check_labels(num_classes)
 
+    @max_unreadable.validator
+    def _bears_those_without_label(self, *_) -> None:
+        missing = self.index.unlabelled
+        if len(missing) > self.most_unreadable:
+            first = {self.index.name(sample): self.index.why_unlabelled(sample) for sample in missing[:LISTED]}
+            raise ValueError(
+                f"{len(missing)} of {len(self.index)} samples have no label, {self._borne()}:\n"
+                + _listed(first, len(missing))
+            )
+
     @_normalize.default
     def _normalize_default(self) -> Normalize:
         return Normalize(self.mean, self.std, self.device)
@@ -71,6 +84,10 @@ class Loader:
     def _cut(self) -> Cut | None:
         """What makes pictures of one size that can be kept; None keeps whole ones."""
         raise NotImplementedError
+
+    def _check_decoded(self) -> None:
+        if self.decoded is not None:
+            check_room(self.index, self.decoded, self._cut(), self.device, self.world_size)
 
     def _keeping(self) -> Kept | None:
         """The kept pictures, if they are to be kept; made at first use."""
@@ -102,12 +119,15 @@ class Loader:
         """Raises ValueError for more unreadable images than `max_unreadable` allows."""
         if len(skipped) <= self.most_unreadable:
             return
-        listed = [f"  {name}: {reason}" for name, reason in sorted(skipped.items())[:LISTED]]
-        listed += [f"  and {len(skipped) - LISTED} more"] if len(skipped) > LISTED else []
         raise ValueError(
-            f"{len(skipped)} of {len(self.index)} images are unreadable, and max_unreadable {self.max_unreadable:g} "
-            f"bears {self.most_unreadable}; mend these shards, or raise max_unreadable to go on without them:\n"
-            + "\n".join(listed)
+            f"{len(skipped)} of {len(self.index)} images are unreadable, {self._borne()}:\n"
+            + _listed(skipped, len(skipped))
+        )
+
+    def _borne(self) -> str:
+        return (
+            f"and max_unreadable {self.max_unreadable:g} bears {self.most_unreadable}; mend these shards, or raise "
+            "max_unreadable to go on without them"
         )
 
     def _note(self, skipped: Mapping[str, str]) -> None:
@@ -123,3 +143,9 @@ class Loader:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def _listed(skipped: Mapping[str, str], count: int) -> str:
+    """The first of so many, by name."""
+    lines = [f"  {name}: {reason}" for name, reason in sorted(skipped.items())[:LISTED]]
+    return "\n".join([*lines, f"  and {count - LISTED} more"] if count > LISTED else lines)

@@ -80,6 +80,7 @@ class TrainLoader(Loader):
             check_cache(self.index, self.shuffle_window)
         if self.mix is not None:
             _check_mixing(self.mix, self.num_classes, self.batch_size, self.world_size)
+        self._check_decoded()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -98,6 +99,8 @@ class TrainLoader(Loader):
         int64 [b], the place in the global batch}. Where the transform makes crops there are "crops.0", "crops.1" ...:
         float32 [b, V, 3, H, W] in place of "images", and labels int64. Leaving it (or `close`) stops its workers.
         """
+        if start_step < 0:
+            raise ValueError(f"start_step {start_step} is before the first step, 0")
         stream = self._stream(start_step)
         self._streams.add(stream)
         return stream

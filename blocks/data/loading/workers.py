@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from blocks.data.loading.patience import Patient
 from blocks.data.memory import empty
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -25,12 +26,14 @@ def data_loader(
     timeout: float,
     persistent: bool = False,
 ) -> DataLoader:
-    """dataset[place] for every place, in order, made ahead in worker processes, which may take `timeout` seconds each.
+    """dataset[place] for every place, in order, made ahead in worker processes, or without them here, as it is asked
+    for. Each may take `timeout` seconds.
 
     The generator is our own because torch's loader would draw a seed from the global one.
     """
+    watched: Any = dataset if num_workers else Patient(dataset, timeout)
     return DataLoader(
-        dataset,
+        watched,
         batch_size=None,
         sampler=places,
         num_workers=num_workers,

@@ -18,9 +18,12 @@ def cache_folder() -> Path:
 
 
 def fingerprint(path: str) -> str:
-    """A file's name in the cache: changes with its place, its size and the time of its last change."""
+    """A file's name in the cache: changes with its place, its size and the times of its last change.
+
+    Of the latter the system's own counts too: a copy may bring the other along.
+    """
     stat = os.stat(path)
-    return digest(os.path.abspath(path), str(stat.st_size), str(stat.st_mtime_ns))
+    return digest(os.path.abspath(path), *map(str, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)))
 
 
 def digest(*texts: str) -> str:

@@ -1,15 +1,20 @@
 """Files from a web server, with the standard library."""
 
+import email.utils
+import functools
 import http.client
 import re
 import ssl
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from typing import Any
 
+from blocks.data.storage.encoding import Unpacking, encoding_of
 from blocks.data.storage.part import Part
 from blocks.data.storage.retries import FetchError, NotAllowed, NotThere, Passing
+from blocks.data.storage.secrets import Redirects, login
 from blocks.data.storage.source import READ, Pace, Version, within
 
 AGENT = {"User-Agent": "vitmason"}
@@ -28,15 +33,17 @@ class HttpSource:
     def __init__(self, url: str, timeout: float, expected: Version):
         self.url, self.timeout, self.expected = url, timeout, expected
         self._first = Version()  # of this file, as the first attempt saw it
+        self._encoding = ""
 
     def version(self) -> Version:
         """Asks for one byte: unlike HEAD, every server answers that, also to a URL signed for GET."""
         with self._open({"Range": "bytes=0-0"}) as response:
-            return _version(response)
+            return _version(response, encoding_of(self.url, response.headers))
 
     def append(self, part: Part) -> None:
         with self._ask_for_rest(part) as response:
-            found = _version(response)
+            self._encoding = encoding_of(self.url, response.headers)
+            found = _version(response, self._encoding)
             self.expected.check(found)
             if not self._continues(response, found, part):
                 part.restart()
@@ -54,7 +61,7 @@ class HttpSource:
             raise
 
     def _range(self, part: Part) -> dict[str, str]:
-        if not part.size:
+        if not part.size or self._encoding:  # a range would be one of the packed bytes
             return {}
         mark = self._first.mark
         only_if = {"If-Range": mark} if mark and not mark.startswith("W/") else {}
@@ -70,10 +77,12 @@ class HttpSource:
         return True
 
     def _copy(self, response: http.client.HTTPResponse, part: Part) -> None:
-        pace = Pace(self.timeout)
+        pace, unpacking = Pace(self.timeout), Unpacking(self._encoding)
         while data := self._read(response, part):
-            part.write(data)
+            for piece in unpacking(data):
+                part.write(piece)
             pace.moved(len(data))
+        unpacking.finish()
 
     def _read(self, response: http.client.HTTPResponse, part: Part) -> bytes:
         try:
@@ -85,24 +94,29 @@ class HttpSource:
 
     def _open(self, headers: dict[str, str]) -> Any:
         """The answer up to its body. Looking up a name has no timeout of its own, nor has the whole of a head."""
-        request = urllib.request.Request(urllib.parse.quote(self.url, URL_CHARACTERS), headers={**AGENT, **headers})
+        url, credentials = login(self.url)
+        request = urllib.request.Request(urllib.parse.quote(url, URL_CHARACTERS), headers={**AGENT, **headers})
+        for name, value in credentials.items():
+            request.add_unredirected_header(name, value)
         try:
-            return within(self.timeout, lambda: urllib.request.urlopen(request, timeout=self.timeout))
+            return within(self.timeout, lambda: _opener().open(request, timeout=self.timeout))
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refused(error) from None
         except urllib.error.URLError as error:
             raise self._unreachable(error.reason) from None
-        except http.client.InvalidURL as error:
-            raise FetchError(f"{self.url}: {error}") from None
+        except http.client.InvalidURL:
+            raise FetchError(
+                f"{self.url} is no address; what is special in a user's name or password is written as %2F for /, %40 "
+                "for @, %3A for :"
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from None
 
     def _refused(self, error: urllib.error.HTTPError) -> Exception:
-        told = f"{error.code} {error.reason}"
+        told = " ".join(f"{error.code} {error.reason}".split())
         if error.code in LATER or error.code >= 500:
-            wait = error.headers.get("Retry-After", "")
-            return Passing(told, float(wait) if wait.isdecimal() else 0.0)
+            return Passing(told, _wait(error.headers.get("Retry-After", "")))
         if error.code == BEYOND:
             return _Beyond(told)
         if error.code in (404, 410):
@@ -119,12 +133,28 @@ class HttpSource:
         return Passing(_told(error))
 
 
-def _version(response: http.client.HTTPResponse) -> Version:
+@functools.cache
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(Redirects)
+
+
+def _wait(wish: str) -> float:
+    """Seconds that a server asks for, as such or by the time of day; 0 for what is neither."""
+    if wish.isdecimal():
+        return float(wish)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(wish).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _version(response: http.client.HTTPResponse, encoding: str) -> Version:
     headers = response.headers
     size = headers.get("Content-Length", "")
     if response.status == http.client.PARTIAL_CONTENT:
         size = headers.get("Content-Range", "").rpartition("/")[2]
-    return Version(int(size) if size.isdecimal() else None, headers.get("ETag") or headers.get("Last-Modified"))
+    known = size.isdecimal() and not encoding  # else it is that of the packed bytes
+    return Version(int(size) if known else None, headers.get("ETag") or headers.get("Last-Modified"))
 
 
 def _told(error: Any) -> str:

@@ -8,12 +8,17 @@ from typing import TypeVar
 
 import attrs
 
+from blocks.data.storage.secrets import shown
+
 T = TypeVar("T")
 PROGRESS = 1 << 20  # bytes
 
 
 class FetchError(OSError):
-    """What could not be fetched: its name, what happened, and what to do."""
+    """What could not be fetched: its name, what happened, and what to do; nothing of it is secret."""
+
+    def __init__(self, message: str):
+        super().__init__(shown(message))
 
 
 class NotThere(FetchError, FileNotFoundError):

@@ -13,6 +13,7 @@ import attrs
 from blocks.data.storage.cache import digest, fingerprint
 from blocks.data.storage.fetch import fetch
 from blocks.data.storage.retries import Retries
+from blocks.data.storage.secrets import hiding_secrets, shown, without_password
 from blocks.data.storage.shard_cache import ShardCache
 from blocks.data.storage.source import Version
 
@@ -101,20 +102,27 @@ class PackedShard(CachedShard):
 
 @attrs.frozen
 class RemoteShard(CachedShard):
-    """A .tar or .tar.gz behind a URL or a pipe; what is expected of it is checked when it has come."""
+    """A .tar or .tar.gz behind a URL or a pipe; what is expected of it is checked when it has come.
+
+    Where `url` holds what is secret, `name` is what may be seen of it.
+    """
 
     retries: Retries
     expected: Version
     sha256: str | None = None
+    url: str = attrs.field(default=attrs.Factory(lambda self: self.name, takes_self=True), repr=False)
 
     def in_cache(self) -> Path:
-        known = map(str, (self.name, self.expected.bytes, self.expected.mark, self.sha256))
+        """Another signature or token is the same file where its version is known."""
+        version_known = self.expected.mark or self.sha256
+        name = shown(self.url) if version_known else without_password(self.url)
+        known = map(str, (name, self.expected.bytes, self.expected.mark, self.sha256))
         return self.cache.folder / f"{digest(*known)}.tar"
 
     def make(self, target: Path, report: Callable[[int], object] | None) -> None:
         fetched = target.with_suffix(".fetched")
-        with self.cache.writing(fetched, self.name, report) as part:
-            fetch(self.name, part, self.retries, self.expected, self.sha256)
+        with hiding_secrets(), self.cache.writing(fetched, self.name, report) as part:
+            fetch(self.url, part, self.retries, self.expected, self.sha256)
         if is_packed(fetched):
             _gunzip(self, fetched, target)
         else:

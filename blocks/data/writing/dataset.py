@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import numpy as np
 from PIL import Image
+from torch.utils.data import Subset
 
 from blocks.data.decode import UnreadableImage
 from blocks.data.writing.item import Item
@@ -20,20 +21,30 @@ def dataset_source(dataset: Any) -> Source:
     """The samples of dataset[i] -> (PIL image, uint8 array or path, label), for i in range(len(dataset)).
 
     Where it lists files in `samples`, as torchvision's ImageFolder, their bytes are taken, without its transform.
-    Class names come from its `classes`.
+    Class names come from its `classes`. Of a torch Subset both are those of the whole.
     """
     name = f"{type(dataset).__name__} of {len(dataset)}"
     if not len(dataset):
         raise ValueError(f"{name}: there is no sample in it")
-    classes = tuple(map(str, getattr(dataset, "classes", ())))
-    if not _lists_files(dataset):
-        return Source(name, Pictures(dataset), classes, _identity(dataset, name, classes))
-    paths, labels = zip(*dataset.samples, strict=True)
-    change = getattr(dataset, "target_transform", None)
-    root = Path(getattr(dataset, "root", "/"))
+    whole, chosen = _whole(dataset)
+    classes = tuple(map(str, getattr(whole, "classes", ())))
+    if not _lists_files(whole):
+        return Source(name, Pictures(dataset), classes, _identity(whole, chosen, name, classes))
+    paths, labels = zip(*(whole.samples[i] for i in chosen), strict=True)
+    change = getattr(whole, "target_transform", None)
+    root = Path(getattr(whole, "root", "/"))
     below = [os.path.relpath(path, root) for path in paths]
     files = Files(root, below, list(map(change, labels)) if change else labels)
     return Source(name, files, classes, files.identity())
+
+
+def _whole(dataset: Any) -> tuple[Any, Sequence[int]]:
+    """The data set that a Subset, perhaps of a Subset, was taken from, and which of its samples."""
+    chosen: Sequence[int] = range(len(dataset))
+    while isinstance(dataset, Subset):
+        chosen = [int(dataset.indices[i]) for i in chosen]
+        dataset = dataset.dataset
+    return dataset, chosen
 
 
 def _lists_files(dataset: Any) -> bool:
@@ -44,10 +55,13 @@ def _lists_files(dataset: Any) -> bool:
     return isinstance(first, (list, tuple)) and len(first) == 2 and isinstance(first[0], (str, os.PathLike))
 
 
-def _identity(dataset: Any, name: str, classes: tuple[str, ...]) -> str:
+def _identity(dataset: Any, chosen: Sequence[int], name: str, classes: tuple[str, ...]) -> str:
     """Of what is known without asking for a picture."""
     targets = np.asarray(getattr(dataset, "targets", ())).tolist()
-    return hashlib.sha256(json.dumps([name, classes, targets], default=str).encode()).hexdigest()
+    known = [name, classes, targets]
+    if not isinstance(chosen, range):
+        known.append(chosen)
+    return hashlib.sha256(json.dumps(known, default=str).encode()).hexdigest()
 
 
 @attrs.frozen(eq=False)

@@ -3,6 +3,7 @@
 import operator
 import os
 import re
+import reprlib
 from typing import Any
 
 import attrs
@@ -41,7 +42,9 @@ def class_number(label: Any, name: str) -> int:
     except TypeError:
         number = -1
     if not 0 <= number < MAX_CLASSES:
-        raise ValueError(f"{name}: label {label!r} is no class number; give 0, 1, 2 ... to {MAX_CLASSES - 1} at most")
+        raise ValueError(
+            f"{name}: label {reprlib.repr(label)} is no class number; give 0, 1, 2 ... to {MAX_CLASSES - 1} at most"
+        )
     return number
 
 

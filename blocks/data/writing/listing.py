@@ -11,6 +11,8 @@ from blocks.data.writing.item import class_number
 from blocks.data.writing.source import Files, Source
 
 SUFFIXES = (".csv", ".json", ".jsonl")
+DIGITS = 100  # far more than a class number has; Python refuses to read some thousands
+UTF_8 = "utf-8-sig"  # spreadsheets and Windows begin a file with a mark
 Row = tuple[str, dict[str, Any]]  # where it stands, for messages, and what it says
 
 
@@ -43,7 +45,7 @@ def _rows(file: Path) -> Iterator[Row]:
 
 
 def _csv(file: Path) -> Iterator[Row]:
-    with open(file, encoding="utf-8-sig", newline="") as text:  # a spreadsheet's CSV begins with a mark
+    with open(file, encoding=UTF_8, newline="") as text:
         reader = csv.DictReader(text)
         try:
             names = list(reader.fieldnames or ())
@@ -59,14 +61,14 @@ def _csv(file: Path) -> Iterator[Row]:
 
 
 def _json(file: Path) -> Iterator[Row]:
-    rows = _parsed(file.read_text(encoding="utf-8"), str(file))
+    rows = _parsed(file.read_text(encoding=UTF_8), str(file))
     if not isinstance(rows, list):
         raise ValueError(f'{file} holds a {type(rows).__name__}, not a list: [{{"path": ..., "label": ...}}, ...]')
     yield from ((f"{file}, entry {number}", row) for number, row in enumerate(rows, 1))
 
 
 def _json_lines(file: Path) -> Iterator[Row]:
-    with open(file, encoding="utf-8") as lines:
+    with open(file, encoding=UTF_8) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 where = f"{file}, line {number}"
@@ -112,4 +114,5 @@ def _is_number(label: Any) -> bool:
 
 def _whole(label: Any) -> Any:
     """Text of a whole number as an int, all else as it is, for the check that it is one."""
-    return int(label) if isinstance(label, str) and label.strip().lstrip("-").isdecimal() else label
+    whole = isinstance(label, str) and len(label) < DIGITS and label.strip().lstrip("-").isdecimal()
+    return int(label) if whole else label

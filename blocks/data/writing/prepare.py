@@ -64,6 +64,8 @@ def _file(path: Path, name: str) -> tuple[bytes, str]:
         return path.read_bytes(), path.suffix[1:]
     except OSError as error:
         raise UnreadableImage(name, str(error.strerror)) from None
+    except ValueError as error:  # no file can have this name
+        raise UnreadableImage(name, str(error)) from None
 
 
 def _pixels(array: np.ndarray, name: str) -> Image.Image:

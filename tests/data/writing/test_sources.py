@@ -1,6 +1,7 @@
 """From image folders, lists, datasets and iterators to samples."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torchvision.datasets import CIFAR10, ImageFolder
 
 from blocks.data.index.index import open_shards
 from blocks.data.index.read import Reader
-from blocks.data.writing import Item, Source, write_dataset
+from blocks.data.writing import Item, Source, dataset_source, write_dataset
 from tests.data.pictures import encoded, picture, read_manifest
 from tests.data.writing.made import files, image_folder, members
 
@@ -33,6 +34,16 @@ def refused(words, source, tmp_path, **options):
 # --- lists ---
 
 ROWS = [("a.png", "dog"), ("deep/b.jpg", "cat"), ("c.png", "dog")]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
+def test_a_list_may_begin_with_a_mark_and_end_its_lines_as_windows_does(pictures, suffix):
+    path = pictures / f"list.{suffix}"
+    {"csv": _csv, "json": _json, "jsonl": _json_lines}[suffix](path, [*ROWS, ("a.png", "dog, big")])
+    text = path.read_text(encoding="utf-8").replace("No 0", "Nö 0").replace("dog, big,", '"dog, big",')
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    write(path, pictures / "out")
+    assert open_shards(pictures / "out").classes == ("cat", "dog", "dog, big")
 
 
 @pytest.fixture
@@ -186,6 +197,39 @@ def test_cifar_is_stored_without_loss(tmp_path, workers):
 def test_a_dataset_with_a_transform_to_tensors_is_refused(tmp_path):
     to_tensor = lambda image: torch.from_numpy(np.asarray(image).copy())  # noqa: E731
     refused("of the dataset is a Tensor, not a picture", Tiny(3, transform=to_tensor), tmp_path)
+
+
+def test_a_path_that_no_file_can_have_is_unreadable(pictures):
+    (pictures / "l.json").write_text(json.dumps(_objects([*ROWS, ("a\0.png", "cat")])))
+    (left_out,) = write(pictures / "l.json", pictures / "out")["train"].unreadable
+    assert left_out == ("a\0.png", "embedded null byte")
+
+
+def test_a_number_of_very_many_digits_is_named_with_its_line(pictures):
+    _csv(pictures / "l.csv", [("a.png", "9" * 5000)])
+    refused(r"l\.csv, line 2: label '999.* is no class number", pictures / "l.csv", pictures)
+
+
+def test_a_subset_of_files_has_the_class_names_and_the_bytes_of_the_whole(tmp_path):
+    whole = ImageFolder(image_folder(tmp_path / "images"), target_transform=lambda label: 2 - label)
+    part = torch.utils.data.Subset(torch.utils.data.Subset(whole, [14, 0, 7, 3]), torch.tensor([2, 0]))
+    write(part, tmp_path / "out")
+    assert open_shards(tmp_path / "out").classes == ("cat", "dog", "owl")
+    wanted = [(2 - whole.targets[i], Path(whole.samples[i][0]).read_bytes()) for i in (7, 14)]
+    assert stored(tmp_path / "out") == sorted(wanted)
+
+
+def test_a_subset_of_pictures_has_the_class_names_of_the_whole(tmp_path):
+    whole = Tiny(9)
+    write(torch.utils.data.Subset(whole, [8, 1, 2]), tmp_path / "out")
+    index = open_shards(tmp_path / "out")
+    assert list(index.classes) == whole.classes
+    assert sorted(index.label) == sorted(whole.targets[i] for i in (8, 1, 2))
+
+
+def test_other_subsets_of_one_data_set_are_other_sources():
+    identities = {dataset_source(torch.utils.data.Subset(Tiny(9), rows)).identity for rows in ([0, 1], [1, 0], [1, 2])}
+    assert len(identities) == 3
 
 
 class Paths:
