@@ -4,7 +4,7 @@ from blocks.data.digits import digits
 from blocks.data.index.classes import common_classes
 from blocks.data.index.index import Index, open_shards
 from blocks.data.index.patterns import names_folder
-from blocks.data.storage.secrets import hiding_secrets
+from blocks.secrets import hiding_secrets
 
 
 @hiding_secrets()

@@ -10,6 +10,7 @@ from blocks.runs import checkpoint, folder
 from blocks.runs.claim import claimed
 from blocks.runs.environment import environment
 from blocks.runs.folder import About
+from blocks.secrets import shown
 from blocks.train.distributed import Processes
 from blocks.train.options import RunOptions
 from blocks.train.readings import Totals
@@ -83,7 +84,7 @@ def _write(
 ) -> None:
     """What the folder says of the run: that it goes on, or all of a `new` one, its model and the params given to it."""
     settings = {"out": options.out, "seed": options.seed, **options.settings, **about["settings"]}
-    what = About(options.recipe, list(sys.argv), settings, about["facts"])
+    what = About(options.recipe, list(map(shown, sys.argv)), settings, about["facts"])
     where = environment(processes.device, processes.world_size)
     if new is None:
         folder.go_on(options.out, what, where, int(state.step), changes)

@@ -16,6 +16,7 @@ from blocks.runs.best import Best
 from blocks.runs.metrics_log import MetricsLog
 from blocks.runs.records import Record
 from blocks.runs.weights_and_biases import WeightsAndBiases
+from blocks.secrets import without_secrets
 from blocks.train.beginning import begin, claim
 from blocks.train.compiled import WHOLE, Compile, compile_mode
 from blocks.train.distributed import Processes
@@ -101,7 +102,7 @@ def run(
     evaluate = evaluate or _accuracy(objective, val_data, processes, precision)
     model, seen = getattr(objective, "model", None), _seen(val_data, evaluate)
     known = _facts(objective, train_data, seed, accumulate)
-    about = {"facts": known, "settings": dict(options.settings if settings is None else settings)}
+    about = {"facts": known, "settings": dict(options.settings if settings is None else without_secrets(settings))}
     train_step = make_step(
         objective,
         optimizer,

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import attrs
 
+from blocks.secrets import without_secrets
 from blocks.train import errors
 
 # they change nothing of what is trained
@@ -47,10 +48,10 @@ class RunOptions:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The fields that say what is trained, JSON-able; {} for bare options."""
+        """The fields that say what is trained, JSON-able and without a URL's secrets; {} for bare options."""
         if self.recipe is None:
             return {}
-        return {name: value for name, value in attrs.asdict(self).items() if name not in HOW}
+        return without_secrets({name: value for name, value in attrs.asdict(self).items() if name not in HOW})
 
     def given(self, **others: Any) -> Self:
         """These, with what is not None of others in place of theirs."""

@@ -17,7 +17,7 @@ from blocks.data.inspect import __main__ as command
 from blocks.data.splits import train_and_val
 from blocks.data.storage import FetchError, Retries, ShardCache
 from blocks.data.storage.fetch import read
-from blocks.data.storage.secrets import shown
+from blocks.secrets import shown
 from tests.data.indexed import write_index
 from tests.data.pictures import shards
 

@@ -73,6 +73,27 @@ def test_what_is_given_takes_the_options_place_and_a_folder_there_must_be(tmp_pa
         options_of(None, out=None)
 
 
+def test_a_run_keeps_no_password_token_or_signature_of_a_url(tmp_path, monkeypatch):
+    """Settings, command and checkpoint; a newly signed address is no other setting."""
+    signed = "https://user:{0}@host/train-{{000000..000009}}.tar?X-Amz-Signature={0}&x=1"
+
+    @attrs.frozen
+    class Remote(RunOptions):
+        data: str = signed.format("hush")
+        mixed: tuple[str, ...] = (signed.format("hush"), "digits")
+        out: str = str(tmp_path)
+        report: bool = False
+
+    monkeypatch.setattr(sys, "argv", ["recipe.py", "--data", signed.format("hush")])
+    train(None, epochs=1, options=Remote(), seed=None)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in files if b"hush" in path.read_bytes()] == []
+    run = Run.open(tmp_path)
+    assert run.settings["data"] == run.command[-1] == signed.format("***")
+    again = Remote(data=signed.format("new"), mixed=(signed.format("new"), "digits"))
+    assert train(None, epochs=1, options=again, seed=None).finished
+
+
 def small(tmp_path, **knobs):
     return train(None, epochs=1, options=Recipe(out=str(tmp_path), report=False, seed=3, **knobs), seed=None)
 

@@ -16,8 +16,8 @@ from blocks.data.index.tables import open_tables
 from blocks.data.printable import printable
 from blocks.data.storage import Retries, ShardCache
 from blocks.data.storage.fetch import is_remote
-from blocks.data.storage.secrets import hiding_secrets
 from blocks.data.storage.shard import Shard
+from blocks.secrets import hiding_secrets
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -18,10 +18,10 @@ from blocks.data.pool import process_map
 from blocks.data.storage.ahead import Ahead
 from blocks.data.storage.cache import fingerprint
 from blocks.data.storage.fetch import is_remote, version
-from blocks.data.storage.secrets import shown
 from blocks.data.storage.shard import PackedShard, RemoteShard, Shard, is_packed
 from blocks.data.storage.shard_cache import ShardCache
 from blocks.data.storage.source import Version
+from blocks.secrets import shown
 
 POOL_FROM = 8  # shards: below, starting processes costs more than it saves
 CONNECTIONS = 8  # at a time, while shards are asked for their versions

@@ -12,9 +12,9 @@ import urllib.request
 from typing import Any
 
 from blocks.data.storage.encoding import Unpacking, encoding_of
+from blocks.data.storage.login import Redirects, login
 from blocks.data.storage.part import Part
 from blocks.data.storage.retries import FetchError, NotAllowed, NotThere, Passing
-from blocks.data.storage.secrets import Redirects, login
 from blocks.data.storage.source import READ, Pace, Version, within
 
 AGENT = {"User-Agent": "vitmason"}

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import attrs
 
-from blocks.data.storage.secrets import shown
+from blocks.secrets import shown
 
 T = TypeVar("T")
 PROGRESS = 1 << 20  # bytes

@@ -13,9 +13,9 @@ import attrs
 from blocks.data.storage.cache import digest, fingerprint
 from blocks.data.storage.fetch import fetch
 from blocks.data.storage.retries import Retries
-from blocks.data.storage.secrets import hiding_secrets, shown, without_password
 from blocks.data.storage.shard_cache import ShardCache
 from blocks.data.storage.source import Version
+from blocks.secrets import hiding_secrets, shown, without_password
 
 GZIP = b"\x1f\x8b"
 WAY_OUT = "fetch or write it again, or leave it out of the shards"

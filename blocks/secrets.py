@@ -1,11 +1,9 @@
-"""What lets one in, in a URL: used where it is asked, and shown nowhere."""
+"""What lets one in, in a URL, is shown nowhere: no message, log or file of a run has it."""
 
-import base64
 import re
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 HIDDEN = "***"
 _LOGIN = re.compile(
@@ -42,28 +40,10 @@ def hiding_secrets() -> Iterator[None]:
         raise
 
 
-def login(url: str) -> tuple[str, dict[str, str]]:
-    """The URL without its user and password, and the header that says them to its own host."""
-    parts = urllib.parse.urlsplit(url)
-    if "@" not in parts.netloc:
-        return url, {}
-    given, _, host = parts.netloc.rpartition("@")
-    user, _, password = map(urllib.parse.unquote, given.partition(":"))
-    basic = base64.b64encode(f"{user}:{password}".encode()).decode()
-    return parts._replace(netloc=host).geturl(), {"Authorization": f"Basic {basic}"}
-
-
-class Redirects(urllib.request.HTTPRedirectHandler):
-    """Who asks is told to the host that was named, and to no other."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        new = super().redirect_request(req, fp, code, msg, headers, newurl)
-        given = req.unredirected_hdrs.get("Authorization")
-        if new is not None and given and _host(newurl) == _host(req.full_url):
-            new.add_unredirected_header("Authorization", given)
-        return new
-
-
-def _host(url: str) -> tuple[str, str]:
-    parts = urllib.parse.urlsplit(url)
-    return parts.scheme, parts.netloc
+def without_secrets(values: Any) -> Any:
+    """The same values, JSON-able or tuples of such, every text in them as it may be seen."""
+    if isinstance(values, str):
+        return shown(values)
+    if isinstance(values, Mapping):
+        return {name: without_secrets(value) for name, value in values.items()}
+    return type(values)(map(without_secrets, values)) if isinstance(values, list | tuple) else values
