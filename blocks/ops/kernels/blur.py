@@ -4,10 +4,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks.ops.on_device import on_its_device
+
 BITS, HALF = tl.constexpr(24), tl.constexpr(1 << 23)  # of a weight's fraction
 ROWS, COLS = 4, 128  # bytes of a tile: one warp, 16 a thread
 
 
+@on_its_device
 def box_blurs(images: Tensor, boxes: Tensor, passes: int) -> Tensor:
     """`passes` along the rows, then along the columns: uint8 [B, H, W, 3], whole numbers [B, 2 R + 1] -> uint8.
 

@@ -8,11 +8,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks.ops.on_device import on_its_device
+
 BITS, UNIT = tl.constexpr(22), tl.constexpr(1 << 22)  # a weight of one, in bits and whole
 NEAREST_EVEN = tl.constexpr(1.5 * 2**52)  # added to a float64 and taken away again it leaves the nearest whole number
 ROWS, COLS = 4, 128  # bytes of a tile: one warp, 16 a thread
 
 
+@on_its_device
 def crop_resize(
     images: Tensor, boxes: Tensor, mirrored: Tensor, size: tuple[int, int], support: int, taps: int
 ) -> Tensor:

@@ -10,11 +10,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks.ops.on_device import on_its_device
+
 FOLD = tl.constexpr(1 << 30)  # of folded keys' counters: blocks.random
 PARITY = tl.constexpr(0x1BD11BDA)  # of threefry's key schedule
 BLOCK = 512  # pixels of a program: 4 a thread
 
 
+@on_its_device
 def last_pass(
     pictures: Tensor,
     mean: Tensor,
