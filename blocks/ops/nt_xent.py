@@ -13,14 +13,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from blocks.collective import gather, world
-from blocks.ops.choose import Impl, choose
+from blocks.ops.choose import Impl, choose, no_room
 from blocks.ops.define import define
 
 STRIP = {"cpu": 1 << 22, "cuda": 1 << 24}  # scores at a time
 LOWEST = 0.025  # temperature at which exp(-2 / T) is still a normal float32
-
-
 WIDEST = 128  # numbers of a row, which the kernel holds whole: twice as many spill
+SHARED = 1280  # bytes of shared memory for each of them, padded to a power of two
 
 
 def nt_xent(z: Tensor, temperature: float, *, impl: Impl = "auto") -> Tensor:
@@ -57,7 +56,9 @@ def _unsupported(z: Tensor) -> str | None:
         return f"{z.dtype} is not float32"
     if z.shape[-1] > WIDEST:
         return f"rows of {z.shape[-1]} numbers are longer than {WIDEST}"
-    return "there is no row" if z.numel() == 0 else None
+    if z.numel() == 0:
+        return "there is no row"
+    return no_room(z, SHARED * max(16, 1 << (z.shape[-1] - 1).bit_length()))
 
 
 def over_positives(z: Tensor, negatives: Tensor, temperature: float) -> Tensor:
