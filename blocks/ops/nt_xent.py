@@ -29,7 +29,7 @@ def nt_xent(z: Tensor, temperature: float, *, impl: Impl = "auto") -> Tensor:
     their views of exp(s_iv,jx))), mean over i and all v != w. For two views it is SimCLR's equation 1; with more, an
     image's other views do not count as negatives. float32 or float64.
     """
-    which = choose(impl, z, _unsupported(z))
+    which = choose(impl, z, lambda: _unsupported(z))
     if which == "plain" or (which == "torch" and temperature < LOWEST):
         return nt_xent_plain(z, temperature)
     rows = z.transpose(0, 1).flatten(0, 1)  # [b V, E], an image's views together
