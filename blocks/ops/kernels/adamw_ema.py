@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks.ops.kernels.fusion import FUSED
 from blocks.ops.kernels.tables import Tables
 
 BLOCK = 2048  # numbers at a time: with 8 warps two loads of 16 bytes a thread and array
@@ -53,7 +54,7 @@ def adamw_ema_update_(
         GRAD=TYPES[grads[0].dtype], COPY=TYPES[copies[0].dtype] if copies else None, AVERAGE=bool(averages),
         ALIGNED=all(address % 16 == 0 for place in range(6) for address in rows[place::FIELDS]),
         FIELDS=FIELDS, CHUNK=CHUNK, BLOCK=BLOCK, num_warps=8,
-        enable_fp_fusion=True,  # said, for Triton's default will change
+        **FUSED,
     )  # fmt: skip
 
 

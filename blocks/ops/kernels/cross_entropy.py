@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks.ops.kernels.fusion import FUSED
 from blocks.ops.kernels.tables import Tables
 
 WIDEST = 4096  # numbers of a row at a time; 8 warps keep 16 KB of float32 in flight
@@ -59,9 +60,8 @@ def _launch(
     strides = targets.stride() if counts else (0, targets.stride(0), 0)
     sizes = views, rows, width, len(targets) if counts else 0, *scores.stride(), *strides
     warps = 8 if block >= 2048 else 4 if block >= 512 else 1
-    fusion = {"enable_fp_fusion": True}  # said, for Triton's default will change
     table = COUNTS(counts, lambda: counts, scores.device) if counts else None
-    return (views * rows,), (sizes, {"BLOCK": block, "LABELS": not counts, "num_warps": warps} | fusion), table
+    return (views * rows,), (sizes, {"BLOCK": block, "LABELS": not counts, "num_warps": warps} | FUSED), table
 
 
 @triton.jit

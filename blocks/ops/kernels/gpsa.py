@@ -16,6 +16,7 @@ from triton import knobs
 
 from blocks.ops.gpsa_fused import like_tokens
 from blocks.ops.kernels.dot import dot
+from blocks.ops.kernels.fusion import FUSED
 
 LOG2_E = tl.constexpr(1.4426950408889634)  # powers of 2 are what the hardware has
 
@@ -152,7 +153,7 @@ def _constants(v: Tensor, cols: Tensor, tiles: Tiles) -> dict:
         "QUERIES": tiles.queries,
         "KEYS": tiles.keys,
         "PRECISION": "tf32" if exact else "tf32x3",  # three products of tf32 halves are as good as float32
-        "enable_fp_fusion": True,  # said, for Triton's default will change
+        **FUSED,
         "num_warps": tiles.num_warps,
         "num_stages": tiles.num_stages,
     }

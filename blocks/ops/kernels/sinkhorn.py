@@ -11,13 +11,13 @@ import triton.language as tl
 from torch import Tensor
 
 from blocks.collective import maximum, total, world
+from blocks.ops.kernels.fusion import FUSED
 
 TINY = tl.constexpr(1e-30)  # as in blocks.ops.sinkhorn
 ON_CHIP = 1 << 14  # numbers of a problem in the registers of one program of 16 warps, 32 a thread
 TILE = 1 << 13  # numbers of a sweep's tile
 WIDEST = 1024  # of them in a row
 PROGRAMS = 256  # that keep some 132 multiprocessors busy
-FUSED = {"enable_fp_fusion": True}  # said, for Triton's default will change
 
 
 def sinkhorn_codes(
