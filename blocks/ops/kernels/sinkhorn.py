@@ -12,6 +12,7 @@ from torch import Tensor
 
 from blocks.collective import maximum, total, world
 from blocks.ops.kernels.fusion import FUSED
+from blocks.ops.kernels.offsets import reachable
 
 TINY = tl.constexpr(1e-30)  # as in blocks.ops.sinkhorn
 ON_CHIP = 1 << 14  # numbers of a problem in the registers of one program of 16 warps, 32 a thread
@@ -24,7 +25,7 @@ def sinkhorn_codes(
     scores: Tensor, inverse: float, iterations: int, counted: Tensor | None, bound: float | None
 ) -> Tensor:
     """Codes [G, B, K] float32 of scores [G, B, K]: see `blocks.ops.sinkhorn`."""
-    counted = None if counted is None else counted.contiguous()
+    counted, scores = None if counted is None else counted.contiguous(), reachable(scores, (2,))
     out = torch.empty_like(scores, dtype=torch.float32, memory_format=torch.contiguous_format)
     fits = triton.next_power_of_2(scores.shape[1]) * triton.next_power_of_2(scores.shape[2]) <= ON_CHIP
     if scores.numel() and fits and world()[1] == 1:
