@@ -12,6 +12,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from blocks.ops.gpsa_fused import shared_bytes
 from blocks.ops.kernels import gelu, gpsa, residual_norm
 
 HOPPER = GPUTarget("cuda", 90, 32)
@@ -80,7 +81,9 @@ def of_gpsa(dtype: str, channels: int, width: int) -> None:
         tile = tiles(q, cols)
         constants = dict(KEEP=True, D=channels, DIM=max(16, triton.next_power_of_2(channels)), WIDE=wide, HIGH=wide)
         constants |= dict(QUERIES=tile.queries, KEYS=tile.keys, PRECISION="tf32x3" if wide_type else "tf32")
-        show(gpsa, name, dtype, constants, num_warps=tile.num_warps, num_stages=tile.num_stages)
+        shared = show(gpsa, name, dtype, constants, num_warps=tile.num_warps, num_stages=tile.num_stages)
+        known = shared_bytes(q.element_size(), channels, width) or 0
+        assert shared <= known, f"blocks.ops.gpsa_fused.SHARED says {known}"
 
 
 def of_residual_norm(dtype: str, dim: int) -> None:
@@ -106,7 +109,8 @@ class Shaped:
         return self.bytes_each
 
 
-def show(module: ModuleType, name: str, dtype: str, constants: dict, **options: int) -> None:
+def show(module: ModuleType, name: str, dtype: str, constants: dict, **options: int) -> int:
+    """Print a line; returns the bytes of shared memory."""
     function = getattr(module, name)
     kernel = compiled(function, dtype, {k: v for k, v in constants.items() if k in function.arg_names}, **options)
     products = "tensor cores of Hopper" if "wgmma" in kernel.asm["ptx"] else ""
@@ -115,6 +119,7 @@ def show(module: ModuleType, name: str, dtype: str, constants: dict, **options: 
         f"{where:<40} shared {kernel.metadata.shared:>7}  spilled {spilled(kernel.asm['cubin']):>4}  {products}",
         flush=True,
     )
+    return kernel.metadata.shared
 
 
 if __name__ == "__main__":

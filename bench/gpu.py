@@ -7,22 +7,26 @@
 
 An op is forward and backward, in bfloat16 unless its case says float32. Each form is compared with the plain one first,
 computed in float32 from the same inputs; what is wrong is told and not timed. Steps are compared by their first three
-losses. Times are medians of interleaved rounds by the GPU's clock. The roof (TFLOP/s of a large product, TB/s of a
-large copy) is measured in the same run. A row is written as soon as it is there; one that fails is written with its
-error. Compiling takes minutes: --only and --forms divide the work into shorter runs, whose forms the table brings
-together; compare what one run measured where it matters.
+losses; eager, compiled and captured ones are rows of their own. Times are medians of interleaved rounds by the GPU's
+clock. The roof (TFLOP/s of a large product, TB/s of a large copy) is measured in the same run. A row is written as soon
+as it is there; one that fails is written with its error, and where it took the GPU's context with it, the others run in
+a new process. Compiling takes minutes: --only and --forms divide the work into shorter runs, whose forms the table
+brings together; compare what one run measured where it matters.
 """
 
 import argparse
 import json
+import os
 import statistics
+import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from gpu_ops import CASES, Case  # bench/gpu_ops.py: a script's own folder is on its path
-from gpu_steps import MODELS, PLAIN, batch_of, flops, makers
+from gpu_steps import MODELS, PLAIN, STAGES, batch_of, flops, makers
 from measure import hardware, interleaved, on_device, peak_bytes
 from tables import RESULTS
 from torch import Tensor
@@ -113,18 +117,22 @@ def op_row(name: str, args: argparse.Namespace, peak: dict[str, float]) -> dict:
     }
 
 
-def step_row(name: str, args: argparse.Namespace, peak: dict[str, float]) -> dict:
-    """Times, memory, images/s and share of the peak of a training step's forms."""
+def step_row(
+    name: str, args: argparse.Namespace, peak: dict[str, float], stage: tuple[str, ...], wanted: list[float]
+) -> dict:
+    """Times, memory, images/s and share of the peak of a stage's forms of a training step.
+
+    The first three losses are `wanted`; where there are none yet, the first form's become that.
+    """
     batch = batch_of(name, args.batch, args.small, args.device)
     right, wrong = {}, {}
-    wanted: list[float] = []
     for kind, make in makers(name, batch, args.precision, args.small).items():
-        if args.forms and kind not in args.forms:
+        if kind not in stage or (args.forms and kind not in args.forms):
             continue
         try:
             step = make()
             losses = [float(step()) for _ in range(3)]
-            wanted = wanted or losses
+            wanted.extend(losses if not wanted else ())
             if not kind.startswith(PLAIN) and differ(losses, wanted):
                 wrong[kind] = f"losses {losses}, and the first form's {wanted}"
                 continue
@@ -193,6 +201,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="bfloat16", choices=["bfloat16", "float32"], help="of the steps")
     parser.add_argument("--small", action="store_true", help="tiny shapes, to try the script")
+    parser.add_argument("--skip", type=int, default=0, help="so many rows of this list are there already")
     parser.add_argument("--note", default="", help="words that go with the rows, e.g. why a target is missed")
     parser.add_argument("--out", type=Path, help="where JSON lines are appended")
     args = parser.parse_args()
@@ -209,21 +218,49 @@ def main() -> None:
     where = f"{hardware(args.device)}, {versions()}"
     print(f"{where}\nroof: {', '.join(f'{name} {value / 1e12:.3g} T/s' for name, value in peak.items())}", flush=True)
     about = {"bench": "gpu", "n": args.rounds, "roof": peak, "note": args.note, "hardware": where}
-    for section, names, row_of in (("ops", CASES, op_row), ("steps", MODELS, step_row)):
-        for name in names if section in args.sections else ():
-            if args.only and name not in args.only:
-                continue
-            try:
-                found = row_of(name, args, peak)
-            except Exception as why:
-                found = {"error": f"{type(why).__name__}: {str(why)[:300]}"}
-            row = {"section": section, "row": name, **found, **about}
-            print(line(row), flush=True)
-            with out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            torch.compiler.reset()
-            if args.device == "cuda":
-                torch.cuda.empty_cache()
+    for number, (section, name, make) in enumerate(rows(args)):
+        if number < args.skip:
+            continue
+        try:
+            found = make(peak)
+        except Exception as why:
+            found = {"error": f"{type(why).__name__}: {str(why)[:300]}"}
+        row = {"section": section, "row": name, **found, **about}
+        print(line(row), flush=True)
+        with out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        if args.device == "cuda" and lost():
+            again_from(number + 1)
+        torch.compiler.reset()
+        if args.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def rows(args: argparse.Namespace) -> list[tuple[str, str, Callable[[dict], dict]]]:
+    """(section, name, what makes it of the roof) of each row that is asked for."""
+    found: list[tuple[str, str, Callable[[dict], dict]]] = []
+    if "ops" in args.sections:
+        found += [("ops", name, partial(op_row, name, args)) for name in CASES]
+    for name in MODELS if "steps" in args.sections else ():
+        wanted: list[float] = []
+        stages = [stage for stage in STAGES if not args.forms or set(stage) & set(args.forms)]
+        found += [("steps", name, partial(step_row, name, args, stage=s, wanted=wanted)) for s in stages]
+    return [row for row in found if not args.only or row[1] in args.only]
+
+
+def lost() -> bool:
+    """Whether the GPU's context is gone, as after an illegal access: nothing in this process can use the GPU again."""
+    try:
+        torch.cuda.synchronize()
+    except Exception:  # torch.AcceleratorError, RuntimeError before it
+        return True
+    return False
+
+
+def again_from(number: int) -> None:
+    """This process becomes a new one that goes on with that row."""
+    print(f"the GPU's context is lost: on from row {number} in a new process", flush=True)
+    os.execv(sys.executable, [sys.executable, *sys.argv, "--skip", str(number)])
 
 
 if __name__ == "__main__":

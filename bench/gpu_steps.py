@@ -3,11 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from importlib import import_module
 
-import timm
 import torch
-from convit import WIDTHS  # bench/convit.py: a script's own folder is on its path
-from step import LR, WEIGHT_DECAY, theirs
 from torch import Tensor
 
 import blocks
@@ -18,6 +16,8 @@ from blocks.optim.adamw import adamw
 from blocks.train.step import init_state, make_step
 from blocks.trunks.model import Model
 
+LR, WEIGHT_DECAY = 1e-3, 0.05  # bench/step.py's
+WIDTHS = {"small": (432, 9), "base": (768, 16)}  # of ConViTs: width, heads
 MODELS = ("convit_small", "convit_base", "vit_small", "vit_base")
 # name: (kernels, compile)
 OURS = {
@@ -32,6 +32,13 @@ OURS = {
 }
 PLAIN = "plain ViT"  # ours, of the ConViT's width, depth and heads: what it should cost
 THEIRS = {"timm": False, "timm, compiled": True}
+# what is measured side by side, and kept before the next: compilers take minutes, and each form holds a step's memory
+STAGES = (
+    ("ours", "ours, kernels", PLAIN, "timm"),
+    ("ours, loss", "ours, kernels, loss", f"{PLAIN}, loss", "timm, compiled"),
+    ("ours, graph", "ours, kernels, graph", f"{PLAIN}, graph"),
+    ("ours, layers", "ours, step"),
+)
 
 
 @contextmanager
@@ -53,13 +60,13 @@ def knobs(name: str, small: bool) -> dict:
 
 
 def models(name: str, small: bool) -> tuple[Model, Callable[[], torch.nn.Module]]:
-    """(ours, what makes timm's) of one shape."""
+    """(ours, what makes timm's) of one shape; timm need not be installed for ours."""
     own, local = knobs(name, small), 1 if small else 10
     if name.startswith("vit"):
-        return blocks.vit(**own), lambda: timm.models.vision_transformer.VisionTransformer(**own)
+        return blocks.vit(**own), lambda: import_module("timm.models.vision_transformer").VisionTransformer(**own)
     per_head = {**own, "embed_dim": own["embed_dim"] // own["num_heads"]}  # timm's convit multiplies by the heads
     ours = blocks.convit(**own, local_up_to_layer=local)
-    return ours, lambda: timm.models.convit.ConVit(**per_head, local_up_to_layer=local)
+    return ours, lambda: import_module("timm.models.convit").ConVit(**per_head, local_up_to_layer=local)
 
 
 def batch_of(name: str, size: int, small: bool, device: str) -> dict[str, Tensor]:
@@ -95,7 +102,8 @@ def makers(name: str, batch: dict, precision: str, small: bool) -> dict[str, Cal
         module = make_theirs()
         module.load_state_dict(deepcopy(weights))
         module = module.to(batch["images"].device)
-        return theirs(torch.compile(module) if compiled else module, batch, precision)
+        step = import_module("step")  # bench/step.py: a script's own folder is on its path
+        return step.theirs(torch.compile(module) if compiled else module, batch, precision)
 
     own = {n: lambda how=how: our_step(model, params, batch, precision, *how) for n, how in OURS.items()}
     if name.startswith("convit"):

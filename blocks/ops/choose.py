@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 # "plain": the reference; "torch": the fast form of PyTorch's own operations; "triton": the kernel
@@ -15,6 +16,7 @@ Impl = Literal["auto", "plain", "torch", "triton"]
 KNOWN = ("auto", "plain", "torch", "triton")
 # whether "auto" takes the kernels on a GPU: not before they were run and measured on one
 KERNELS_ARE_MEASURED = False
+OLDEST = (8, 0)  # compute capability of Ampere
 HAS_TRITON = importlib.util.find_spec("triton") is not None  # a constant to torch.compile, which sees through a cache
 
 
@@ -42,6 +44,27 @@ def _no_triton(tensor: Tensor) -> str | None:
     """Why no Triton kernel can run on such a tensor; None if one can: on a CPU by Triton's interpreter alone."""
     if not HAS_TRITON:
         return "Triton is not installed"
-    if tensor.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+    if tensor.is_cuda:
+        capability, _ = limits(tensor.get_device())
+        old = f"the GPU is of capability {capability}, and kernels want {OLDEST}: bfloat16, and TF32 on tensor cores"
+        return old if capability < OLDEST else None
+    if os.environ.get("TRITON_INTERPRET") != "1":
         return f"the tensors are on {tensor.device.type}, and kernels want a GPU"
     return None
+
+
+def no_room(tensor: Tensor, shared: int) -> str | None:
+    """Why a kernel with so many bytes of shared memory a program cannot run on the tensor's GPU; None if it can."""
+    if not tensor.is_cuda:
+        return None
+    _, room = limits(tensor.get_device())
+    return f"the kernel wants {shared:,} bytes of shared memory, and the GPU gives {room:,}" if shared > room else None
+
+
+@torch.compiler.assume_constant_result
+def limits(device: int) -> tuple[tuple[int, int], int]:
+    """(compute capability, bytes of shared memory that a program may have) of a GPU; AMD's count as too old."""
+    if torch.version.hip:
+        return (0, 0), 0
+    found = torch.cuda.get_device_properties(device)
+    return (found.major, found.minor), found.shared_memory_per_block_optin

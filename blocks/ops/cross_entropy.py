@@ -4,7 +4,6 @@ The kernel reads the scores once each way and keeps nothing of their size. It se
 `blocks.ops.cross_view`.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -119,18 +118,12 @@ class RowCrossEntropy(torch.autograd.Function):
         return tuple(x.unflatten(1, (size, -1)) for x in outputs), (1, 1)
 
 
-@lru_cache(maxsize=64)
-def _table(counts: tuple[int, ...], device: torch.device) -> Tensor | None:
-    """The counts on the device, copied there once."""
-    return torch.tensor(counts, dtype=torch.int32, device=device) if counts else None
-
-
 def _forward(
     scores: Tensor, targets: Tensor, counts: list[int], inverse: float, keep: float, spread: float
 ) -> tuple[Tensor, Tensor]:
     from blocks.ops.kernels.cross_entropy import cross_entropy_forward
 
-    return cross_entropy_forward(scores, targets, _table(tuple(counts), scores.device), inverse, keep, spread)
+    return cross_entropy_forward(scores, targets, tuple(counts), inverse, keep, spread)
 
 
 def _backward(
@@ -138,8 +131,7 @@ def _backward(
 ) -> Tensor:
     from blocks.ops.kernels.cross_entropy import cross_entropy_backward
 
-    table = _table(tuple(counts), scores.device)
-    return cross_entropy_backward(scores, targets, table, log_sums, grad, *numbers)
+    return cross_entropy_backward(scores, targets, tuple(counts), log_sums, grad, *numbers)
 
 
 FORWARD = define(

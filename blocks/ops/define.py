@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from blocks.ops.on_device import on_its_device
+
 LIBRARY = torch.library.Library("blocks", "FRAGMENT")  # lives as long as the process: its end unregisters all
 
 
@@ -19,12 +21,13 @@ def define(
 ) -> Any:
     """The operator `torch.ops.blocks.<name>` of a schema "name(Tensor x, float t) -> Tensor".
 
-    `compute` runs on every device; `fake` gives empty tensors of the results' shapes, types and strides; `vmap`, for
-    ops that are claimed to have one, is `torch.library.register_vmap`'s.
+    `compute` runs on every device, with the GPU of its first tensor as the current one; `fake` gives empty tensors of
+    the results' shapes, types and strides; `vmap`, for ops that are claimed to have one, is
+    `torch.library.register_vmap`'s.
     """
     name = schema.split("(", 1)[0]
     LIBRARY.define(schema)
-    LIBRARY.impl(name, compute, "CompositeExplicitAutograd")
+    LIBRARY.impl(name, on_its_device(compute), "CompositeExplicitAutograd")
     torch.library.register_fake(f"blocks::{name}", fake, lib=LIBRARY)
     if vmap is not None:
         torch.library.register_vmap(f"blocks::{name}", vmap, lib=LIBRARY)

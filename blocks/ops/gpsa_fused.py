@@ -6,9 +6,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from blocks.ops.choose import no_room
 from blocks.ops.define import define
 
 LARGEST = 128  # channels of a head, and patches along a side of the grid: what a tile holds
+# bytes of shared memory that a program takes at most, by bytes of a number, and channels and patches of a row up to
+SHARED = {
+    (2, 64, 32): 73_728, (2, 64, 128): 115_712, (2, 128, 32): 98_304, (2, 128, 128): 163_840,
+    (4, 64, 32): 98_304, (4, 64, 128): 180_224, (4, 128, 32): 102_784, (4, 128, 64): 205_184,
+}  # fmt: skip
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
@@ -20,9 +26,16 @@ def unsupported(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cols: Tensor) -> 
         return f"heads have {v.shape[-1]} channels, and the kernels' tiles hold {LARGEST}"
     if max(rows.shape[-1], cols.shape[-1]) > LARGEST:
         return f"the grid is {rows.shape[-1]} x {cols.shape[-1]}, and the kernels' tiles hold {LARGEST} a side"
-    if v.dtype == torch.float32 and min(v.shape[-1], cols.shape[-1]) > LARGEST // 2:  # 336 KB; an H100 has 227
-        return f"in float32, {v.shape[-1]} channels and rows of {cols.shape[-1]} patches want too much shared memory"
-    return None
+    shared = shared_bytes(v.element_size(), v.shape[-1], cols.shape[-1])
+    if shared is None:  # 336 KB in float32; an H100 has 227
+        return f"in {v.dtype}, {v.shape[-1]} channels and rows of {cols.shape[-1]} patches want too much shared memory"
+    return no_room(v, shared)
+
+
+def shared_bytes(bytes_each: int, channels: int, width: int) -> int | None:
+    """What a program takes of shared memory at most; None for what no GPU has room for."""
+    fitting = (room for (b, c, w), room in SHARED.items() if b == bytes_each and channels <= c and width <= w)
+    return min(fitting, default=None)
 
 
 def gpsa_fused(

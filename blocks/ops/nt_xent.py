@@ -13,14 +13,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from blocks.collective import gather, world
-from blocks.ops.choose import Impl, choose
+from blocks.ops.choose import Impl, choose, no_room
 from blocks.ops.define import define
 
 STRIP = {"cpu": 1 << 22, "cuda": 1 << 24}  # scores at a time
 LOWEST = 0.025  # temperature at which exp(-2 / T) is still a normal float32
-
-
 WIDEST = 128  # numbers of a row, which the kernel holds whole: twice as many spill
+SHARED = 1280  # bytes of shared memory for each of them, padded to a power of two
 
 
 def nt_xent(z: Tensor, temperature: float, *, impl: Impl = "auto") -> Tensor:
@@ -30,7 +29,7 @@ def nt_xent(z: Tensor, temperature: float, *, impl: Impl = "auto") -> Tensor:
     their views of exp(s_iv,jx))), mean over i and all v != w. For two views it is SimCLR's equation 1; with more, an
     image's other views do not count as negatives. float32 or float64.
     """
-    which = choose(impl, z, _unsupported(z))
+    which = choose(impl, z, lambda: _unsupported(z))
     if which == "plain" or (which == "torch" and temperature < LOWEST):
         return nt_xent_plain(z, temperature)
     rows = z.transpose(0, 1).flatten(0, 1)  # [b V, E], an image's views together
@@ -57,7 +56,9 @@ def _unsupported(z: Tensor) -> str | None:
         return f"{z.dtype} is not float32"
     if z.shape[-1] > WIDEST:
         return f"rows of {z.shape[-1]} numbers are longer than {WIDEST}"
-    return "there is no row" if z.numel() == 0 else None
+    if z.numel() == 0:
+        return "there is no row"
+    return no_room(z, SHARED * max(16, 1 << (z.shape[-1] - 1).bit_length()))
 
 
 def over_positives(z: Tensor, negatives: Tensor, temperature: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Protocol
 
 import torch
@@ -26,13 +27,21 @@ class Recorder(Protocol):
 class CudaGraphs:
     """A side stream for what comes before a capture, then a graph, which computes nothing while it is captured."""
 
+    def __init__(self) -> None:
+        self.side: torch.cuda.Stream | None = None
+
     def warm(self, function: Callable[[], Metrics]) -> Metrics:
-        """What the function returns, run beside the main stream and waited for by it."""
-        side, main = torch.cuda.Stream(), torch.cuda.current_stream()
-        side.wait_stream(main)
-        with torch.cuda.stream(side):
+        """What the function returns, run beside the main stream and waited for by it.
+
+        One stream for all: memory that was used in one is not used again in another, and each would keep a step's.
+        """
+        main = torch.cuda.current_stream()
+        if self.side is None or self.side.device != main.device:
+            self.side = torch.cuda.Stream(main.device)
+        self.side.wait_stream(main)
+        with torch.cuda.stream(self.side):
             found = function()
-        main.wait_stream(side)
+        main.wait_stream(self.side)
         return found
 
     def record(self, function: Callable[[], Metrics]) -> tuple[Metrics, Callable[[], None]]:
@@ -62,10 +71,15 @@ class CapturedStep:
         """(the given state, updated, metrics). Raises ValueError where the state is not on a GPU."""
         if self.on_cuda and not state.step.is_cuda:
             raise ValueError(f'compile="graph" needs a GPU, and the state is on {state.step.device}; use "step"')
+        with torch.cuda.device(state.step.device) if self.on_cuda else nullcontext():
+            return self.on_one_device(state, batch)
+
+    def on_one_device(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """The same, the state's GPU being the current one, whose streams warm up and record."""
         if not self.stands_for(state):
             self.begin(state, batch)
         if not alike(self.batch, batch):
-            warnings.warn("a batch of another shape is computed without the CUDA graph", stacklevel=3)
+            warnings.warn("a batch of another shape is computed without the CUDA graph", stacklevel=4)
             return state, self.in_place(state, batch)
         torch._foreach_copy_(list(self.batch.values()), [batch[name] for name in self.batch])
         self.steps += 1

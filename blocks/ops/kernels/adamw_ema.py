@@ -5,18 +5,21 @@ does it, it is 58. A program has a chunk of a leaf; the leaves' addresses come f
 """
 
 import math
-from functools import lru_cache
+from itertools import chain
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks.ops.kernels.fusion import FUSED
+from blocks.ops.kernels.tables import Tables
+
 BLOCK = 2048  # numbers at a time: with 8 warps two loads of 16 bytes a thread and array
 CHUNK = 8 * BLOCK  # numbers of a program, that it looks its leaf up once for many
 FIELDS = 8  # of a leaf's row: the addresses of param, grad, mean, square, average, copy; its size; when it wakes
 TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-KEPT: list[Tensor] = []  # tables that a CUDA graph copies at each replay
+LEAVES, FACTORS, CHUNKS = Tables(torch.int64), Tables(torch.float32), Tables(torch.int32)
 
 
 def adamw_ema_update_(
@@ -36,18 +39,22 @@ def adamw_ema_update_(
     for place, param in enumerate(params):
         addresses = [column[place].data_ptr() if column else 0 for column in columns]
         rows += [*addresses, param.numel(), wakes[place]]
-    device = params[0].device
-    chunks = _chunks(tuple(p.numel() for p in params), CHUNK, device)
-    if not len(chunks):
+    device, sizes = params[0].device, tuple(p.numel() for p in params)
+    programs = sum(-(-size // CHUNK) for size in sizes)
+    if not programs:
         return
+    of_leaves, of_chunks = (lr_scales, decays), (sizes, CHUNK)
     beta1, beta2, eps, weight_decay, ema_decay = numbers
-    _update[(len(chunks),)](
-        _table(tuple(rows), device), _factors(lr_scales, decays, device), chunks, *scalars,
+    _update[(programs,)](
+        LEAVES(tuple(rows), lambda: rows, device),
+        FACTORS(of_leaves, lambda: _factors(*of_leaves), device),
+        CHUNKS(of_chunks, lambda: _chunks(*of_chunks), device),
+        *scalars,
         1.0 - beta1, 1.0 - beta2, _log(beta1), _log(beta2), eps, weight_decay, 1.0 - ema_decay,
         GRAD=TYPES[grads[0].dtype], COPY=TYPES[copies[0].dtype] if copies else None, AVERAGE=bool(averages),
         ALIGNED=all(address % 16 == 0 for place in range(6) for address in rows[place::FIELDS]),
         FIELDS=FIELDS, CHUNK=CHUNK, BLOCK=BLOCK, num_warps=8,
-        enable_fp_fusion=True,  # said, for Triton's default will change
+        **FUSED,
     )  # fmt: skip
 
 
@@ -56,28 +63,14 @@ def _log(beta: float) -> float:
     return math.log(beta) if beta else -math.inf
 
 
-@lru_cache(maxsize=64)  # gradients are given the same few addresses again and again
-def _table(rows: tuple[int, ...], device: torch.device) -> Tensor:
-    host = torch.tensor(rows, dtype=torch.int64)
-    if device.type != "cuda":
-        return host
-    host = host.pin_memory()
-    if torch.cuda.is_current_stream_capturing():
-        KEPT.append(host)
-    return host.to(device, non_blocking=True)
-
-
-@lru_cache(maxsize=64)
-def _factors(lr_scales: tuple[float, ...], decays: tuple[bool, ...], device: torch.device) -> Tensor:
+def _factors(lr_scales: tuple[float, ...], decays: tuple[bool, ...]) -> list[float]:
     """[leaves, 2]: the factor on the rate, and 1 for a leaf that decays."""
-    return torch.tensor(list(zip(lr_scales, map(float, decays), strict=True)), dtype=torch.float32, device=device)
+    return list(chain.from_iterable(zip(lr_scales, map(float, decays), strict=True)))
 
 
-@lru_cache(maxsize=64)
-def _chunks(sizes: tuple[int, ...], chunk: int, device: torch.device) -> Tensor:
-    """[programs, 2]: the leaf and the chunk of it that a program has, int32."""
-    pairs = [(leaf, place) for leaf, size in enumerate(sizes) for place in range(-(-size // chunk))]
-    return torch.tensor(pairs, dtype=torch.int32, device=device).view(-1, 2)
+def _chunks(sizes: tuple[int, ...], chunk: int) -> list[int]:
+    """[programs, 2]: the leaf and the chunk of it that a program has."""
+    return [x for leaf, size in enumerate(sizes) for place in range(-(-size // chunk)) for x in (leaf, place)]
 
 
 @triton.jit

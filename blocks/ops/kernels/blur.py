@@ -4,10 +4,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks.ops.kernels.fusion import AS_WRITTEN
+from blocks.ops.on_device import on_its_device
+
 BITS, HALF = tl.constexpr(24), tl.constexpr(1 << 23)  # of a weight's fraction
 ROWS, COLS = 4, 128  # bytes of a tile: one warp, 16 a thread
 
 
+@on_its_device
 def box_blurs(images: Tensor, boxes: Tensor, passes: int) -> Tensor:
     """`passes` along the rows, then along the columns: uint8 [B, H, W, 3], whole numbers [B, 2 R + 1] -> uint8.
 
@@ -21,7 +25,7 @@ def box_blurs(images: Tensor, boxes: Tensor, passes: int) -> Tensor:
         out = rooms[number % 2]
         _blurred[grid](
             source, out, weights, height, width, boxes.shape[1],
-            ACROSS=number < passes, ROWS=ROWS, COLS=COLS, num_warps=1,
+            ACROSS=number < passes, ROWS=ROWS, COLS=COLS, num_warps=1, **AS_WRITTEN,
         )  # fmt: skip
         source = out
     return source

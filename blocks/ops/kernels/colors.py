@@ -9,6 +9,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks.ops.kernels.fusion import AS_WRITTEN
+from blocks.ops.on_device import on_its_device
+
 BLOCK = 512  # pixels of a program: 4 a thread
 INVERT, POSTERIZE, SOLARIZE, SOLARIZE_ADD, COLOR, CONTRAST, BRIGHTNESS, HUE, GRAYSCALE = (
     tl.constexpr(number)
@@ -16,6 +19,7 @@ INVERT, POSTERIZE, SOLARIZE, SOLARIZE_ADD, COLOR, CONTRAST, BRIGHTNESS, HUE, GRA
 )
 
 
+@on_its_device
 def colors(images: Tensor, ops: Tensor, args: Tensor, out: Tensor) -> None:
     """Operations [B, K] one after another, at most one contrast a picture: uint8 [B, H, W, 3] -> out, maybe images.
 
@@ -31,7 +35,7 @@ def colors(images: Tensor, ops: Tensor, args: Tensor, out: Tensor) -> None:
     for summed in passes:
         _walk[(programs, count)](
             *own, SUMMED=summed, HERE=images is out, PARTS=triton.next_power_of_2(programs), BLOCK=BLOCK,
-            num_warps=4, enable_fp_fusion=False,
+            num_warps=4, **AS_WRITTEN,
         )  # fmt: skip
 
 

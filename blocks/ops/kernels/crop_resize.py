@@ -8,11 +8,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks.ops.kernels.fusion import AS_WRITTEN
+from blocks.ops.on_device import on_its_device
+
 BITS, UNIT = tl.constexpr(22), tl.constexpr(1 << 22)  # a weight of one, in bits and whole
 NEAREST_EVEN = tl.constexpr(1.5 * 2**52)  # added to a float64 and taken away again it leaves the nearest whole number
 ROWS, COLS = 4, 128  # bytes of a tile: one warp, 16 a thread
 
 
+@on_its_device
 def crop_resize(
     images: Tensor, boxes: Tensor, mirrored: Tensor, size: tuple[int, int], support: int, taps: int
 ) -> Tensor:
@@ -27,7 +31,7 @@ def crop_resize(
     weights = boxes.new_empty(2, count, taps, longest)
     _weights[(triton.cdiv(longest, COLS), 2, count)](
         *(boxes, mirrored, first, weights, count, rows, cols, longest, taps),
-        SUPPORT=support, BLOCK=COLS, num_warps=1, enable_fp_fusion=False,
+        SUPPORT=support, BLOCK=COLS, num_warps=1, **AS_WRITTEN,
     )  # fmt: skip
     between = images.new_empty(count, max(height * cols, rows * width) * 3)
     resized = images.new_empty(count, rows, cols, 3)
@@ -35,7 +39,7 @@ def crop_resize(
         _along[(triton.cdiv(3 * wide, COLS), triton.cdiv(tall, ROWS), count)](
             *(between if last else images, resized if last else between, boxes, first, weights),
             *(pictures, height, width, count, rows, cols, longest, taps, between.shape[1]),
-            SUPPORT=support, LAST=last, ROWS=ROWS, COLS=COLS, num_warps=1,
+            SUPPORT=support, LAST=last, ROWS=ROWS, COLS=COLS, num_warps=1, **AS_WRITTEN,
         )  # fmt: skip
     return resized
 

@@ -9,29 +9,33 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks.ops.kernels.fusion import FUSED
+from blocks.ops.kernels.tables import Tables
+
 WIDEST = 4096  # numbers of a row at a time; 8 warps keep 16 KB of float32 in flight
+COUNTS = Tables(torch.int32)
 IGNORED = tl.constexpr(-100)  # the label of a row without loss, as in torch
 
 
 def cross_entropy_forward(
-    scores: Tensor, targets: Tensor, counts: Tensor | None, inverse: float, keep: float, spread: float
+    scores: Tensor, targets: Tensor, counts: tuple[int, ...], inverse: float, keep: float, spread: float
 ) -> tuple[Tensor, Tensor]:
     """(losses, log sums of exp(scores inverse)), float32 [V, N] each, of scores [V, N, K].
 
-    The target is keep * codes + spread: of codes [A, N, K], each as often as counts [V, A] says; or, without counts,
-    of the labels int64 [N].
+    The target is keep * codes + spread: of codes [A, N, K], each as often as counts, V x A numbers, says; or, without
+    counts, of the labels int64 [N].
     """
     losses, log_sums = (scores.new_empty(scores.shape[:2], dtype=torch.float32) for _ in range(2))
     if losses.numel():
-        grid, sizes = _launch(scores, targets, counts)
-        _forward[grid](scores, targets, counts, losses, log_sums, inverse, keep, spread, *sizes[0], **sizes[1])
+        grid, sizes, table = _launch(scores, targets, counts)
+        _forward[grid](scores, targets, table, losses, log_sums, inverse, keep, spread, *sizes[0], **sizes[1])
     return losses, log_sums
 
 
 def cross_entropy_backward(
     scores: Tensor,
     targets: Tensor,
-    counts: Tensor | None,
+    counts: tuple[int, ...],
     log_sums: Tensor,
     grad: Tensor,
     inverse: float,
@@ -41,21 +45,23 @@ def cross_entropy_backward(
     """The gradient of the scores, contiguous and in their type, where `grad` [V, N] is that of the losses."""
     out = torch.empty_like(scores, memory_format=torch.contiguous_format)
     if out.numel():
-        grid, sizes = _launch(scores, targets, counts)
-        tensors = scores, targets, counts, log_sums, grad.float().contiguous(), out
+        grid, sizes, table = _launch(scores, targets, counts)
+        tensors = scores, targets, table, log_sums, grad.float().contiguous(), out
         _backward[grid](*tensors, inverse, keep, spread, *sizes[0], **sizes[1])
     return out
 
 
-def _launch(scores: Tensor, targets: Tensor, counts: Tensor | None) -> tuple[tuple[int], tuple[tuple, dict]]:
-    """(grid, (sizes and strides, what is compiled in))."""
+def _launch(
+    scores: Tensor, targets: Tensor, counts: tuple[int, ...]
+) -> tuple[tuple[int], tuple[tuple, dict], Tensor | None]:
+    """(grid, (sizes and strides, what is compiled in), the counts on the device)."""
     views, rows, width = scores.shape
     block = min(WIDEST, triton.next_power_of_2(width))
-    strides = targets.stride() if counts is not None else (0, targets.stride(0), 0)
-    sizes = views, rows, width, 0 if counts is None else len(targets), *scores.stride(), *strides
+    strides = targets.stride() if counts else (0, targets.stride(0), 0)
+    sizes = views, rows, width, len(targets) if counts else 0, *scores.stride(), *strides
     warps = 8 if block >= 2048 else 4 if block >= 512 else 1
-    fusion = {"enable_fp_fusion": True}  # said, for Triton's default will change
-    return (views * rows,), (sizes, {"BLOCK": block, "LABELS": counts is None, "num_warps": warps} | fusion)
+    table = COUNTS(counts, lambda: counts, scores.device) if counts else None
+    return (views * rows,), (sizes, {"BLOCK": block, "LABELS": not counts, "num_warps": warps} | FUSED), table
 
 
 @triton.jit

@@ -9,6 +9,8 @@ import triton.language as tl
 from torch import Tensor
 from triton import knobs
 
+from blocks.ops.kernels.fusion import FUSED
+
 COLUMNS = 128  # of a tile: 256 bytes of a row of a two-byte type
 SHARES = 64  # parts of the rows: with a width of 3,072, 1,536 programs
 
@@ -41,7 +43,7 @@ def _layout() -> dict:
     return {
         "ROWS": 8 if knobs.runtime.interpret else 16,
         "COLUMNS": COLUMNS,
-        "enable_fp_fusion": True,  # said, for Triton's default will change
+        **FUSED,
         "num_warps": 4,
     }
 

@@ -16,6 +16,8 @@ from triton import knobs
 
 from blocks.ops.gpsa_fused import like_tokens
 from blocks.ops.kernels.dot import dot
+from blocks.ops.kernels.fusion import FUSED
+from blocks.ops.kernels.offsets import reachable
 
 LOG2_E = tl.constexpr(1.4426950408889634)  # powers of 2 are what the hardware has
 
@@ -136,7 +138,8 @@ def _tiles(q: Tensor, cols: Tensor, small: Tiles, large: Tiles, single: Tiles) -
 
 
 def _dense_channels(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
+    """x [B, h, N, d] with channels side by side, and a sample's offsets in 32 bits."""
+    return reachable(x if x.stride(-1) == 1 else x.contiguous(), (1, 2))
 
 
 def _sizes(v: Tensor, rows: Tensor, cols: Tensor, prefix: int) -> tuple[int, int, int, int]:
@@ -152,7 +155,7 @@ def _constants(v: Tensor, cols: Tensor, tiles: Tiles) -> dict:
         "QUERIES": tiles.queries,
         "KEYS": tiles.keys,
         "PRECISION": "tf32" if exact else "tf32x3",  # three products of tf32 halves are as good as float32
-        "enable_fp_fusion": True,  # said, for Triton's default will change
+        **FUSED,
         "num_warps": tiles.num_warps,
         "num_stages": tiles.num_stages,
     }

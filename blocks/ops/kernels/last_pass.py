@@ -10,11 +10,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks.ops.kernels.fusion import AS_WRITTEN
+from blocks.ops.on_device import on_its_device
+
 FOLD = tl.constexpr(1 << 30)  # of folded keys' counters: blocks.random
 PARITY = tl.constexpr(0x1BD11BDA)  # of threefry's key schedule
 BLOCK = 512  # pixels of a program: 4 a thread
 
 
+@on_its_device
 def last_pass(
     pictures: Tensor,
     mean: Tensor,
@@ -34,7 +38,7 @@ def last_pass(
     _finish[(triton.cdiv(height * width, BLOCK), count)](
         *(pictures, out, mean, std, table, quantiles, lam, box, cut),
         *(pictures.stride(0), out.stride(0), count, height * width, width, table.shape[1] if erased else 0),
-        HOW=how, MIXED=mixture is not None, ALIKE=len(lam) == 1, BLOCK=BLOCK, num_warps=4, enable_fp_fusion=False,
+        HOW=how, MIXED=mixture is not None, ALIKE=len(lam) == 1, BLOCK=BLOCK, num_warps=4, **AS_WRITTEN,
     )  # fmt: skip
 
 

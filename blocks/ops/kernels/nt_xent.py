@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from blocks.ops.kernels.dot import dot
+from blocks.ops.kernels.fusion import FUSED
 
 ROWS, COLS = 128, 32  # of a tile: the largest whose gradient does not spill, with 128 numbers a row in float32
 PROGRAMS = 264  # two for each of an H100's multiprocessors
@@ -43,8 +44,7 @@ def _launch(rows: Tensor, everyone: Tensor, views: int) -> tuple[int, int, tuple
     parts = min(blocks, triton.cdiv(PROGRAMS, triton.cdiv(m, ROWS)))
     sizes = m, len(everyone), width, views, triton.cdiv(blocks, parts), *rows.stride(), *everyone.stride()
     wide = max(16, triton.next_power_of_2(width))  # 16: the least that tensor cores take
-    options = {"ROWS": ROWS, "COLS": COLS, "WIDE": wide, "PRECISION": "tf32x3", "num_warps": 8, "num_stages": 1}
-    options["enable_fp_fusion"] = True  # said, for Triton's default will change
+    options = {"ROWS": ROWS, "COLS": COLS, "WIDE": wide, "PRECISION": "tf32x3", "num_warps": 8, "num_stages": 1} | FUSED
     return m, triton.cdiv(blocks, triton.cdiv(blocks, parts)), sizes, options
 
 

@@ -10,6 +10,8 @@ import triton.language as tl
 from torch import Tensor
 from triton import knobs
 
+from blocks.ops.kernels.fusion import FUSED
+
 NUMBERS = 2048  # of a tile: 16 a thread
 PROGRAMS = 1024  # of the backward pass: eight for each of an H100's multiprocessors
 
@@ -80,7 +82,7 @@ def _layout(dim: int) -> dict:
         "D": dim,
         "DIM": wide,
         "ROWS": rows,
-        "enable_fp_fusion": True,  # said, for Triton's default will change
+        **FUSED,
         "num_warps": max(4, min(16, wide * rows // 512)),
     }
 

@@ -11,20 +11,21 @@ import triton.language as tl
 from torch import Tensor
 
 from blocks.collective import maximum, total, world
+from blocks.ops.kernels.fusion import FUSED
+from blocks.ops.kernels.offsets import reachable
 
 TINY = tl.constexpr(1e-30)  # as in blocks.ops.sinkhorn
 ON_CHIP = 1 << 14  # numbers of a problem in the registers of one program of 16 warps, 32 a thread
 TILE = 1 << 13  # numbers of a sweep's tile
 WIDEST = 1024  # of them in a row
 PROGRAMS = 256  # that keep some 132 multiprocessors busy
-FUSED = {"enable_fp_fusion": True}  # said, for Triton's default will change
 
 
 def sinkhorn_codes(
     scores: Tensor, inverse: float, iterations: int, counted: Tensor | None, bound: float | None
 ) -> Tensor:
     """Codes [G, B, K] float32 of scores [G, B, K]: see `blocks.ops.sinkhorn`."""
-    counted = None if counted is None else counted.contiguous()
+    counted, scores = None if counted is None else counted.contiguous(), reachable(scores, (2,))
     out = torch.empty_like(scores, dtype=torch.float32, memory_format=torch.contiguous_format)
     fits = triton.next_power_of_2(scores.shape[1]) * triton.next_power_of_2(scores.shape[2]) <= ON_CHIP
     if scores.numel() and fits and world()[1] == 1:

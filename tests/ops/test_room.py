@@ -1,0 +1,78 @@
+"""A GPU that lacks what a kernel wants is served by PyTorch's operations; its limits are asked for in one place."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from blocks.ops import choose as choice
+from blocks.ops import gpsa_fused, nt_xent
+from blocks.ops.choose import choose
+
+GPUS = {  # (compute capability, shared memory of a program in bytes)
+    "T4": ((7, 5), 65_536),
+    "RTX 4090": ((8, 9), 101_376),
+    "A100": ((8, 0), 166_912),
+    "H200": ((9, 0), 232_448),
+}
+
+
+@pytest.fixture(params=GPUS)
+def gpu(request, monkeypatch):
+    """The name of a GPU that is there in pretence, with kernels that are measured."""
+    (major, minor), room = GPUS[request.param]
+    found = SimpleNamespace(major=major, minor=minor, shared_memory_per_block_optin=room)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: found)
+    monkeypatch.setattr(choice, "KERNELS_ARE_MEASURED", True)
+    monkeypatch.setattr(choice, "HAS_TRITON", True)
+    return request.param
+
+
+def there(*shape, dtype=torch.float32):
+    with FakeTensorMode():
+        return torch.empty(*shape, dtype=dtype, device="cuda:0")
+
+
+def gpsa_takes(channels, width, dtype):
+    x, rows, cols = there(1, 1, 2 * width, channels, dtype=dtype), there(1, 2, 2), there(1, width, width)
+    return choose("auto", x, lambda: gpsa_fused.unsupported(x, x, x, rows, cols)) == "triton"
+
+
+def test_a_kernel_that_wants_little_runs_from_ampere_on(gpu):
+    x = there(3)
+    assert choose("auto", x) == ("torch" if gpu == "T4" else "triton")
+    if gpu == "T4":
+        with pytest.raises(ValueError, match=r"of capability \(7, 5\), and kernels want \(8, 0\)"):
+            choose("triton", x)
+
+
+def test_the_rows_of_nt_xent_are_as_long_as_there_is_room(gpu):
+    longest = {"T4": 0, "RTX 4090": 64, "A100": 128, "H200": 128}[gpu]
+    for length in (16, 64, 65, 128, 129):
+        z = there(2, 8, length)
+        assert (choose("auto", z, nt_xent._unsupported(z)) == "triton") == (length <= longest)
+
+
+def test_gpsa_runs_where_its_tiles_fit(gpu):
+    cases = {(48, 14, torch.bfloat16), (64, 32, torch.bfloat16), (128, 128, torch.bfloat16), (128, 64, torch.float32)}
+    in_half, narrow = ({c for c in cases if c[2] is torch.bfloat16}, {c for c in cases if c[1] <= 32})
+    fit = {"T4": set(), "RTX 4090": narrow, "A100": in_half, "H200": cases}
+    assert {case for case in cases if gpsa_takes(*case)} == fit[gpu]
+    assert not gpsa_takes(128, 128, torch.float32)
+
+
+def test_amds_gpus_take_no_kernel(monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    monkeypatch.setattr(choice, "KERNELS_ARE_MEASURED", True)
+    assert choose("auto", there(3)) == "torch"
+    assert choice.no_room(there(3), 1)
+
+
+def test_a_compiler_takes_the_limits_for_constants(gpu):
+    def reason(x):
+        return x + len(choice.no_room(x, 10**6) or ()) if choice.limits(0)[0] >= (8, 0) else x - 1
+
+    torch.compiler.reset()  # a function is compiled once for all GPUs of this test
+    found = torch.compile(reason, backend="eager", fullgraph=True)(torch.zeros(2))
+    assert (found < 0).all() if gpu == "T4" else (found == 0).all()  # on a CPU there is always room
