@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blocks.interop.saving import FORMAT, is_safetensors, read
+from blocks.interop.saving import FORMAT, is_safetensors, missing, read
 
 BESIDE = "model.json"  # of a run's folder
 
@@ -17,7 +17,7 @@ def description_of(weights: str | Path) -> tuple[Mapping[str, Any], Path] | None
     """
     weights = Path(weights)
     if not weights.is_file():
-        raise FileNotFoundError(f"no checkpoint at {weights}")
+        raise missing(weights)
     if is_safetensors(weights):
         about = read(weights)[1]
         return (_parsed(about.get("model", ""), weights), weights) if about.get("format") == FORMAT else None
