@@ -68,6 +68,8 @@ DIGITS = dict(crop_pct=1.0, workers=1)
 
 
 def main(r: Recipe) -> None:
+    if r.which != "params" and not r.weights:
+        raise ValueError(f"--which {r.which} is of a checkpoint; name one by --weights")
     with connect(data_workers=r.workers) as processes:
         train_shards, val_shards = train_and_val(r.data, r.val)
 

@@ -73,3 +73,8 @@ def test_a_folder_s_other_split_can_be_evaluated(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     use("evaluate", "--weights", "run", "--data", "shards", "--split", "train")
     assert "images 12" in capsys.readouterr().out
+
+
+def test_a_teacher_of_no_checkpoint_is_not_taken_for_random_weights():
+    with pytest.raises(ValueError, match="--which teacher is of a checkpoint; name one by --weights"):
+        use("knn", "--which", "teacher")
