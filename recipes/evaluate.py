@@ -1,7 +1,7 @@
 r"""The accuracy of a checkpoint: this library's, timm's, DeiT's, ConViT's or VISSL's, at any image size.
 
-    python recipes/convit_supervised.py && python recipes/evaluate.py
-        the digits' small ConViT: 98.1 % top-1 in seconds
+    python recipes/convit_supervised.py && python recipes/evaluate.py --weights runs/convit_supervised
+        the digits' small ConViT: 98.1 % top-1 in seconds; a run's folder says its model, its images and how it saw them
 
     torchrun --nproc-per-node 8 recipes/evaluate.py --model deit_small --weights deit_small_patch16_224-cd65a155.pth \
         --data 'shards/val-{000000..000006}.tar'
@@ -14,9 +14,13 @@ from typing import Literal
 import attrs
 
 import blocks
-from blocks.data import EvalLoader, EvalTransform, digits, open_shards
+from blocks.data import EvalLoader, EvalTransform, open_shards, train_and_val
+from blocks.data.index.patterns import names_folder
 from blocks.interop.checkpoints import load_weights
+from blocks.interop.chosen import chosen
 from blocks.runs.checkpoint import file_of
+from blocks.runs.folder import SETTINGS
+from blocks.runs.json_file import read_json
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.evaluate import evaluate
@@ -30,39 +34,47 @@ MODELS = {"vit_micro": vit_micro, "convit_micro": convit_micro, **{name: getattr
 
 @attrs.frozen
 class Recipe:
-    """DIGITS replaces some when no other data is named."""
+    """What is "" or 0 is as the run of the weights had it, else as USUAL has it."""
 
-    weights: str = ""  # a file, or a run's folder: its newest checkpoint
+    weights: str = "runs/convit_supervised"  # a run's folder: its newest checkpoint; or a file
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
-    model: Literal[tuple(MODELS)] = "deit_small"
-    global_pool: Literal["token", "avg"] = "token"  # the head's input: class token, or mean over patches
-    pos_embed: Literal["learn", "sincos"] = "learn"  # sincos: after MoCo v3 and MAE
-    data: str = "digits"  # shards to evaluate on: a brace pattern, a glob, a folder, or "digits"
-    img_size: int = 224  # pixels; position embeddings are resized to it
-    patch_size: int = 16  # pixels
-    crop_pct: float = 0.875  # of the resized image that is seen
+    model: Literal[("", *MODELS)] = ""
+    global_pool: Literal["", "token", "avg"] = ""  # the head's input: class token, or mean over patches
+    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: after MoCo v3 and MAE
+    data: str = ""  # shards to evaluate on: a brace pattern, a glob, a folder, or "digits"
+    split: str = "val"  # the part of a folder that is meant; "": all of it
+    img_size: int = 0  # pixels; position embeddings are resized to it
+    patch_size: int = 0  # pixels
+    crop_pct: float = 0.0  # of the resized image that is seen
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     batch_size: int = 256  # per process
     precision: Literal["bfloat16", "float16", "float32"] = "float32"
-    workers: int = 8  # per process
+    workers: int = -1  # per process; -1: the run's, else 8
 
 
-DIGITS = dict(
-    weights="runs/convit_supervised", model="convit_micro", img_size=16, patch_size=4, crop_pct=1.0, workers=1,
-)  # fmt: skip
+USUAL = dict(model="deit_small", img_size=224, patch_size=16, global_pool="token", pos_embed="learn")
+
+
+def shards_of(data: str, split: str, run: dict):
+    """Those that are named, else those that the run was validated on."""
+    if data and data != "digits":
+        return open_shards(data, (split or None) if names_folder(data) else None)
+    return train_and_val(data or run.get("data", "digits"), "" if data else run.get("val", ""))[1]
 
 
 def main(r: Recipe) -> None:
-    with connect(data_workers=r.workers) as processes:
-        shards = open_shards(digits()[1] if r.data == "digits" else r.data)
+    weights = file_of(r.weights)
+    run = read_json(weights.with_name(SETTINGS)).get("settings", {})
+    workers = run.get("workers", 8) if r.workers < 0 else r.workers
+    with connect(data_workers=workers) as processes:
+        shards = shards_of(r.data, r.split, run)
         classes = shards.num_classes
-        knobs = dict(img_size=r.img_size, patch_size=r.patch_size, global_pool=r.global_pool, pos_embed=r.pos_embed)
-        model = MODELS[r.model](num_classes=classes, **knobs)
+        model, size = chosen(MODELS, weights, r, num_classes=classes, usual=USUAL, head="keep")
         key = blocks.key(0, processes.device)  # nothing is drawn from it: it says where the params shall be
-        params, report = load_weights(model, file_of(r.weights), key=key, which=r.which)
+        params, report = load_weights(model, weights, key=key, which=r.which)
         data = EvalLoader(
-            shards, batch_size=r.batch_size, num_classes=classes, num_workers=r.workers,
-            transform=EvalTransform(r.img_size, r.crop_pct, r.interpolation),
+            shards, batch_size=r.batch_size, num_classes=classes, num_workers=workers,
+            transform=EvalTransform(size, r.crop_pct or run.get("crop_pct", 0.875), r.interpolation),
             rank=processes.rank, world_size=processes.world_size, device=processes.device,
         )  # fmt: skip
         found = evaluate(model, params, data, processes, precision=r.precision)
@@ -73,4 +85,4 @@ def main(r: Recipe) -> None:
 
 
 if __name__ == "__main__":
-    main(cli(Recipe, presets={"data": {"digits": DIGITS}}))
+    main(cli(Recipe))

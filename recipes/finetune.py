@@ -17,6 +17,7 @@ import attrs
 import blocks
 from blocks.data import EvalLoader, EvalTransform, Mixing, RandomErasing, TrainLoader, TrainTransform, train_and_val
 from blocks.interop.checkpoints import load_weights
+from blocks.interop.chosen import chosen
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
 from blocks.optim.scales import head_lr, layer_decay
@@ -35,18 +36,18 @@ MODELS = {"vit_micro": vit_micro, "convit_micro": convit_micro, **{name: getattr
 
 @attrs.frozen
 class Recipe(RunOptions):
-    """DeiT's values for 384 pixels; DIGITS replaces some when no other data is named."""
+    """DeiT's values for 384 pixels. Of the model, "" and 0 are as the weights' run had it, else as in USUAL."""
 
     weights: str = ""  # a checkpoint of this library's, timm's, DeiT's, ConViT's or VISSL's; or a run's folder
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
-    model: Literal[tuple(MODELS)] = "deit_base"
-    global_pool: Literal["token", "avg"] = "token"  # the head's input: class token, or mean over patches
-    pos_embed: Literal["learn", "sincos"] = "learn"  # sincos: after MoCo v3 and MAE
+    model: Literal[("", *MODELS)] = ""
+    global_pool: Literal["", "token", "avg"] = ""  # the head's input: class token, or mean over patches
+    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: after MoCo v3 and MAE
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
     head: Literal["keep", "fit", "new"] = "fit"  # fit: a new one for another number of classes
     img_size: int = 384  # pixels; position embeddings are resized to it
-    patch_size: int = 16  # pixels
+    patch_size: int = 0  # pixels
     drop_path: float = 0.1  # rate of the last layer, linear over depth
     epochs: int = 30
     batch_size: int = 512  # global: over all processes
@@ -74,10 +75,11 @@ class Recipe(RunOptions):
     out: str = "runs/finetune"  # checkpoints and metrics; a run found here goes on
 
 
+USUAL = dict(model="deit_base", patch_size=16, global_pool="token", pos_embed="learn")
 DIGITS = dict(
-    weights="runs/convit_supervised", model="convit_micro", img_size=24, patch_size=4, drop_path=0.05, epochs=10,
-    batch_size=64, lr=8e-3, min_lr=1e-5, warmup_epochs=1.0, layer_decay=0.75, weight_decay=0.05, policy="", mixup=0.0,
-    cutmix=0.0, erase=0.0, repeats=1, scale=(0.7, 1.0), flip=0.0, precision="float32", workers=1,
+    weights="runs/convit_supervised", img_size=24, drop_path=0.05, epochs=10, batch_size=64, lr=8e-3, min_lr=1e-5,
+    warmup_epochs=1.0, layer_decay=0.75, weight_decay=0.05, policy="", mixup=0.0, cutmix=0.0, erase=0.0, repeats=1,
+    scale=(0.7, 1.0), flip=0.0, precision="float32", workers=1,
 )  # fmt: skip
 
 
@@ -85,11 +87,10 @@ def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
         train_shards, val_shards = train_and_val(r.data, r.val)
         classes = train_shards.num_classes
-
-        knobs = dict(img_size=r.img_size, patch_size=r.patch_size, drop_path_rate=r.drop_path)
-        model = MODELS[r.model](num_classes=classes, global_pool=r.global_pool, pos_embed=r.pos_embed, **knobs)
-        key = blocks.key(r.seed, processes.device)
-        params, report = load_weights(model, file_of(r.weights), key=key, which=r.which, head=r.head)
+        weights, key = file_of(r.weights), blocks.key(r.seed, processes.device)
+        knobs = dict(num_classes=classes, head=r.head, drop_path_rate=r.drop_path)
+        model, _ = chosen(MODELS, weights, r, usual=USUAL, **knobs)
+        params, report = load_weights(model, weights, key=key, which=r.which, head=r.head)
         if processes.is_main:
             print(report)
         objective = Supervised(model, label_smoothing=r.smoothing)

@@ -5,7 +5,7 @@ r"""What are a trunk's features worth without any training on top? k nearest nei
         the digits by a small ConViT with random weights: 48 %, what any pretraining has to beat; seconds on 2 CPU cores
 
     python recipes/pretrain_moco.py && python recipes/knn.py --weights runs/pretrain_moco --which teacher
-        the same trunk after MoCo
+        the same trunk after MoCo; the k-NN that pretraining shows sees less of an image: --crop-pct 0.875
 
     torchrun --nproc-per-node 8 recipes/knn.py --weights dino_deitsmall16_pretrain.pth --model vit_small \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar' --features imagenet.npz
@@ -22,6 +22,7 @@ from rich.table import Table
 import blocks
 from blocks.data import EvalLoader, EvalTransform, train_and_val
 from blocks.interop.checkpoints import load_weights
+from blocks.interop.chosen import chosen
 from blocks.probe.feature_file import save_features
 from blocks.probe.features import features, gathered
 from blocks.probe.knn import knn
@@ -40,17 +41,17 @@ MODELS = {
 
 @attrs.frozen
 class Recipe:
-    """The usual values; DIGITS replaces some when no other data is named."""
+    """Of the model, what is "" or 0 is as the weights' run had it, else as in USUAL; DIGITS is for no other data."""
 
     weights: str = ""  # a checkpoint of this library's, timm's, DINO's, MoCo v3's, VISSL's; a run's folder; "": random
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
-    model: Literal[tuple(MODELS)] = "vit_small"
-    global_pool: Literal["token", "avg"] = "token"  # the feature: the class token, or the mean over patches
-    pos_embed: Literal["learn", "sincos"] = "learn"  # sincos: MoCo v3's and MAE's
+    model: Literal[("", *MODELS)] = ""
+    global_pool: Literal["", "token", "avg"] = ""  # the feature: the class token, or the mean over patches
+    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MoCo v3's and MAE's
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
-    img_size: int = 224  # pixels
-    patch_size: int = 16  # pixels
+    img_size: int = 0  # pixels
+    patch_size: int = 0  # pixels
     crop_pct: float = 0.875  # of the resized image that is seen
     k: tuple[int, ...] = (10, 20, 100, 200)  # neighbours
     temperature: float = 0.07  # of their votes
@@ -61,23 +62,27 @@ class Recipe:
     seed: int = 0  # of random weights
 
 
-DIGITS = dict(model="convit_micro", img_size=16, patch_size=4, crop_pct=1.0, workers=1)
+USUAL = dict(model="vit_small", img_size=224, patch_size=16, global_pool="token", pos_embed="learn")
+DIGITS_USUAL = dict(model="convit_micro", img_size=16, patch_size=4)
+DIGITS = dict(crop_pct=1.0, workers=1)
 
 
 def main(r: Recipe) -> None:
+    if r.which != "params" and not r.weights:
+        raise ValueError(f"--which {r.which} is of a checkpoint; name one by --weights")
     with connect(data_workers=r.workers) as processes:
         train_shards, val_shards = train_and_val(r.data, r.val)
 
-        knobs = dict(img_size=r.img_size, patch_size=r.patch_size, global_pool=r.global_pool, pos_embed=r.pos_embed)
-        model = MODELS[r.model](num_classes=0, **knobs)
+        usual, weights = DIGITS_USUAL if r.data == "digits" else USUAL, file_of(r.weights) if r.weights else None
+        model, size = chosen(MODELS, weights, r, num_classes=0, usual=usual)
         key = blocks.key(r.seed, processes.device)
         params, report = model.init(key), "random weights"
-        if r.weights:
-            params, report = load_weights(model, file_of(r.weights), key=key, which=r.which, head="new")
+        if weights:
+            params, report = load_weights(model, weights, key=key, which=r.which, head="new")
 
         settings = dict(
             batch_size=r.batch_size, num_classes=train_shards.num_classes, num_workers=r.workers,
-            transform=EvalTransform(r.img_size, r.crop_pct),
+            transform=EvalTransform(size, r.crop_pct),
             rank=processes.rank, world_size=processes.world_size, device=processes.device,
         )  # fmt: skip
         train, val = (
@@ -90,7 +95,7 @@ def main(r: Recipe) -> None:
             table = Table("k", "top-1")
             for k, top1 in zip(sorted(set(r.k)), found.values(), strict=True):
                 table.add_row(str(k), f"{top1:.2%}")
-            print(report, f"k-NN of {r.model}'s features, {len(train_shards):,} images vote", sep="\n")
+            print(report, f"k-NN of the features, {len(train_shards):,} images vote", sep="\n")
             Console(highlight=False).print(table)
         if r.features:
             whole = gathered(train)

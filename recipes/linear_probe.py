@@ -24,6 +24,7 @@ import blocks
 from blocks import tree
 from blocks.data import EvalLoader, EvalTransform, TrainLoader, TrainTransform, train_and_val
 from blocks.interop.checkpoints import load_weights
+from blocks.interop.chosen import chosen
 from blocks.objectives.linear_probes import HEADS_ALONE, LinearProbes
 from blocks.optim.schedule import cosine, scaled_lr
 from blocks.optim.sgd import sgd
@@ -46,18 +47,18 @@ MODELS = {
 
 @attrs.frozen
 class Recipe(RunOptions):
-    """The usual values; DIGITS replaces some when no other data is named."""
+    """Of the model, what is "" or 0 is as the weights' run had it, else as in USUAL; DIGITS is for no other data."""
 
     weights: str = ""  # a checkpoint of this library's, timm's, DeiT's, ConViT's or VISSL's; a run's folder; "": random
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
-    model: Literal[tuple(MODELS)] = "vit_base"
-    global_pool: Literal["token", "avg"] = "token"  # the feature: the class token, or the mean over patches
-    pos_embed: Literal["learn", "sincos"] = "learn"  # sincos: MoCo v3's and MAE's
+    model: Literal[("", *MODELS)] = ""
+    global_pool: Literal["", "token", "avg"] = ""  # the feature: the class token, or the mean over patches
+    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MoCo v3's and MAE's
     standardise: bool = False  # features to mean 0 and variance 1 over the training images
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
-    img_size: int = 224  # pixels
-    patch_size: int = 16  # pixels
+    img_size: int = 0  # pixels
+    patch_size: int = 0  # pixels
     epochs: int = 90
     batch_size: int = 1024  # global: over all processes
     lrs: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # per 256 images, a classifier for each
@@ -69,30 +70,31 @@ class Recipe(RunOptions):
     out: str = "runs/linear_probe"  # checkpoints and metrics; a run found here goes on
 
 
+USUAL = dict(model="vit_base", img_size=224, patch_size=16, global_pool="token", pos_embed="learn")
 DIGITS = dict(
-    weights="runs/convit_supervised", model="convit_micro", img_size=16, patch_size=4, epochs=10, batch_size=64,
-    scale=(0.7, 1.0), flip=0.0, crop_pct=1.0, precision="float32", workers=1,
+    weights="runs/convit_supervised", epochs=10, batch_size=64, scale=(0.7, 1.0), flip=0.0, crop_pct=1.0,
+    precision="float32", workers=1,
 )  # fmt: skip
 
 
 def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
         train_shards, val_shards = train_and_val(r.data, r.val)
-        knobs = dict(img_size=r.img_size, patch_size=r.patch_size, global_pool=r.global_pool, pos_embed=r.pos_embed)
-        model, key = MODELS[r.model](num_classes=0, **knobs), blocks.key(r.seed, processes.device)
+        weights, key = file_of(r.weights) if r.weights else None, blocks.key(r.seed, processes.device)
+        model, size = chosen(MODELS, weights, r, num_classes=0, usual=USUAL)
         probes = LinearProbes(model, train_shards.num_classes, heads=len(r.lrs))
         params, report = model.init(key), "random weights"
-        if r.weights:
-            params, report = load_weights(model, file_of(r.weights), key=key, which=r.which, head="new")
+        if weights:
+            params, report = load_weights(model, weights, key=key, which=r.which, head="new")
         params = probes.with_heads(params)
 
         where = dict(num_classes=train_shards.num_classes, num_workers=r.workers, device=processes.device)
         where |= dict(rank=processes.rank, world_size=processes.world_size)
         train_data = TrainLoader(
             train_shards, batch_size=r.batch_size, seed=r.seed,
-            transform=TrainTransform(r.img_size, scale=r.scale, flip=r.flip), **where,
+            transform=TrainTransform(size, scale=r.scale, flip=r.flip), **where,
         )  # fmt: skip
-        seen = dict(batch_size=256, transform=EvalTransform(r.img_size, r.crop_pct), **where)
+        seen = dict(batch_size=256, transform=EvalTransform(size, r.crop_pct), **where)
         val_data, dtype = EvalLoader(val_shards, **seen), compute_dtype(r.precision)
         if r.standardise:
             found = features(model, params, EvalLoader(train_shards, **seen), processes, dtype=dtype)

@@ -1,5 +1,6 @@
 r"""DINO: crops of an image predict what a slow copy of the model, centred and sharpened, says of its large crops. Caron
-et al. 2021, "Emerging properties in self-supervised vision transformers", with its code's values for ViT-S.
+et al. 2021, "Emerging properties in self-supervised vision transformers", with its code's values for ViT-S; its code
+decays the class token and the positions too, which are spared here.
 
     torchrun recipes/pretrain_dino.py
         a small ViT on scikit-learn's handwritten digits: 62 % by k-NN of the teacher, where random weights have 37 %
@@ -103,8 +104,7 @@ def main(r: Recipe) -> None:
         widths = dict(hidden_features=r.hidden, bottleneck_features=r.bottleneck)
         head = dino_head(body.trunk.embed_dim, r.logits, norm=r.head_norm or None, **widths)
         model, momentum = attrs.evolve(body, head=head), cosine(r.momentum, 1.0, r.epochs * steps)
-        temperature = linear(*r.teacher_temp, r.temp_epochs * steps)
-        dino = DINO(model, momentum=momentum, teacher_temp=temperature)
+        dino = DINO(model, momentum=momentum, teacher_temp=linear(*r.teacher_temp, r.temp_epochs * steps))
 
         peak = scaled_lr(r.lr, r.batch_size, per=256)
         schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, end=r.min_lr)

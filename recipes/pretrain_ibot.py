@@ -1,5 +1,6 @@
 r"""iBOT: DINO, and for masked patches of the large crops what the slow copy says of them unmasked. Zhou et al. 2022,
-"iBOT: image BERT pre-training with online tokenizer", with its code's values for ViT-S.
+"iBOT: image BERT pre-training with online tokenizer", with its code's values for ViT-S; its code decays the class
+token, the mask token and the positions too, which are spared here.
 
     torchrun recipes/pretrain_ibot.py
         a small ViT on scikit-learn's handwritten digits: 30 epochs are too few, all images' codes stay nearly alike

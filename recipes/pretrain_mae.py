@@ -1,5 +1,5 @@
 r"""MAE: the pixels of patches that the encoder was not given. He et al. 2022, "Masked autoencoders are scalable vision
-learners", appendix A.1.
+learners", appendix A.1. Its code decays the class token and the mask token too, which are spared here.
 
     torchrun recipes/pretrain_mae.py
         a small ConViT on scikit-learn's handwritten digits: online k-NN of mean features from 65 % to 71.3 %

@@ -1,6 +1,7 @@
 r"""MoCo v3: predictions of one view are told from a slow copy's keys of the batch, without a queue; positions are fixed
 sines, the patch projection stays as it was drawn. Chen, Xie and He 2021, "An empirical study of training
-self-supervised vision transformers", sections 4 and 5.
+self-supervised vision transformers", sections 4 and 5. Its code decays every trained parameter; here biases, norms and
+the class token are spared.
 
     torchrun recipes/pretrain_moco_v3.py
         a small ConViT on scikit-learn's handwritten digits: k-NN 77.4 % (recipes/knn.py, k = 20; random weights 48.2 %)

@@ -175,13 +175,26 @@ def _check(wanted: Flat, found: Flat, fits: set[str], hint: str) -> None:
             for n in both
             if wanted[n].shape != found[n].shape
         ],
+        "no plain floats": [
+            f"{n} {_kind(found[n])}" for n in both if wanted[n].is_floating_point() and _kind(found[n])
+        ],
     }
     lines = [f"{kind}: {every(entries)}" for kind, entries in problems.items() if entries]
     if lines:
         raise ValueError("\n".join(["these weights do not fit the model", *lines, hint]))
 
 
+def _kind(leaf: Tensor) -> str:
+    """What a leaf is that holds no numbers as they are: quantised, complex, sparse, without data; else ""."""
+    odd = {"sparse": leaf.layout != torch.strided, "without data": leaf.is_meta}
+    return next((kind for kind, is_so in odd.items() if is_so), "" if leaf.is_floating_point() else str(leaf.dtype))
+
+
 def _hint(wanted: Flat, found: Flat, head: Head) -> str:
     other = _of_head(wanted) != _of_head(found) and head == "keep"
     first = 'head="new" starts the head afresh and leaves theirs out; ' if other else ""
+    box = {name.partition(".")[0] for name in found}
+    inside = next(iter(box)) + "." if len(box) == 1 else ""
+    if inside and any(name.removeprefix(inside) in wanted for name in found):
+        first = f"all names begin with {inside}: give the state_dict without it; "
     return f"{first}fresh=[names of the model] start from init, ignore=[names of the file] are left out, * matches any"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from blocks.interop.heads import as_ours
-from blocks.interop.saving import FORMAT, is_safetensors, read
+from blocks.interop.saving import FORMAT, is_safetensors, missing, read
 from blocks.interop.timm import unwrapped
 from blocks.interop.vissl import from_vissl, has_other_eps, is_vissl
 from blocks.tree import Flat
@@ -73,7 +73,7 @@ def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") 
     others = [name for name, leaf in leaves.items() if not isinstance(leaf, Tensor) or not isinstance(name, str)]
     if others or not leaves:
         raise ValueError(f"{layout}: {others[:4] or 'an empty dictionary'}, not tensors by name; give the state_dict")
-    leaves = {unwrapped(name): leaf for name, leaf in leaves.items()}
+    leaves = _unwrapped(leaves)
     if layout == OWN:
         return Weights(OWN, leaves)
     if is_vissl(leaves):
@@ -90,7 +90,7 @@ def _only_params(found: Weights, which: Which) -> Weights:
 def read_content(path: Path) -> Any:
     """What a .pth, .pt, .bin, .torch or .safetensors file holds: tensors and plain values; nothing in it is run."""
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise missing(path)
     if path.suffix == ".safetensors" or is_safetensors(path):
         leaves, about = read(path)
         return Weights(OWN, leaves) if about.get("format") == FORMAT else leaves
@@ -107,7 +107,9 @@ def read_content(path: Path) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    """Its first sentence: torch's errors go on with advice that is not ours."""
+    first = str(error).partition("\n")[0].partition(". ")[0]
+    return first if " " in first else f"{type(error).__name__} {first}".strip()
 
 
 def _found(content: Any, which: Which) -> tuple[str, Mapping[str, Any]]:
@@ -125,6 +127,15 @@ def _found(content: Any, which: Which) -> tuple[str, Mapping[str, Any]]:
     if which != "params":
         raise ValueError(f"which={which!r}: a bare state_dict has params alone")
     return _names(content), _encoder(content, which)
+
+
+def _unwrapped(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves by names without wrappers'."""
+    found = {unwrapped(str(name)): leaf for name, leaf in leaves.items()}
+    if len(found) < len(leaves):
+        twice = next(name for name in map(str, leaves) if unwrapped(name) != name and unwrapped(name) in leaves)
+        raise ValueError(f"there are two of {unwrapped(twice)}, as {twice} too; give one state_dict")
+    return found
 
 
 def _names(leaves: Mapping[str, Any]) -> str:
@@ -154,7 +165,7 @@ def _boxed(content: Mapping[str, Any], box: Mapping[str, str], which: Which) -> 
 
 def _encoder(leaves: Mapping[str, Any], which: Which) -> Mapping[str, Any]:
     """Of two encoders one, by names without it, and what stands beside it; all leaves where there is one alone."""
-    leaves = {unwrapped(str(name)): leaf for name, leaf in leaves.items()}
+    leaves = _unwrapped(leaves)
     for pair in ENCODERS:
         if any(name.startswith(pair) for name in leaves):
             own, other = pair[::-1] if which == "teacher" else pair

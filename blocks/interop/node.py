@@ -19,6 +19,8 @@ class Node(nn.Module):
 
     def __init__(self, params: Mapping[str, Params], layers: Sequence[Block] = ()):
         super().__init__()
+        if layers and "blocks" not in params:
+            raise ValueError(f"these params have no layers below blocks, as the block's: they have {list(params)}")
         for name, child in params.items():
             if isinstance(child, Mapping):
                 self.add_module(name, node(child, layers if name == "blocks" else ()))
@@ -43,6 +45,10 @@ class LayerModule(Node):
 def node(params: Mapping[str, Params], layers: Sequence[Block]) -> nn.Module:
     """A node of a params tree; where there are layers, theirs."""
     if layers:
+        if list(params) != [str(i) for i in range(len(layers))]:
+            raise ValueError(
+                f"these params have the layers {list(params)}, the block {len(layers)}: they are another's"
+            )
         return nn.ModuleList(LayerModule(layer, params[str(i)]) for i, layer in enumerate(layers))
     if list(params) == [str(i) for i in range(len(params))] and all(isinstance(p, Mapping) for p in params.values()):
         return nn.ModuleList(Node(child) for child in params.values())

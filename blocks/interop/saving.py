@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,18 @@ def load(
 def read(path: Path) -> tuple[Flat, dict[str, str]]:
     """(tensors by name, memory-mapped on the CPU; the texts beside them) of any safetensors file."""
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise missing(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+
+
+def missing(path: Path) -> FileNotFoundError:
+    """The error of a checkpoint that is not there, or not on this machine."""
+    remote = re.match(r"(https?|s3|gs|hf):/", str(path))
+    return FileNotFoundError(f"no checkpoint at {path}" + ("; download it, and give the file" if remote else ""))
 
 
 def is_safetensors(path: Path) -> bool:

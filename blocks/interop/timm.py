@@ -15,6 +15,8 @@ def from_timm(model: Block, state_dict: Mapping[str, Tensor]) -> Params:
 
     Raises one ValueError that names every missing, unexpected and mis-shaped entry.
     """
+    if not isinstance(state_dict, Mapping):
+        raise ValueError(f"a {type(state_dict).__name__} is no state_dict; load_weights(model, path) reads files")
     leaves = {unwrapped(name): tensor for name, tensor in state_dict.items()}
     others = [name for name, value in leaves.items() if not isinstance(value, Tensor)]
     if others:

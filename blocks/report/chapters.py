@@ -36,7 +36,9 @@ def written(chapter: Chapter, material: Material) -> Section | None:
             reasons.setdefault(str(absent), []).append(name)
         except Exception as error:  # a report never fails for one of its pictures
             reasons.setdefault(f"it failed with {type(error).__name__}: {error}", []).append(name)
-    parts += [Remark(f"Not shown: {', '.join(names)}. The reason: {why}.") for why, names in reasons.items()]
+    parts += [
+        Remark(f"Not shown: {', '.join(names)}. The reason: {why.rstrip('.')}.") for why, names in reasons.items()
+    ]
     return Section(chapter.title, chapter.intro, tuple(parts)) if parts else None
 
 

@@ -49,7 +49,7 @@ class Material:
     @cached_property
     def params(self) -> Any:
         """The newest of the weights to look at."""
-        return tree.to(_found(lambda: self.run.params(self.which)), self.device)
+        return tree.to(_finite(_found(lambda: self.run.params(self.which))), self.device)
 
     @cached_property
     def fresh_params(self) -> Any:
@@ -93,6 +93,14 @@ class Material:
     def classifies(self) -> bool:
         """Whether the model was trained with labels, by what the run measured."""
         return (score_name(self.run.epochs) or "").endswith("_top1")
+
+
+def _finite(params: Any) -> Any:
+    """The params. Raises Absent for such as show nothing: the run diverged."""
+    broken = [name for name, leaf in tree.flatten(params).items() if not leaf.isfinite().all()]
+    if broken:
+        raise Absent(f"{len(broken)} of the weights' tensors hold NaN or infinity, {broken[0]} first: the run diverged")
+    return params
 
 
 def _found(look: Any) -> Any:

@@ -43,6 +43,7 @@ def is_accuracy(name: str) -> bool:
 
 def duration(seconds: float) -> str:
     """12.3 s, 4 min 5 s, 3 h 20 min."""
+    seconds = round(seconds, 1) if seconds < 59.95 else round(seconds)
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest:.0f} s" if minutes else f"{rest:.1f} s"

@@ -58,7 +58,8 @@ def course(epochs: Sequence[Record]) -> Table:
     """How long a run took, and how much it saw."""
     images, seconds = (sum(record.get(name) or 0 for record in epochs) for name in ("images", "seconds"))
     rows = [("epochs", epochs[-1]["epoch"]), ("steps", epochs[-1]["step"]), ("images seen", images)]
-    rows += [("training time", duration(seconds))] + [("images per second", f"{images / seconds:,.0f}")] * bool(seconds)
+    rows += [("training time", duration(seconds))]
+    rows += [("images per second", f"{images / seconds:,.0f}")] if seconds else []
     evaluating = sum(record.get("evaluation_seconds") or 0 for record in epochs)
     return Table("Course", [*rows, ("evaluation time", duration(evaluating))])
 
