@@ -40,7 +40,7 @@ def of_one(name: str, about: str) -> str:
         numbers = [r.get(key) for r in both for key in ("knn20", "probe")]
         about_row = method + own_knobs(method, found), str(both[0].get("epoch", "-"))
         lines.append([*about_row, *("-" if n is None else f"{100 * n:.1f}" for n in numbers)])
-    probe = "linear probe" if all(r.get("standardised") for r in found) else "linear probe, features as they are"
+    probe = "linear probe" if all(r.get("standardised") for r in found) else "linear probe, raw features"
     head = ["validation top-1, %", "epochs", *(f"{t}, {what}" for t in trunks for what in ("k-NN", probe))]
     curves = draw(name)
     picture = f"\n![loss, spread and k-NN by epoch]({curves.relative_to(ROOT)})\n" if curves else ""
