@@ -15,7 +15,8 @@ from torch.autograd.function import once_differentiable
 
 TILE = 2048  # entries of the queue at a time, where there is no fused attention
 QUERIES = 64  # of a fused kernel's block
-BLOCKS = {"cpu": 16, "cuda": 64}  # of queries and of the queue that keep the cores busy; more cost memory
+# blocks of queries and of the queue that keep the cores busy, on an H200 two on each of 132; more cost memory
+BLOCKS = {"cpu": 16, "cuda": 256}
 
 
 def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
