@@ -13,7 +13,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from blocks.ops.gpsa_fused import shared_bytes
-from blocks.ops.kernels import gelu, gpsa, residual_norm
+from blocks.ops.kernels import gelu, gpsa, gpsa_programs, residual_norm
 
 HOPPER = GPUTarget("cuda", 90, 32)
 FRAME_SIZE, REGISTERS = 0x11, 0x2F  # attributes of a cubin's .nv.info sections
@@ -74,14 +74,14 @@ def of_gpsa(dtype: str, channels: int, width: int) -> None:
     wide_type, wide = dtype == "fp32", triton.next_power_of_2(width)
     q, cols = (Shaped(4 if wide_type else 2, n) for n in (channels, width))
     for name, tiles in [
-        ("_forward", gpsa.forward_tiles),
-        ("_grad_queries", gpsa.queries_tiles),
-        ("_grad_keys", gpsa.keys_tiles),
+        ("weighted_sums", gpsa.forward_tiles),
+        ("grad_queries", gpsa.queries_tiles),
+        ("grad_keys", gpsa.keys_tiles),
     ]:
         tile = tiles(q, cols)
         constants = dict(KEEP=True, D=channels, DIM=max(16, triton.next_power_of_2(channels)), WIDE=wide, HIGH=wide)
         constants |= dict(QUERIES=tile.queries, KEYS=tile.keys, PRECISION="tf32x3" if wide_type else "tf32")
-        shared = show(gpsa, name, dtype, constants, num_warps=tile.num_warps, num_stages=tile.num_stages)
+        shared = show(gpsa_programs, name, dtype, constants, num_warps=tile.num_warps, num_stages=tile.num_stages)
         known = shared_bytes(q.element_size(), channels, width) or 0
         assert shared <= known, f"blocks.ops.gpsa_fused.SHARED says {known}"
 
@@ -114,7 +114,7 @@ def show(module: ModuleType, name: str, dtype: str, constants: dict, **options: 
     function = getattr(module, name)
     kernel = compiled(function, dtype, {k: v for k, v in constants.items() if k in function.arg_names}, **options)
     products = "tensor cores of Hopper" if "wgmma" in kernel.asm["ptx"] else ""
-    where = f"{module.__name__.rsplit('.', 1)[-1]}{name} {dtype} {constants.get('D', '')} {constants.get('WIDE', '')}"
+    where = f"{module.__name__.rsplit('.', 1)[-1]}.{name.lstrip('_')} {dtype} {constants.get('D', '')} {constants.get('WIDE', '')}"
     print(
         f"{where:<40} shared {kernel.metadata.shared:>7}  spilled {spilled(kernel.asm['cubin']):>4}  {products}",
         flush=True,
