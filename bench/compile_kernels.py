@@ -114,7 +114,8 @@ def show(module: ModuleType, name: str, dtype: str, constants: dict, **options: 
     function = getattr(module, name)
     kernel = compiled(function, dtype, {k: v for k, v in constants.items() if k in function.arg_names}, **options)
     products = "tensor cores of Hopper" if "wgmma" in kernel.asm["ptx"] else ""
-    where = f"{module.__name__.rsplit('.', 1)[-1]}.{name.lstrip('_')} {dtype} {constants.get('D', '')} {constants.get('WIDE', '')}"
+    place = f"{module.__name__.rsplit('.', 1)[-1]}.{name.lstrip('_')}"
+    where = f"{place} {dtype} {constants.get('D', '')} {constants.get('WIDE', '')}"
     print(
         f"{where:<40} shared {kernel.metadata.shared:>7}  spilled {spilled(kernel.asm['cubin']):>4}  {products}",
         flush=True,
