@@ -33,8 +33,10 @@ def tables(found: list[dict]) -> str:
 
 
 def together(old: dict, new: dict) -> dict:
-    """A newer row with the forms that only the older one has; where one of them failed as a whole, the newer."""
-    if "error" in old or "error" in new:
+    """A newer row with the forms that only the older one has; one that failed as a whole is a note of the other."""
+    if "error" in new and "error" not in old:
+        return old | {"note": "; ".join(filter(None, (old["note"], new["error"])))}
+    if "error" in old:
         return new
     seen = new["milliseconds"].keys() | new["wrong"].keys()
     kept = {name: {k: v for k, v in d.items() if k not in seen} for name, d in old.items() if isinstance(d, dict)}

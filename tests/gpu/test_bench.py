@@ -73,3 +73,17 @@ def test_every_form_of_a_step_has_its_stage(bench):
     batch = steps.batch_of("convit_small", 2, True, "cpu")
     forms = steps.makers("convit_small", batch, "float32", True)
     assert sorted(forms) == sorted(form for stage in steps.STAGES for form in stage)
+
+
+def test_a_stage_that_failed_takes_no_other_stage_of_its_model_from_the_table(bench):
+    import report_gpu
+
+    good = {
+        "section": "steps", "row": "vit_base", "batch": 8, "dtype": "bfloat16", "n": 5, "wrong": {}, "skipped": {},
+        "milliseconds": {"ours": 2.0}, "share_of_roof": {"ours": 0.5}, "extra_megabytes": {"ours": 1e3},
+        "images_per_second": {"ours": 4000.0}, "note": "",
+    }  # fmt: skip
+    bad = {"section": "steps", "row": "vit_base", "error": "OutOfMemoryError: no room"}
+    shown = report_gpu.tables([good, bad])
+    assert "4,000" in shown
+    assert "- vit_base: OutOfMemoryError: no room" in shown
