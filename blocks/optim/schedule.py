@@ -139,7 +139,7 @@ def warmup_cosine(
     if not 0 <= warmup_steps <= total_steps:
         raise ValueError(
             f"warmup_steps {warmup_steps} does not lie between 0 and total_steps {total_steps}; "
-            "warm up for less, or train longer"
+            "warm up for less, or train longer (in a recipe --warmup-epochs, --epochs)"
         )
     return WarmupCosine(peak, warmup_steps, total_steps, start, end)
 
@@ -192,5 +192,5 @@ def _warmed(value: Tensor, step: Tensor, start: float, peak: float, warmup_steps
 
 def _positive(number: int, name: str) -> int:
     if number < 1:
-        raise ValueError(f"{name} {number} is not a number of steps; use 1 or more")
+        raise ValueError(f"{name} {number} is not a number of steps; use 1 or more (in epochs, one or more)")
     return number
