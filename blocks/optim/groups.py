@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from numbers import Real
 from typing import TypeVar
 
 import attrs
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from blocks import tree
+from blocks.optim.knobs import is_from_0
 from blocks.optim.names import matching, names_and_ranks, no_decay_names
 from blocks.optim.optimizer import Optimizer
 from blocks.optim.schedule import Schedule, constant, ends
@@ -48,7 +48,7 @@ class Part:
 
 def as_schedule(value: Schedule | float) -> Schedule:
     """A number is a constant schedule. Raises ValueError for a negative one, and one that goes below 0."""
-    if not all(isinstance(end, Real) and end >= 0 for end in ends(value)):
+    if not all(is_from_0(end) for end in ends(value)):
         raise ValueError(f"the rate {value!r} must not be negative; use a number from 0 on, or a schedule of such")
     return value if callable(value) else constant(float(value))
 
@@ -57,7 +57,7 @@ def as_scales(scales: Mapping[str, float] | Scales | None) -> Scales:
     """{name pattern: factor} as a tuple, that it may be hashed. Raises ValueError for a negative factor."""
     pairs = tuple(scales.items()) if isinstance(scales, Mapping) else scales or ()
     for pattern, factor in pairs:
-        if not (isinstance(factor, Real) and factor >= 0):
+        if not is_from_0(factor):
             raise ValueError(f"lr_scales has {pattern!r}: {factor!r}, which must not be negative")
     return tuple((pattern, float(factor)) for pattern, factor in pairs)
 
@@ -71,7 +71,7 @@ def as_patterns(patterns: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 def is_decay(_: object, field: attrs.Attribute, value: Schedule | float) -> None:
     """Validates a weight decay, a number or a schedule."""
-    if not all(isinstance(end, Real) and end >= 0 for end in ends(value)):
+    if not all(is_from_0(end) for end in ends(value)):
         raise ValueError(f"{field.name} {value!r} must not be negative; use a number from 0 on, or a schedule of such")
 
 
