@@ -7,7 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.data.augment.checks import share
+from blocks.data.augment.checks import count, is_interval, is_within, one_of
 from blocks.random import fold_in, uniform
 
 MODES = ("pixel", "const", "rand")
@@ -15,9 +15,14 @@ TRIES = 10  # timm's and torchvision's
 BOXES, NOISE = 0, 1  # what a sample's folded keys are for; box n has its noise from NOISE + n
 
 
+def _probability(_, attribute, value):
+    if not is_within(value, 0, 1):
+        raise ValueError(f"{attribute.name} {value!r} is not between 0 and 1: how often a box is erased (--erase)")
+
+
 def _positive_interval(_, attribute, value):
-    if not 0 < value[0] <= value[1]:
-        raise ValueError(f"{attribute.name} {value} is not an interval above 0")
+    if not is_interval(value, 0) or value[0] == 0:
+        raise ValueError(f"{attribute.name} {value!r} is not an interval above 0")
 
 
 @attrs.frozen
@@ -29,11 +34,11 @@ class RandomErasing:
     or 0, which after normalisation is the mean colour ("const").
     """
 
-    prob: float = attrs.field(default=0.25, validator=share)
-    mode: str = attrs.field(default="pixel", validator=attrs.validators.in_(MODES))
+    prob: float = attrs.field(default=0.25, validator=_probability)
+    mode: str = attrs.field(default="pixel", validator=one_of(MODES))
     scale: tuple[float, float] = attrs.field(default=(0.02, 1 / 3), validator=_positive_interval)
     ratio: tuple[float, float] = attrs.field(default=(0.3, 3.3), validator=_positive_interval)
-    count: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    count: int = attrs.field(default=1, validator=count)
 
     def __call__(self, images: Tensor, keys: Tensor) -> Tensor:
         """A copy with boxes erased: images [B, 3, H, W] on any device, keys [B, 2] on the CPU."""

@@ -4,7 +4,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.data.augment.checks import share
+from blocks.data.augment.checks import count, is_interval, is_within, one_of, share
 from blocks.data.beta import NUMBERS, symmetric_beta
 from blocks.random import fold_in, uniform
 
@@ -48,25 +48,24 @@ class Mixing:
     lambda from the pixels that were really pasted. Targets are smoothed here, so the loss should not smooth again.
     """
 
-    num_classes: int
+    num_classes: int = attrs.field(validator=count)
     mixup_alpha: float = 0.8
     cutmix_alpha: float = 1.0
     prob: float = attrs.field(default=1.0, validator=share)
     switch_prob: float = attrs.field(default=0.5, validator=share)
-    mode: str = attrs.field(default="batch", validator=attrs.validators.in_(MODES))
+    mode: str = attrs.field(default="batch", validator=one_of(MODES))
     correct_lam: bool = True
     label_smoothing: float = attrs.field(default=0.0, validator=share)
     cutmix_minmax: tuple[float, float] | None = None
 
     def __attrs_post_init__(self):
         alphas = self.mixup_alpha, self.cutmix_alpha
-        if min(alphas) < 0 or not (max(alphas) or self.cutmix_minmax):
+        if not all(is_within(alpha, 0) for alpha in alphas) or not (max(alphas) or self.cutmix_minmax):
             raise ValueError(
                 f"mixup_alpha {alphas[0]} and cutmix_alpha {alphas[1]} must be 0 or more, and one of them above 0"
             )
         if self.cutmix_minmax is not None:
-            low, high = self.cutmix_minmax
-            if not 0 <= low <= high <= 1:
+            if not is_interval(self.cutmix_minmax, 0, 1):
                 raise ValueError(f"cutmix_minmax {self.cutmix_minmax} is not an interval within 0 to 1")
             if not self.correct_lam:
                 raise ValueError("cutmix_minmax draws the box, not lambda; it needs correct_lam=True")

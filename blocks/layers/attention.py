@@ -1,5 +1,7 @@
 """Multi-head self-attention."""
 
+from numbers import Integral
+
 import attrs
 from torch import Tensor
 
@@ -11,8 +13,10 @@ from blocks.ops.attention import attention, attention_weights
 
 def check_heads(embed_dim: int, num_heads: int) -> None:
     """Raises ValueError unless the heads share the width evenly."""
-    if num_heads < 1:
-        raise ValueError(f"num_heads {num_heads} is not a number of heads; use 1 or more")
+    if not isinstance(num_heads, Integral) or num_heads < 1:
+        raise ValueError(f"num_heads {num_heads!r} is not a number of heads; use 1 or more")
+    if not isinstance(embed_dim, Integral):
+        raise ValueError(f"embed_dim {embed_dim!r} is not a width; use a whole number")
     if embed_dim % num_heads or embed_dim < 1:
         below = embed_dim // num_heads * num_heads
         near = f"{below} and {below + num_heads} are" if below > 0 else f"{num_heads} is"

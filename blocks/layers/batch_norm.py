@@ -9,14 +9,15 @@ from torch import Tensor
 
 from blocks.block import Block, Params
 from blocks.collective import average, world
+from blocks.layers.sizes import is_above_0, is_size
 from blocks.ops.batch_norm import alone, batch_norm, wide
 from blocks.tree import Flat
 
 
 def is_group_size(_: Any, attribute: attrs.Attribute, value: int | None) -> None:
     """attrs validator of a number of samples that are normalised together."""
-    if value is not None and value < 2:
-        raise ValueError(f"{attribute.name} {value} leaves no variance; use 2 or more, or None for the whole batch")
+    if value is not None and (not isinstance(value, int) or value < 2):
+        raise ValueError(f"{attribute.name} {value!r} leaves no variance; use 2 or more, or None for the whole batch")
 
 
 @attrs.frozen
@@ -28,8 +29,8 @@ class BatchNorm(Block):
     They are float32 at least. Raises ValueError for one sample, or groups that do not divide a process's.
     """
 
-    num_features: int
-    eps: float = attrs.field(default=1e-5, validator=attrs.validators.gt(0))
+    num_features: int = attrs.field(validator=is_size)
+    eps: float = attrs.field(default=1e-5, validator=is_above_0)
     affine: bool = True
     group_size: int | None = attrs.field(default=None, validator=is_group_size)
 

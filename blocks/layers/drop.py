@@ -3,6 +3,7 @@
 A mask is a function of the sample's key alone, so it is the same wherever and with whomever the sample is computed.
 """
 
+from numbers import Real
 from typing import Any
 
 import attrs
@@ -16,8 +17,8 @@ from blocks.random import bernoulli, fold_in, per_sample, uniform
 
 def is_rate(_: Any, attribute: attrs.Attribute, value: float) -> None:
     """attrs validator of a drop rate."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{attribute.name} {value} is not a drop rate; use 0 <= {attribute.name} < 1")
+    if not isinstance(value, Real) or not 0 <= float(value) < 1:
+        raise ValueError(f"{attribute.name} {value!r} is not a drop rate; use 0 <= {attribute.name} < 1")
 
 
 def dropout(x: Tensor, rate: float, key: Tensor | None, place: int = 0) -> Tensor:

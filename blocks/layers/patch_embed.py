@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from blocks.block import Block, Params
+from blocks.layers.sizes import is_size
 from blocks.random import fold_in, uniform
 
 
@@ -13,12 +14,13 @@ class PatchEmbed(Block):
     """images [B, C, H, W] -> tokens [B, N, D], row by row: a linear map of each patch (Dosovitskiy et al. 2021, eq. 1).
 
     Written as a matrix product, 1.3 to 1.7 times as fast on a CPU as the strided convolution whose weight it holds,
-    and its output is contiguous. Raises ValueError for an image that patches do not tile.
+    and its output is contiguous. Raises ValueError for an image that patches do not tile, for
+    other channels, whole numbers in place of floating-point ones, and a batch of none.
     """
 
-    patch_size: int
-    in_chans: int
-    embed_dim: int
+    patch_size: int = attrs.field(validator=is_size)
+    in_chans: int = attrs.field(validator=is_size)
+    embed_dim: int = attrs.field(validator=is_size)
 
     def init(self, key: Tensor) -> Params:
         """proj.weight [D, C, p, p] and proj.bias [D], uniform as torch.nn.Conv2d (and timm) start them."""
@@ -30,6 +32,8 @@ class PatchEmbed(Block):
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Patches along height and width."""
+        if images.ndim < 2:
+            raise ValueError(f"images {list(images.shape)} are not [B, {self.in_chans}, H, W]")
         height, width = images.shape[-2:]
         size = self.patch_size
         if height % size or width % size or not height or not width:
@@ -37,7 +41,22 @@ class PatchEmbed(Block):
             raise ValueError(f"an image of {height} x {width} is not tiled by patches of {size} x {size}; {near} is")
         return height // size, width // size
 
+    def check(self, images: Tensor) -> None:
+        """Raises ValueError for what is no batch of images for it; looks at shape and type alone."""
+        if images.ndim != 4 or images.shape[1] != self.in_chans:
+            raise ValueError(
+                f"images {list(images.shape)} are not [B, {self.in_chans}, H, W]: give a batch of images with "
+                f"in_chans {self.in_chans} channels, or make the model with in_chans=..."
+            )
+        if not images.is_floating_point():
+            raise ValueError(
+                f"images are {images.dtype}, and a floating-point type is wanted: divide by 255 and normalise them"
+            )
+        if images.shape[0] == 0:
+            raise ValueError(f"images {list(images.shape)} are none: leave an empty batch out")
+
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        self.check(x)
         (height, width), size = self.grid(x), self.patch_size
         patches = x.reshape(x.shape[0], x.shape[1], height, size, width, size)
         patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(x.shape[0], height * width, -1)  # [B, N, C p p]

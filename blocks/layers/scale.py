@@ -5,13 +5,14 @@ import torch
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.layers.sizes import is_size
 
 
 @attrs.frozen
 class LayerScale(Block):
     """x [..., dim] -> [..., dim], times gamma, which starts at `init_values` (CaiT, Touvron et al. 2021, eq. 2)."""
 
-    dim: int
+    dim: int = attrs.field(validator=is_size)
     init_values: float
 
     def init(self, key: Tensor) -> Params:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.layers.sizes import is_size
 from blocks.random import normal
 
 
@@ -21,8 +22,8 @@ class WeightNormLinear(Block):
     weight_v [out, in] holds the rows' directions; with `learn_norm`, weight_g [out, 1] their lengths.
     """
 
-    in_features: int
-    out_features: int
+    in_features: int = attrs.field(validator=is_size)
+    out_features: int = attrs.field(validator=is_size)
     learn_norm: bool = False
 
     def init(self, key: Tensor) -> Params:
@@ -40,8 +41,8 @@ class WeightNormLinear(Block):
 class Prototypes(Block):
     """embeddings [..., E] -> scores [..., K] against K prototypes, which start with length 1 (SwAV)."""
 
-    in_features: int
-    num_prototypes: int
+    in_features: int = attrs.field(validator=is_size)
+    num_prototypes: int = attrs.field(validator=is_size)
 
     def init(self, key: Tensor) -> Params:
         """weight [K, E], rows uniform on the sphere."""

@@ -14,22 +14,11 @@ from blocks.objectives.notes import Memory, noted
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import at_least_float32, sample_keys
 from blocks.objectives.teacher import at, follow_, is_momentum, scheduled
+from blocks.objectives.temperature import is_temperature, is_temperature_or_schedule
 from blocks.ops.cross_view import cross_view
 from blocks.optim.ema import ema_update_
 from blocks.optim.schedule import Schedule
 from blocks.optim.skipping import zero_where
-
-
-def is_temperature(_: object, attribute: attrs.Attribute, value: float) -> None:
-    """attrs validator of a temperature that is a number."""
-    if callable(value) or not value > 0:
-        raise ValueError(f"{attribute.name} {value} is not a temperature; use a number above 0")
-
-
-def is_temperature_or_schedule(_: object, attribute: attrs.Attribute, value: float | Schedule) -> None:
-    """attrs validator of a temperature, a number or a schedule."""
-    if not callable(value):
-        is_temperature(_, attribute, value)
 
 
 @attrs.frozen(eq=False)

@@ -11,6 +11,8 @@ from torch import Tensor
 from blocks import tree
 from blocks.block import Block, Params
 from blocks.objectives.supervised import Batch, at_least_float32, is_smoothing, sample_keys, top1
+from blocks.objectives.temperature import is_temperature
+from blocks.optim.knobs import is_within
 
 Teacher = Callable[[Params, Tensor], Tensor]  # a block, or anything else from (params, images) to logits
 
@@ -58,13 +60,12 @@ class Distillation:
 
     @alpha.validator
     def _a_share(self, _: attrs.Attribute, value: float) -> None:
-        if not 0 <= value <= 1:
-            raise ValueError(f"alpha {value} is not in [0, 1]: the teacher's share of the loss")
+        if not is_within(value, 0, 1):
+            raise ValueError(f"alpha {value!r} is not in [0, 1]: the teacher's share of the loss")
 
     @tau.validator
-    def _a_temperature(self, _: attrs.Attribute, value: float) -> None:
-        if not value > 0:
-            raise ValueError(f"tau {value} is not a temperature; use a number above 0")
+    def _a_temperature(self, field: attrs.Attribute, value: float) -> None:
+        is_temperature(self, field, value)
         if self.kind == "hard" and value != 1:
             raise ValueError(f'tau {value} has no effect on kind "hard"; leave it at 1 or use kind="soft"')
 

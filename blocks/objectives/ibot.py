@@ -12,7 +12,6 @@ from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, view_keys
 from blocks.objectives.dino import (
     DINO,
-    is_temperature_or_schedule,
     new_centre,
     num_logits,
     settle_centre_,
@@ -25,7 +24,9 @@ from blocks.objectives.patches import PatchModel
 from blocks.objectives.self_supervised import Outcome
 from blocks.objectives.supervised import at_least_float32
 from blocks.objectives.teacher import at, scheduled
+from blocks.objectives.temperature import is_temperature_or_schedule
 from blocks.ops.cross_view import cross_view, soft_cross_entropy
+from blocks.optim.knobs import not_negative
 from blocks.optim.schedule import Schedule
 from blocks.random import fold_in, split
 
@@ -66,7 +67,7 @@ class IBOT(DINO):
 
     patch_head: SplitHead | None = attrs.field(default=None, validator=is_split)
     patch_temp: float | Schedule = attrs.field(default=0.04, validator=is_temperature_or_schedule)
-    patch_weight: float = 1.0
+    patch_weight: float = attrs.field(default=1.0, validator=not_negative)
     masks: BlockMasks = attrs.field(factory=BlockMasks)
 
     def __attrs_post_init__(self) -> None:

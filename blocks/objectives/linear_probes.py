@@ -34,8 +34,10 @@ class LinearProbes:
 
     def __attrs_post_init__(self) -> None:
         feature_width(self.model, self.embed_dim)
-        if self.heads < 1 or self.num_classes < 2:
-            raise ValueError(f"heads {self.heads} and num_classes {self.num_classes} must be at least 1 and 2")
+        if self.heads < 1:
+            raise ValueError(f"heads {self.heads}: a classifier for each rate; give one rate or more (--lrs 0.1 1)")
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes {self.num_classes} leaves nothing to tell apart; use 2 or more")
         if getattr(self.model, "head", None) is not None:
             raise ValueError(f"the {type(self.model).__name__} has a head of its own; make it with num_classes=0")
 

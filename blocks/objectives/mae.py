@@ -15,12 +15,13 @@ from blocks.objectives.notes import Memory
 from blocks.objectives.patches import PatchDecoder, PatchModel, patchify
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import at_least_float32
+from blocks.optim.knobs import is_within
 
 
 def is_share(_: Any, attribute: attrs.Attribute, value: float) -> None:
     """attrs validator of a share that is neither nothing nor all."""
-    if not 0 < value < 1:
-        raise ValueError(f"{attribute.name} {value} is not between 0 and 1; MAE masks 0.75")
+    if not is_within(value, 0, 1) or value in (0, 1):
+        raise ValueError(f"{attribute.name} {value!r} is not between 0 and 1; MAE masks 0.75")
 
 
 def is_headless(_: Any, attribute: attrs.Attribute, model: PatchModel) -> None:

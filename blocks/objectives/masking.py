@@ -6,6 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.optim.knobs import is_interval, is_within
 from blocks.random import fold_in, uniform
 
 ATTEMPTS = 10  # failures in a row after which BEiT's masking gives up
@@ -73,8 +74,8 @@ def _inside(length: Tensor, draw: Tensor, size: int) -> Tensor:
 
 def is_range(_: object, attribute: attrs.Attribute, value: tuple[float, float]) -> None:
     """attrs validator of a range within [0, 1]."""
-    if not 0 <= value[0] <= value[1] <= 1:
-        raise ValueError(f"{attribute.name} {value} is not a range of shares; use 0 <= low <= high <= 1")
+    if not is_interval(value, 0, 1):
+        raise ValueError(f"{attribute.name} {value!r} is not a range of shares; use 0 <= low <= high <= 1")
 
 
 @attrs.frozen
@@ -90,14 +91,14 @@ class BlockMasks:
 
     @share.validator
     def _share(self, _: attrs.Attribute, value: float) -> None:
-        if not 0 < value <= 1:
-            raise ValueError(f"share {value} masks no crop, or more than all; use 0 < share <= 1")
+        if not is_within(value, 0, 1) or value == 0:
+            raise ValueError(f"share {value!r} masks no crop, or more than all; use 0 < share <= 1")
 
     @aspect.validator
     def _aspect(self, _: attrs.Attribute, value: tuple[float, float]) -> None:
-        if not 0 < value[0] <= value[1]:
+        if not is_interval(value, 0) or value[0] == 0:
             raise ValueError(
-                f"aspect {value} is not a range of height over width; use 0 < low <= high, as (0.3, 1/0.3)"
+                f"aspect {value!r} is not a range of height over width; use 0 < low <= high, as (0.3, 1/0.3)"
             )
 
     def most(self, num_patches: int) -> int:

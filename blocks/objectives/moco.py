@@ -2,7 +2,6 @@
 
 import attrs
 import torch
-from attrs.validators import ge, gt
 from torch import Tensor
 
 from blocks import tree
@@ -16,7 +15,9 @@ from blocks.objectives.queue import enqueue_, new_queue
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import sample_keys
 from blocks.objectives.teacher import follow_, is_momentum
+from blocks.objectives.temperature import is_temperature
 from blocks.ops.queue_nce import queue_nce
+from blocks.optim.knobs import is_count
 from blocks.optim.schedule import Schedule
 from blocks.random import bits, fold_in
 
@@ -39,10 +40,10 @@ class MoCo(SelfSupervised):
     Raises ValueError where the head's width is not dim.
     """
 
-    queue_size: int = attrs.field(default=65_536, validator=ge(1))
-    dim: int = attrs.field(default=128, validator=ge(1))
+    queue_size: int = attrs.field(default=65_536, validator=is_count)
+    dim: int = attrs.field(default=128, validator=is_count)
     momentum: float | Schedule = attrs.field(default=0.999, validator=is_momentum)
-    temperature: float = attrs.field(default=0.2, validator=gt(0))
+    temperature: float = attrs.field(default=0.2, validator=is_temperature)
 
     def __attrs_post_init__(self) -> None:
         width = getattr(self.model.head, "out_features", self.dim)

@@ -2,13 +2,13 @@
 
 import attrs
 import torch
-from attrs.validators import gt
 from torch import Tensor
 
 from blocks.collective import gather
 from blocks.objectives.byol import BYOL
 from blocks.objectives.crops import unit
 from blocks.objectives.teacher import is_momentum
+from blocks.objectives.temperature import is_temperature
 from blocks.ops.queue_nce import log_sum_exp
 from blocks.optim.schedule import Schedule
 
@@ -24,7 +24,7 @@ class MoCoV3(BYOL):
     """
 
     momentum: float | Schedule = attrs.field(default=0.99, validator=is_momentum)
-    temperature: float = attrs.field(default=0.2, validator=gt(0))
+    temperature: float = attrs.field(default=0.2, validator=is_temperature)
 
     def compared(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """The loss of predictions [V, b, E] of the student's views and keys [A, b, E] of the teacher's."""

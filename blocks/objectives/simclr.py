@@ -1,7 +1,6 @@
 """SimCLR: tell an image's other views from all other images of the batch (Chen et al. 2020)."""
 
 import attrs
-from attrs.validators import gt
 from torch import Tensor
 
 from blocks.block import Params
@@ -12,6 +11,7 @@ from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import sample_keys
+from blocks.objectives.temperature import is_temperature
 from blocks.ops.nt_xent import nt_xent
 
 
@@ -24,7 +24,7 @@ class SimCLR(SelfSupervised):
     batch norm together.
     """
 
-    temperature: float = attrs.field(default=0.1, validator=gt(0))
+    temperature: float = attrs.field(default=0.1, validator=is_temperature)
 
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """Metrics: feature_std of the embeddings. Raises ValueError for one view, or one image in all processes."""

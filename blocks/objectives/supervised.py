@@ -8,6 +8,7 @@ from torch import Tensor
 
 from blocks.block import Block
 from blocks.ops.cross_entropy import cross_entropy
+from blocks.optim.knobs import is_within
 from blocks.random import fold_in
 
 Batch = dict[str, Tensor]
@@ -15,8 +16,8 @@ Batch = dict[str, Tensor]
 
 def is_smoothing(_: object, attribute: attrs.Attribute, value: float) -> None:
     """attrs validator of a label smoothing."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{attribute.name} {value} is not in [0, 1)")
+    if not is_within(value, 0, 1) or value == 1:
+        raise ValueError(f"{attribute.name} {value!r} is not in [0, 1); 0 smooths nothing")
 
 
 @attrs.frozen

@@ -2,7 +2,6 @@
 
 import attrs
 import torch
-from attrs.validators import ge, gt
 from torch import Tensor
 
 from blocks import tree
@@ -16,8 +15,10 @@ from blocks.objectives.prototypes import hardened, is_full, new_queue, normalise
 from blocks.objectives.queue import enqueue_
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import sample_keys
+from blocks.objectives.temperature import is_temperature
 from blocks.ops.cross_view import cross_view
 from blocks.ops.sinkhorn import sinkhorn
+from blocks.optim.knobs import is_count, is_count_or_none, is_positive
 from blocks.random import fold_in
 
 PROTOTYPES = 3  # their place after the model's parts, whose keys are 0 to 2
@@ -35,14 +36,14 @@ class SwAV(SelfSupervised):
     """
 
     prototypes: tuple[Block, ...] = attrs.field()
-    temperature: float = attrs.field(default=0.1, validator=gt(0))
-    epsilon: float = attrs.field(default=0.05, validator=gt(0))
-    iterations: int = attrs.field(default=3, validator=ge(1))
+    temperature: float = attrs.field(default=0.1, validator=is_temperature)
+    epsilon: float = attrs.field(default=0.05, validator=is_positive)
+    iterations: int = attrs.field(default=3, validator=is_count)
     crops_for_assign: tuple[int, ...] = attrs.field(default=(0, 1))
-    queue_length: int = attrs.field(default=0, validator=ge(0))
-    queue_start: int = attrs.field(default=0, validator=ge(0))
+    queue_length: int = attrs.field(default=0, validator=is_count_or_none)
+    queue_start: int = attrs.field(default=0, validator=is_count_or_none)
     use_double: bool = False
-    hard_steps: int = attrs.field(default=0, validator=ge(0))
+    hard_steps: int = attrs.field(default=0, validator=is_count_or_none)
 
     @prototypes.validator
     def _some(self, _: attrs.Attribute, value: tuple[Block, ...]) -> None:

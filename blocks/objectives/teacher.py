@@ -6,13 +6,18 @@ from torch import Tensor
 from blocks.block import Params
 from blocks.objectives.notes import Memory
 from blocks.optim.ema import ema_update_
-from blocks.optim.schedule import Schedule
+from blocks.optim.knobs import is_within
+from blocks.optim.schedule import Schedule, ends
 
 
 def is_momentum(_: object, field: attrs.Attribute, value: float | Schedule) -> None:
     """attrs validator of what an average keeps of itself in a step, a number or a schedule."""
-    if isinstance(value, (int, float)) and not 0 <= value <= 1:
-        raise ValueError(f"{field.name} {value} is not in [0, 1]: what the average keeps of itself in a step")
+    for end in ends(value):
+        if not is_within(end, 0, 1):
+            whole = "" if end is value else f" of {value}"
+            raise ValueError(
+                f"{field.name} {end!r}{whole} is not in [0, 1]: what the average keeps of itself in a step"
+            )
 
 
 def follow_(memory: Memory, params: Params, momentum: float | Schedule, skip: Tensor | None) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.optim.knobs import is_within
 from blocks.optim.names import matching
 from blocks.tree import Flat, Tree, leaves, rebuild
 
@@ -24,8 +25,8 @@ class Clip(Protocol):
 
 
 def _above_zero(_: object, field: attrs.Attribute, value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{field.name} {value} is not above 0; to clip nothing, give no clip")
+    if not is_within(value, 0) or value == 0:
+        raise ValueError(f"{field.name} {value!r} is not above 0; to clip nothing, give no clip")
 
 
 @attrs.frozen

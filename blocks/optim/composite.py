@@ -7,7 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.optim.schedule import Schedule, progress
+from blocks.optim.schedule import Schedule, ends, progress
 
 CLOSE = 1e-6  # of a whole run: where rounding hides that a stage has begun, it has
 
@@ -20,6 +20,10 @@ class Composite:
     edges: tuple[float, ...]
     total_steps: int
     scaling: tuple[str, ...]
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return tuple(end for schedule in self.schedules for end in ends(schedule))
 
     def __call__(self, step: int | Tensor) -> Tensor:
         """The value at a step, int or 0-dim tensor: float64 []."""
@@ -42,6 +46,10 @@ class PerEpoch:
 
     schedule: Schedule
     steps_per_epoch: int
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return ends(self.schedule)
 
     def __call__(self, step: int | Tensor) -> Tensor:
         """The value at a step, int or 0-dim tensor: float64 []."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from blocks import tree
+from blocks.optim.knobs import is_from_0
 from blocks.optim.names import matching, names_and_ranks, no_decay_names
 from blocks.optim.optimizer import Optimizer
-from blocks.optim.schedule import Schedule, constant
+from blocks.optim.schedule import Schedule, constant, ends
 from blocks.optim.waking import Wakes, as_wakes, asleep, number_of
 from blocks.tree import Tree
 
@@ -46,20 +47,18 @@ class Part:
 
 
 def as_schedule(value: Schedule | float) -> Schedule:
-    """A number is a constant schedule. Raises ValueError for a negative one."""
-    if not isinstance(value, (int, float)):
-        return value
-    if value < 0:
-        raise ValueError(f"the rate {value} must not be negative")
-    return constant(float(value))
+    """A number is a constant schedule. Raises ValueError for a negative one, and one that goes below 0."""
+    if not all(is_from_0(end) for end in ends(value)):
+        raise ValueError(f"the rate {value!r} must not be negative; use a number from 0 on, or a schedule of such")
+    return value if callable(value) else constant(float(value))
 
 
 def as_scales(scales: Mapping[str, float] | Scales | None) -> Scales:
     """{name pattern: factor} as a tuple, that it may be hashed. Raises ValueError for a negative factor."""
     pairs = tuple(scales.items()) if isinstance(scales, Mapping) else scales or ()
     for pattern, factor in pairs:
-        if factor < 0:
-            raise ValueError(f"lr_scales has {pattern!r}: {factor}, which must not be negative")
+        if not is_from_0(factor):
+            raise ValueError(f"lr_scales has {pattern!r}: {factor!r}, which must not be negative")
     return tuple((pattern, float(factor)) for pattern, factor in pairs)
 
 
@@ -72,8 +71,8 @@ def as_patterns(patterns: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 def is_decay(_: object, field: attrs.Attribute, value: Schedule | float) -> None:
     """Validates a weight decay, a number or a schedule."""
-    if isinstance(value, (int, float)) and value < 0:
-        raise ValueError(f"{field.name} {value} must not be negative")
+    if not all(is_from_0(end) for end in ends(value)):
+        raise ValueError(f"{field.name} {value!r} must not be negative; use a number from 0 on, or a schedule of such")
 
 
 @attrs.frozen

@@ -1,27 +1,59 @@
-"""Checks of the numbers that optimizers take, as validators of attrs."""
+"""Checks of the numbers that optimizers and objectives take, as validators of attrs; not-a-number is never right."""
+
+import math
+from numbers import Real
+from typing import Any
 
 import attrs
 
 
+def is_within(value: Any, low: float, high: float = math.inf) -> bool:
+    """Whether it is a finite number from low to high, ends included."""
+    return isinstance(value, Real) and low <= float(value) <= high and math.isfinite(value)
+
+
+def is_from_0(value: Any) -> bool:
+    """Whether it is a number from 0 on; a schedule may have no upper end."""
+    return isinstance(value, Real) and float(value) >= 0
+
+
+def is_interval(value: Any, low: float, high: float = math.inf) -> bool:
+    """Whether it is two such numbers, the larger one last."""
+    two = isinstance(value, (tuple, list)) and len(value) == 2 and all(is_within(end, low, high) for end in value)
+    return two and value[0] <= value[1]
+
+
 def not_negative(_: object, field: attrs.Attribute, value: float) -> None:
     """0 or more."""
-    if value < 0:
-        raise ValueError(f"{field.name} {value} must not be negative")
+    if not is_within(value, 0):
+        raise ValueError(f"{field.name} {value!r} must not be negative; use a number from 0 on")
 
 
 def is_positive(_: object, field: attrs.Attribute, value: float) -> None:
     """More than 0."""
-    if not value > 0:
-        raise ValueError(f"{field.name} {value} must be above 0")
+    if not is_within(value, 0) or value == 0:
+        raise ValueError(f"{field.name} {value!r} must be above 0")
 
 
 def is_share(_: object, field: attrs.Attribute, value: float) -> None:
     """From 0 to below 1."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{field.name} {value} is not in [0, 1)")
+    if not is_within(value, 0, 1) or value == 1:
+        raise ValueError(f"{field.name} {value!r} is not in [0, 1)")
 
 
 def are_betas(_: object, field: attrs.Attribute, value: tuple[float, float]) -> None:
     """Two shares."""
-    if len(value) != 2 or not all(0 <= beta < 1 for beta in value):
-        raise ValueError(f"{field.name} {value} are not two numbers in [0, 1)")
+    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(is_within(b, 0, 1) and b < 1 for b in value):
+        raise ValueError(f"{field.name} {value!r} are not two numbers in [0, 1)")
+
+
+def is_count(_: object, field: attrs.Attribute, value: int) -> None:
+    """A whole number from 1 on."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{field.name} {value!r} is not a count; use 1 or more")
+
+
+def is_count_or_none(_: object, field: attrs.Attribute, value: int) -> None:
+    """A whole number from 0 on."""
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{field.name} {value!r} is not a count; use 1 or more, or 0 for none")

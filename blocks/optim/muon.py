@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blocks.optim.adamw import fused_
 from blocks.optim.groups import Group, Grouped, Part, as_patterns, groups_of
-from blocks.optim.knobs import are_betas, is_positive, is_share
+from blocks.optim.knobs import are_betas, is_count, is_positive, is_share
 from blocks.optim.lists import add_scaled_, decay_, scale_
 from blocks.optim.names import NO_DECAY, matching, names_and_ranks
 from blocks.optim.schedule import Schedule
@@ -36,7 +36,7 @@ class Muon(Grouped):
 
     momentum: float = attrs.field(validator=is_share)
     nesterov: bool
-    iterations: int = attrs.field(validator=is_positive)
+    iterations: int = attrs.field(validator=is_count)
     adjust: str = attrs.field(validator=is_adjustment)
     matrices: tuple[str, ...] | None = attrs.field(converter=as_patterns)
     betas: tuple[float, float] = attrs.field(validator=are_betas)

@@ -1,7 +1,7 @@
 """Schedules of the learning rate, the weight decay or a momentum: functions of the number of the update."""
 
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 import torch
@@ -14,11 +14,20 @@ class Schedule(Protocol):
     def __call__(self, step: int | Tensor) -> Tensor: ...
 
 
+def ends(value: "float | Schedule") -> tuple[Any, ...]:
+    """Between which numbers it runs, for checks: a number alone; of a schedule its `ends`, () where it has none."""
+    return getattr(value, "ends", ()) if callable(value) else (value,)
+
+
 @attrs.frozen
 class Constant:
     """The same value at every step."""
 
     value: float
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return (self.value,)
 
     def __call__(self, step: int | Tensor) -> Tensor:
         """The value: float64 []."""
@@ -34,6 +43,10 @@ class Linear:
     end: float
     total_steps: int
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.start, self.end
+
     def __call__(self, step: int | Tensor) -> Tensor:
         """The value at a step, int or 0-dim tensor: float64 []."""
         return progress(step, 0, self.total_steps).mul_(self.end - self.start).add_(self.start)
@@ -46,6 +59,10 @@ class Cosine:
     start: float
     end: float
     total_steps: int
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.start, self.end
 
     def __call__(self, step: int | Tensor) -> Tensor:
         """The value at a step, int or 0-dim tensor: float64 []."""
@@ -62,6 +79,10 @@ class WarmupCosine:
     start: float
     end: float
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.start, self.peak, self.end
+
     def __call__(self, step: int | Tensor) -> Tensor:
         """The value at a step, int or 0-dim tensor: float64 []."""
         step = torch.as_tensor(step).double()
@@ -77,6 +98,10 @@ class StepEvery:
     gamma: float
     every: int
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.value, 0.0 if self.gamma < 1 else self.value if self.gamma == 1 else math.inf
+
     def __call__(self, step: int | Tensor) -> Tensor:
         """The value at a step, int or 0-dim tensor: float64 []."""
         return self.value * self.gamma ** torch.as_tensor(step).double().div(self.every).floor_()
@@ -89,6 +114,10 @@ class StepAt:
     value: float
     gamma: float
     milestones: tuple[int, ...]
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.value, self.value * self.gamma ** len(self.milestones)
 
     def __call__(self, step: int | Tensor) -> Tensor:
         """The value at a step, int or 0-dim tensor: float64 []."""
@@ -104,6 +133,10 @@ class InverseSqrt:
     peak: float
     warmup_steps: int
     start: float
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return self.start, self.peak
 
     def __call__(self, step: int | Tensor) -> Tensor:
         """The value at a step, int or 0-dim tensor: float64 []."""
@@ -134,12 +167,12 @@ def warmup_cosine(
 
     Raises ValueError where the warm-up is longer than the whole, and for a rate below zero, which would climb.
     """
-    if min(peak, start, end) < 0:
+    if not (peak >= 0 and start >= 0 and end >= 0):
         raise ValueError(f"the rates peak {peak:g}, start {start:g} and end {end:g} must not be negative")
     if not 0 <= warmup_steps <= total_steps:
         raise ValueError(
             f"warmup_steps {warmup_steps} does not lie between 0 and total_steps {total_steps}; "
-            "warm up for less, or train longer"
+            "warm up for less, or train longer (in a recipe --warmup-epochs, --epochs)"
         )
     return WarmupCosine(peak, warmup_steps, total_steps, start, end)
 
@@ -168,6 +201,11 @@ def scaled_lr(lr: float, batch_size: int, per: int, rule: str = "linear") -> flo
 
     "linear": Goyal et al. 2017, section 2.1. "sqrt": Krizhevsky 2014, section 5; usual for LARS.
     """
+    if not (lr >= 0 and batch_size > 0 and per > 0):
+        raise ValueError(
+            f"lr {lr}, batch_size {batch_size} and per {per}: use a rate from 0 on, and images from 1 on (--lr, "
+            "--batch-size)"
+        )
     ratio = batch_size / per
     if rule not in ("linear", "sqrt"):
         raise ValueError(f"rule {rule!r} is unknown; there are 'linear' and 'sqrt'")
@@ -191,6 +229,6 @@ def _warmed(value: Tensor, step: Tensor, start: float, peak: float, warmup_steps
 
 
 def _positive(number: int, name: str) -> int:
-    if number < 1:
-        raise ValueError(f"{name} {number} is not a number of steps; use 1 or more")
+    if not number >= 1:
+        raise ValueError(f"{name} {number} is not a number of steps; use 1 or more (in epochs, one or more)")
     return number

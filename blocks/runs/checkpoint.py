@@ -15,7 +15,9 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.durable import replace
+from blocks.secrets import shown
 
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path of one has a slash less
 NAME = re.compile(r"step-(\d{8,})\.pt")
 SHOWN = 4  # entries of each kind that an error lists
 
@@ -59,10 +61,12 @@ def latest(folder: str | Path) -> Path | None:
 def file_of(place: str | Path) -> Path:
     """The checkpoint that is meant by a file's name, or by that of a run's folder: its newest.
 
-    Raises ValueError for no name, FileNotFoundError for one where none is.
+    Raises ValueError for no name and for a URL, FileNotFoundError for one where none is.
     """
     if not str(place):
         raise ValueError("no checkpoint is named; give a file, or a run's folder (--weights)")
+    if URL.match(str(place)):
+        raise ValueError(f"{shown(str(place))} is a URL; download it first, and give the file (--weights)")
     path = latest(place) or Path(place)
     if path.is_dir():
         raise FileNotFoundError(f"no checkpoint in {path}; give the folder of a run that has one, or a file")

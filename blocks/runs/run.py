@@ -39,7 +39,11 @@ class Run:
         place = Path(place)
         if not place.is_dir():
             raise FileNotFoundError(f"no run's folder at {place}")
-        about = read_json(place / folder.SETTINGS) or _about(place)
+        about = read_json(place / folder.SETTINGS)
+        if about:
+            _check_about(about, place / folder.SETTINGS)
+        else:
+            about = _about(place)
         return cls(
             folder=place,
             recipe=about.get("recipe"),
@@ -118,4 +122,19 @@ def _about(place: Path) -> dict[str, Any]:
     newest = checkpoint.latest(place)
     if newest is None:
         raise ValueError(f"{place} is no run's folder: it has neither {folder.SETTINGS} nor a checkpoint")
-    return checkpoint.read(newest)[1]
+    about = checkpoint.read(newest)[1]
+    _check_about(about, newest)
+    return about
+
+
+KINDS = {"settings": dict, "facts": dict, "command": list, "changed": list}
+
+
+def _check_about(about: dict[str, Any], file: Path) -> None:
+    """Raises ValueError for what is not a run's settings and facts."""
+    missing = [name for name in ("settings", "facts") if name not in about]
+    wrong = [name for name, kind in KINDS.items() if not isinstance(about.get(name, kind()), kind)]
+    if missing or wrong:
+        said = [f"has no {name}" for name in missing]
+        said += [f"says {name} {about[name]!r}, no {KINDS[name].__name__}" for name in wrong]
+        raise ValueError(f"{file} {' and '.join(said)}: no run wrote it; open another folder, or mend it")

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import attrs
 
 from blocks.train import errors
+from blocks.train.epochs import check_epochs
 from blocks.train.fields import Flag, flags, parse
 
 T = TypeVar("T")
@@ -33,9 +34,11 @@ def cli(recipe: type[T], argv: Sequence[str] | None = None, *, presets: Presets 
         errors.one_line(recipe)
     try:
         values = {name: parse(known[name], text) for name, text in given.items()}
-        return recipe(**_with_presets(known, values, presets or {}))
+        made = recipe(**_with_presets(known, values, presets or {}))
+        check_epochs(made)
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(errors.reason(error))
+    return made
 
 
 class _Parser(argparse.ArgumentParser):

@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+import attrs
+
 import blocks
 
 PACKAGE = Path(blocks.__file__).resolve().parent
+VALIDATORS = Path(inspect.getfile(attrs.validators.ge)).resolve()
 DELIBERATE = (ValueError, OSError, RuntimeError, FloatingPointError)
 
 
@@ -21,11 +24,16 @@ def one_line(recipe: type) -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if trace is not None and _on_purpose(error, trace, file):
-            tell(f"{name}: error: {error}")
+            tell(f"{name}: error: {reason(error)}")
         else:
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = hook
+
+
+def reason(error: BaseException) -> str:
+    """What an error says; of the several arguments that attrs gives to its own, the first is the sentence."""
+    return str(error.args[0]) if type(error) is ValueError and error.args else str(error)
 
 
 def tell(line: str) -> None:
@@ -59,6 +67,7 @@ def _file(recipe: type) -> Path | None:
 def _on_purpose(error: BaseException, trace: TracebackType, recipe: Path | None) -> bool:
     """Whether the last frame is the package's or the recipe's and stands at a `raise`, not at a call that failed.
 
+    So may that of a validator of attrs: it refuses what a field of theirs was given.
     A file that is missing or may not be written is the person's to mend too, whoever met it: its error names it.
     """
     if isinstance(error, OSError) and error.filename is not None:
@@ -68,6 +77,6 @@ def _on_purpose(error: BaseException, trace: TracebackType, recipe: Path | None)
     while trace.tb_next is not None:
         trace = trace.tb_next
     file = Path(trace.tb_frame.f_code.co_filename).resolve()
-    if file != recipe and PACKAGE not in file.parents:
+    if file not in (recipe, VALIDATORS) and PACKAGE not in file.parents:
         return False
     return trace.tb_frame.f_code.co_code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]

@@ -66,4 +66,9 @@ def with_loss_scale(leaves: dict[str, Tensor], state: State) -> dict[str, Tensor
 
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
     both = [name for name in saved if name in now and saved[name] != now[name]]
-    return {name: f"{name} was {saved[name]}, is {now[name]}" for name in both}
+    return {name: f"{name} was {_said(saved[name])}, is {_said(now[name])}" for name in both}
+
+
+def _said(value: Any) -> str:
+    """A value for a message: an empty text is to be seen."""
+    return str(value) or "''"

@@ -12,8 +12,10 @@ from torch import Tensor
 from blocks import tree
 from blocks.layers.compiled import compiled_layers
 from blocks.optim.clip import Clip, ClipNorm
+from blocks.optim.knobs import is_within
 from blocks.optim.names import names_and_ranks
 from blocks.optim.optimizer import Optimizer, Schedule, update_in_parts_
+from blocks.optim.schedule import ends
 from blocks.random import split
 from blocks.train.batch_gradient import Batch, BatchGradient, Metrics
 from blocks.train.captured import CapturedStep
@@ -97,8 +99,7 @@ def make_step(
     """
     if accumulate < 1:
         raise ValueError(f"accumulate {accumulate} is not a number of micro-batches; use 1 or more")
-    if isinstance(ema_decay, int | float) and not 0 <= ema_decay < 1:
-        raise ValueError(f"ema_decay {ema_decay} is not in [0, 1); None keeps no average")
+    check_ema_decay(ema_decay)
     dtype, draws = compute_dtype(precision), getattr(objective, "draws", True)
     peers = Peers.of(group)
     mode = compile_mode(compile, peers.world_size)
@@ -126,6 +127,12 @@ def whole_of(step: "Step", mode: str, backend: str = "inductor") -> Body:
     return CapturedStep(whole) if mode == "graph" else whole
 
 
+def check_ema_decay(decay: float | Schedule | None) -> None:
+    """Raises ValueError for what no average can keep of itself in a step; a schedule may come to 1."""
+    if decay is not None and (decay == 1 or not all(is_within(end, 0, 1) for end in ends(decay))):
+        raise ValueError(f"ema_decay {decay} is not in [0, 1); to keep no average, give None (on the command line 0)")
+
+
 def one_clip(clip: Clip | None, clip_norm: float | None) -> Clip | None:
     """The clip that is meant. Raises ValueError where both are given, and for a norm that is not above 0."""
     if clip_norm is None:
@@ -133,7 +140,7 @@ def one_clip(clip: Clip | None, clip_norm: float | None) -> Clip | None:
     if clip is not None:
         raise ValueError(f"clip {clip} and clip_norm {clip_norm} are both given; use one of them")
     if not clip_norm > 0:
-        raise ValueError(f"clip_norm {clip_norm} is not above 0; None switches clipping off")
+        raise ValueError(f"clip_norm {clip_norm} is not above 0; to clip nothing, give None (on the command line 0)")
     return ClipNorm(clip_norm)
 
 

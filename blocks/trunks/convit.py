@@ -10,7 +10,7 @@ from blocks.layers.gpsa import GPSA
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
 from blocks.layers.token import ClassToken
-from blocks.trunks.assemble import assemble, encoder_layer, image_grid, positions
+from blocks.trunks.assemble import assemble, drop_path_rates, encoder_layer, image_grid, positions
 from blocks.trunks.model import Model
 from blocks.trunks.parts import Parts, among
 
@@ -80,8 +80,8 @@ def convit(
         positions(pos_embed, image_grid(img_size, patch_size), embed_dim) if use_pos_embed else None,
         Dropout(pos_drop_rate),
         tuple(
-            encoder_layer(attention(i), mlp_ratio, drop_path_rate * i / max(depth - 1, 1), init_values)
-            for i in range(depth)
+            encoder_layer(attention(i), mlp_ratio, rate, init_values)
+            for i, rate in enumerate(drop_path_rates(drop_path_rate, depth))
         ),
         LayerNorm(embed_dim),
         cls_layer=0 if class_token_in_local_layers else local_up_to_layer,
@@ -95,5 +95,6 @@ def _check_local(local_up_to_layer: int, depth: int, pools_late_token: bool) -> 
     if pools_late_token and local_up_to_layer == depth:
         raise ValueError(
             f"local_up_to_layer {depth} of depth {depth} leaves no layer in which the class token sees the image; "
-            'use class_token_in_local_layers=True, global_pool="avg" or fewer local layers'
+            f"use at most {depth - 1} local layers (--local-layers), in Python also class_token_in_local_layers=True "
+            'or global_pool="avg"'
         )

@@ -11,7 +11,7 @@ from blocks.layers.linear import Linear
 from blocks.layers.norm import LayerNorm
 from blocks.layers.position import SinCosPosition
 from blocks.layers.token import MaskToken
-from blocks.trunks.assemble import encoder_layer
+from blocks.trunks.assemble import drop_path_rates, encoder_layer
 from blocks.trunks.distilled import DistilledModel
 from blocks.trunks.model import Model
 from blocks.trunks.parts import Parts
@@ -83,8 +83,8 @@ def mae_decoder(
         MaskToken(embed_dim),
         SinCosPosition((1, 1), embed_dim),
         tuple(
-            encoder_layer(Attention(embed_dim, num_heads), mlp_ratio, drop_path_rate * i / max(depth - 1, 1), None)
-            for i in range(depth)
+            encoder_layer(Attention(embed_dim, num_heads), mlp_ratio, rate, None)
+            for rate in drop_path_rates(drop_path_rate, depth)
         ),
         LayerNorm(embed_dim),
         Linear(embed_dim, patch.in_chans * patch.patch_size**2),

@@ -9,7 +9,7 @@ from blocks.layers.drop import Dropout
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
 from blocks.layers.token import ClassToken
-from blocks.trunks.assemble import assemble, encoder_layer, image_grid, positions
+from blocks.trunks.assemble import assemble, drop_path_rates, encoder_layer, image_grid, positions
 from blocks.trunks.model import Model
 from blocks.trunks.parts import Parts, among
 
@@ -67,10 +67,10 @@ def vit(
             encoder_layer(
                 Attention(embed_dim, num_heads, qkv_bias, qk_scale, attn_drop_rate, proj_drop_rate),
                 mlp_ratio,
-                drop_path_rate * i / max(depth - 1, 1),
+                rate,
                 init_values,
             )
-            for i in range(depth)
+            for rate in drop_path_rates(drop_path_rate, depth)
         ),
         LayerNorm(embed_dim) if global_pool == "token" else None,
     )

@@ -32,6 +32,33 @@ def test_a_folder_without_one_of_them_is_refused(tmp_path):
         train_and_val(str(tmp_path), "")
 
 
+@pytest.mark.parametrize(
+    ("data", "val", "flag"), [("nothing", "", "--data nothing"), ("digits/x", "nothing", "--data digits/x")]
+)
+def test_what_is_not_there_is_told_before_all_else(tmp_path, monkeypatch, data, val, flag):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"{flag}: no such folder or shards"):
+        train_and_val(data, val)
+    (tmp_path / "there.tar").touch()
+    with pytest.raises(FileNotFoundError, match="--val nothing: no such folder or shards"):
+        train_and_val("there.tar", "nothing")
+
+
+def test_a_folder_of_both_splits_given_as_one_is_told_as_both_callers_write_it():
+    folder = digits()[0].rpartition("/")[0]
+    told = r"splits train, val; take one: by its shards, .*train-000000.tar \.\.\., in Python also by split='train'; "
+    with pytest.raises(ValueError, match=told + "recipes take a folder with train and val as --data alone"):
+        train_and_val(folder, folder)
+
+
+@pytest.mark.parametrize("inside", ["cat", "train/cat", "."])
+def test_a_folder_of_images_leads_to_the_conversion(tmp_path, inside):
+    (tmp_path / inside).mkdir(parents=True, exist_ok=True)
+    picture(0).save(tmp_path / inside / "a.png")
+    with pytest.raises(FileNotFoundError, match=rf"python -m blocks.data.shards {tmp_path} shards/"):
+        train_and_val(str(tmp_path), "")
+
+
 @pytest.mark.parametrize(("data", "val"), [("some-*.tar", ""), ("digits", "some-*.tar")])
 def test_one_without_the_other_is_refused(data, val):
     with pytest.raises(ValueError, match="--val"):

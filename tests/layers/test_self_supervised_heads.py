@@ -93,9 +93,9 @@ def test_a_projection_s_groups_reach_all_its_norms():
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"norm": "layer"}, "'norm' must be in"),
-        ({"last_norm": "affine"}, "'last_norm' must be in"),
-        ({"activation": "tanh"}, "'activation' must be in"),
+        ({"norm": "layer"}, "norm 'layer' is not known"),
+        ({"last_norm": "affine"}, "last_norm 'affine' is not known"),
+        ({"activation": "tanh"}, "activation 'tanh' is not known"),
         ({"group_size": 4}, 'give norm="batch"'),
         ({"norm": "batch", "group_size": 1}, "group_size 1"),
     ],

@@ -82,7 +82,7 @@ def test_matrices_may_be_named():
     ("knobs", "message"),
     [
         ({"adjust": "none"}, "'none' is unknown; there are 'match_rms_adamw', 'original'"),
-        ({"iterations": 0}, "iterations 0 must be above 0"),
+        ({"iterations": 0}, "iterations 0 is not a count"),
         ({"momentum": 1.0}, r"momentum 1\.0"),
     ],
 )

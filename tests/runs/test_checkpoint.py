@@ -1,6 +1,7 @@
 """Checkpoints: whole or absent, exact, and clear about what does not fit."""
 
 import os
+from pathlib import Path
 
 import attrs
 import pytest
@@ -73,6 +74,13 @@ def test_a_checkpoint_is_named_by_its_file_or_its_runs_folder(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"no checkpoint is named; give a file, or a run's folder"):
         checkpoint.file_of("")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_url_is_no_checkpoint_and_shows_no_token(kind):
+    with pytest.raises(ValueError, match=r"is a URL; download it first, and give the file \(--weights\)") as caught:
+        checkpoint.file_of(kind("https://host/x/y.pth?token=abc"))
+    assert "abc" not in str(caught.value)
 
 
 def test_a_failed_save_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):

@@ -129,6 +129,28 @@ def test_what_is_no_run_is_clear(tmp_path):
         Run.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"recipe": 1}, "has no settings and has no facts: no run wrote it"),
+        ({"settings": [], "facts": {}}, r"says settings \[\], no dict"),
+        ({"settings": {}}, "has no facts"),
+        ({"settings": {}, "facts": {}, "command": 1}, "says command 1, no list"),
+        ({"settings": {}, "facts": {}, "changed": "x"}, "says changed 'x', no list"),
+    ],
+)
+def test_settings_that_no_run_wrote_are_named_with_their_file(tmp_path, content, told):
+    (tmp_path / "settings.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"settings\.json {told}"):
+        Run.open(tmp_path)
+
+
+def test_a_checkpoint_that_no_run_wrote_is_named_too(tmp_path):
+    checkpoint.save(tmp_path, {"x": torch.zeros(1)}, 1, {})
+    with pytest.raises(ValueError, match=r"step-00000001\.pt has no settings and has no facts"):
+        Run.open(tmp_path)
+
+
 def test_a_step_without_checkpoint_and_params_that_were_not_kept_are_clear(tmp_path):
     begun(tmp_path, model())
     with pytest.raises(ValueError, match=r"has no checkpoint; it has those of steps \[\]"):

@@ -117,6 +117,35 @@ def test_a_recipes_own_check_is_one_line(capsys):
     assert "epochs 0 is no number of epochs" in complaint(capsys, "--epochs", "0")
 
 
+@attrs.frozen
+class Long:
+    """How long it trains."""
+
+    epochs: int = 300
+    warmup_epochs: float = 5.0
+    temp_epochs: int = 30
+
+
+def test_a_warmup_longer_than_the_training_is_told_by_the_flags(capsys):
+    presets = {"epochs": {300: {}, 2: {"warmup_epochs": 3.0}}}
+    told = refused(capsys, Long, "--epochs 2", presets=presets)
+    assert "--warmup-epochs 3 is more than --epochs 2" in told
+    assert "give --warmup-epochs too, 2 or less (such as 0.2), or train for more --epochs" in told
+    assert cli(Long, ["--epochs", "2", "--warmup-epochs", "2"]) == Long(2, 2.0)
+
+
+@pytest.mark.parametrize("flag", ["--epochs 0", "--epochs -3", "--temp-epochs -1", "--warmup-epochs -0.5"])
+def test_less_than_no_epoch_is_told_by_the_flag(capsys, flag):
+    assert f"{flag} is no number of epochs; use" in refused(capsys, Long, flag)
+
+
+def refused(capsys, recipe, line, **knobs):
+    with pytest.raises(SystemExit) as stop:
+        cli(recipe, line.split(), **knobs)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
 def test_the_help_has_each_fields_comment_and_default(capsys):
     with pytest.raises(SystemExit) as stop:
         cli(Recipe, ["--help"], presets=PRESETS)
@@ -160,12 +189,21 @@ from blocks.train.cli import cli
 class Recipe:
     wrong: str = "value"
 
+@attrs.frozen
+class Checked:
+    count: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    kind: str = attrs.field(default="first", validator=attrs.validators.in_(("first", "second")))
+
 def main(r):
     import blocks.random
     if r.wrong == "value":
         blocks.random.key(-1)  # the package refuses
     if r.wrong == "own":
         raise ValueError("own is wrong; use right")
+    if r.wrong == "field":
+        Checked(count=0)  # attrs refuses
+    if r.wrong == "choice":
+        Checked(kind="third")
     if r.wrong == "server":
         from blocks.data import open_shards
         from blocks.data.storage import Retries
@@ -206,6 +244,13 @@ def test_what_is_refused_on_purpose_is_one_line(program, capsys):
     unreachable = told(program, capsys, "--wrong", "server")
     assert unreachable.startswith("program.py: error: http://127.0.0.1:9/")
     assert unreachable.count("\n") == 1
+
+
+def test_what_a_validator_of_attrs_refuses_is_one_line(program, capsys):
+    assert told(program, capsys, "--wrong", "field") == "program.py: error: 'count' must be >= 1: 0\n"
+    choice = told(program, capsys, "--wrong", "choice")
+    assert choice.startswith("program.py: error: 'kind' must be in ('first', 'second') (got 'third')")
+    assert choice.count("\n") == 1
 
 
 def test_what_breaks_is_a_traceback(program, capsys):

@@ -8,6 +8,7 @@ import torch
 from blocks import tree
 from blocks.runs import checkpoint
 from blocks.runs.records import read
+from blocks.train.resume import check_same_run
 from tests.train import programs
 from tests.train.pretraining import OBJECTIVES, pretrain
 from tests.train.tiny import ValData, numbers, train
@@ -18,6 +19,14 @@ def _no_tensorboard():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "torch.utils.tensorboard", None)
         yield
+
+
+def test_an_empty_value_is_seen():
+    saved, now = ({"facts": {}, "settings": {"decoded": value}} for value in ("", "device"))
+    with pytest.raises(ValueError, match=r"another run: decoded was '', is device\. "):
+        check_same_run(saved, now, "step.pt")
+    with pytest.raises(ValueError, match=r"another run: decoded was device, is ''\. "):
+        check_same_run(now, saved, "step.pt")
 
 
 @pytest.fixture(scope="module")

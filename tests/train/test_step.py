@@ -1,5 +1,7 @@
 """The step is a pure function, survives what is not finite, and means the same however the batch is worked off."""
 
+import math
+
 import pytest
 import torch
 
@@ -103,6 +105,23 @@ def test_without_an_index_samples_are_numbered_in_order():
     bare = {name: value for name, value in batch.items() if name != "index"}
     step = make_step(objective, optimizer, accumulate=2)
     assert same(step(state, batch)[0], step(state, bare)[0])
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"clip_norm": -1.0}, r"clip_norm -1.0 is not above 0; to clip nothing, give None \(on the command line 0\)"),
+        ({"clip_norm": math.nan}, "clip_norm nan is not above 0"),
+        ({"ema_decay": -1.0}, r"ema_decay -1.0 is not in \[0, 1\); to keep no average, give None .*command line 0\)"),
+        ({"ema_decay": 1}, "ema_decay 1 is not"),
+        ({"ema_decay": math.nan}, "ema_decay nan is not"),
+        ({"ema_decay": linear(0.9, 1.1, 3)}, r"ema_decay Linear\(start=0.9, end=1.1, total_steps=3\) is not"),
+    ],
+)
+def test_no_clipping_and_no_average_are_told_as_both_callers_write_them(knobs, told):
+    objective, optimizer, _ = setup(ema=False)
+    with pytest.raises(ValueError, match=told):
+        make_step(objective, optimizer, **knobs)
 
 
 def test_a_batch_that_does_not_divide_is_refused():

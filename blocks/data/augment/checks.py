@@ -1,30 +1,44 @@
-"""What the fields of transforms and policies may be."""
+"""What the fields of transforms, policies and loaders may be; not-a-number and other types are never right."""
 
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+
+def is_within(value: Any, low: float, high: float = math.inf) -> bool:
+    """Whether it is a finite number from low to high, ends included."""
+    return isinstance(value, Real) and low <= float(value) <= high and math.isfinite(value)
+
+
+def is_interval(value: Any, low: float, high: float = math.inf) -> bool:
+    """Whether it is two such numbers, the larger one last."""
+    two = isinstance(value, (tuple, list)) and len(value) == 2 and all(is_within(end, low, high) for end in value)
+    return two and value[0] <= value[1]
 
 
 def share(_, attribute, value) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{attribute.name} {value} is not between 0 and 1")
+    if not is_within(value, 0, 1):
+        raise ValueError(f"{attribute.name} {value!r} is not between 0 and 1")
 
 
 def crop_share(_, attribute, value) -> None:
-    if not 0 < value <= 1:
-        raise ValueError(f"{attribute.name} {value} is not above 0 and at most 1")
+    if not is_within(value, 0, 1) or value == 0:
+        raise ValueError(f"{attribute.name} {value!r} is not above 0 and at most 1")
 
 
 def at_least(low: float):
     def check(_, attribute, value) -> None:
-        if not value >= low:
-            raise ValueError(f"{attribute.name} {value} is not at least {low}")
+        if not is_within(value, low):
+            raise ValueError(f"{attribute.name} {value!r} is not at least {low}")
 
     return check
 
 
 def interval(low: float, high: float):
     def check(_, attribute, value) -> None:
-        if not low <= value[0] <= value[1] <= high:
-            raise ValueError(f"{attribute.name} {value} is not an interval within {low} to {high}")
+        if not is_interval(value, low, high):
+            raise ValueError(f"{attribute.name} {value!r} is not an interval within {low} to {high}")
 
     return check
 
@@ -37,13 +51,23 @@ def one_of(names: Iterable[str]):
     return check
 
 
+def count(_, attribute, value) -> None:
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{attribute.name} {value!r} is not a count; use a whole number, 1 or more")
+
+
+def count_or_none(_, attribute, value) -> None:
+    if not isinstance(value, Integral) or value < 0:
+        raise ValueError(f"{attribute.name} {value!r} is not a count; use a whole number, or 0 for none")
+
+
 def pixels(_, attribute, value) -> None:
-    if value < 1:
-        raise ValueError(f"{attribute.name} {value} is not a number of pixels")
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{attribute.name} {value!r} is not a number of pixels")
 
 
 def picture_size(_, attribute, value) -> None:
     """A number of pixels, or (height, width)."""
     sides = value if isinstance(value, tuple) else (value, value)
-    if len(sides) != 2 or min(sides) < 1:
-        raise ValueError(f"{attribute.name} {value} is not a number of pixels, nor two: (height, width)")
+    if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) >= 1 for side in sides):
+        raise ValueError(f"{attribute.name} {value!r} is not a number of pixels, nor two: (height, width)")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import attrs
 import numpy as np
 
+from blocks.data.decode import EXTENSIONS
 from blocks.data.index.classes import Classes, common_classes
 from blocks.data.index.files import IndexFiles
 from blocks.data.index.patterns import expand
@@ -24,7 +25,7 @@ from blocks.secrets import hiding_secrets
 class Index:
     """Where each of N samples lies: in `shards[shard[i]]`, from byte `offset[i]`, `size[i]` bytes; arrays int64 [N].
 
-    Samples of which a shard holds no label have NO_LABEL.
+    Samples of which a shard holds no label have NO_LABEL; those of which it holds no image too, and size 0.
     """
 
     shards: tuple[Shard, ...]
@@ -44,7 +45,7 @@ class Index:
 
     @property
     def unlabelled(self) -> np.ndarray:
-        """The samples that have no label, int64 [n]."""
+        """The samples that have no label, or no image, int64 [n]."""
         return np.flatnonzero(self.label == NO_LABEL)
 
     def __repr__(self) -> str:
@@ -56,10 +57,21 @@ class Index:
         key = _keys_of(shard).get(offset)
         return f"{shard.name}, sample {printable(key)}" if key is not None else f"{shard.name}, byte {offset}"
 
+    @property
+    def what_lacks(self) -> str:
+        """What the unlabelled ones have none of, for messages."""
+        return "label or no image" if (self.size[self.unlabelled] == 0).any() else "label"
+
+    def lacks_image(self, sample: int) -> bool:
+        """Whether the shard holds no image of it."""
+        return bool(self.label[sample] == NO_LABEL and self.size[sample] == 0)
+
     def why_unlabelled(self, sample: int) -> str:
         """What the shard lacks, for messages."""
         name = self.name(sample)
         key = name.rpartition(", sample ")[2].rpartition("/")[2] if ", sample " in name else "KEY"
+        if self.lacks_image(sample):
+            return f"no image; wanted {key}.{EXTENSIONS[0]} (or {', '.join(EXTENSIONS[1:])})"
         return f"no label; wanted {key}.cls with a class number"
 
     def take(self, samples: np.ndarray) -> "Index":
@@ -114,7 +126,8 @@ def open_shards(
     shard = np.repeat(np.arange(len(names)), [table.shape[1] for table in tables])
     index = Index(tuple(opened), shard, offset, size, label, classes)
     if len(index.unlabelled) == len(index):
-        raise ValueError(f"none of {len(index)} samples has a label: {index.name(0)}: {index.why_unlabelled(0)}")
+        lacks = index.what_lacks.replace("or no", "and an")
+        raise ValueError(f"none of {len(index)} samples has a {lacks}: {index.name(0)}: {index.why_unlabelled(0)}")
     return index
 
 

@@ -10,6 +10,7 @@ from webdataset.shardlists import expand_urls
 
 from blocks.data.index.files import IndexFiles
 from blocks.data.index.format import IndexFile
+from blocks.data.index.pictures import has_images
 from blocks.data.index.places import Place, join, place_in, place_of
 from blocks.data.storage.fetch import is_http, is_pipe, is_remote
 from blocks.data.storage.filesystem import ask, filesystem
@@ -86,6 +87,11 @@ def _in_folder(folder: str, split: str | None, files: IndexFiles) -> list[Place]
         return [place_in(folder, entry.name) for entry in index.splits[_chosen(index, folder, split)].shards]
     found = sorted(name for name in _listed(folder, files) if name.endswith(SUFFIXES) and not name.startswith("."))
     found = [name for name in found if split is None or name.startswith(split)]
+    if not found and not is_remote(folder) and has_images(folder):
+        raise FileNotFoundError(
+            f"{folder} holds images and no shards; make shards of them first, and name those: "
+            f"python -m blocks.data.shards {folder} shards/"
+        )
     if not found:
         raise FileNotFoundError(f"{folder} holds no shards ({', '.join(SUFFIXES)})" + (f" of {split}" if split else ""))
     return [place_of(join(folder, name)) for name in found]
@@ -96,7 +102,10 @@ def _chosen(index: IndexFile, folder: str, split: str | None) -> str:
     if split is None and len(index.splits) > 1:
         first, shards = next((name, split.shards) for name, split in index.splits.items())
         example = join(folder, shards[0].name) if shards else ""
-        raise ValueError(f"{folder} holds the splits {splits}; take one: split={first!r}, or its shards: {example} ...")
+        raise ValueError(
+            f"{folder} holds the splits {splits}; take one: by its shards, {example} ..., in Python also by "
+            f"split={first!r}; recipes take a folder with train and val as --data alone"
+        )
     if not index.splits or split not in (None, *index.splits):
         raise ValueError(f"{folder} holds the splits {splits}, not {split}")
     return split or next(iter(index.splits))

@@ -15,12 +15,14 @@ from blocks.data.storage.shard import WAY_OUT, CachedShard, Shard
 FORMAT = "1"  # of the cached arrays
 LABEL_BYTES = 18  # of digits: they fit 64 bits
 NO_LABEL = np.iinfo(np.int64).min  # which no text of so many bytes says
+Member = tarfile.TarInfo
+Sample = tuple[str, Member, Member | None, Member | None]  # key, the member it is found by, image, label
 
 
 def read_table(shard: Shard) -> np.ndarray:
     """A shard's samples, int64 [3, N] of offset, size, label (or NO_LABEL), from the cache if they are there.
 
-    Raises ValueError that names the shard for a truncated or damaged one, and the sample for a missing image.
+    One without an image has size 0 and NO_LABEL. Raises ValueError that names the shard for a truncated or damaged one.
     """
     table = once(_cached(shard), lambda target: np.save(target, _scan(shard)))
     return np.load(table, allow_pickle=False)
@@ -32,9 +34,9 @@ def is_scanned(shard: Shard) -> bool:
 
 
 def sample_keys(tar_path: str) -> dict[int, str]:
-    """The key of every image of a tar by its offset: for messages, so that the index need not hold them."""
+    """The key of every sample of a tar by its offset: for messages, so that the index need not hold them."""
     with open(tar_path, "rb") as file:
-        return {image.offset_data: key for key, image, _ in _samples(file, tar_path)}
+        return {place.offset_data: key for key, place, _, _ in _samples(file, tar_path)}
 
 
 def _cached(shard: Shard) -> Path:
@@ -53,9 +55,9 @@ def _scan(shard: Shard) -> np.ndarray:
 
 def _table(file: BinaryIO, name: str) -> np.ndarray:
     rows = []
-    for key, image, label in _samples(file, name):
-        number = NO_LABEL if label is None else _number(file, label, f"{name}, sample {key}")
-        rows.append((image.offset_data, image.size, number))
+    for key, place, image, label in _samples(file, name):
+        number = NO_LABEL if image is None or label is None else _number(file, label, f"{name}, sample {key}")
+        rows.append((place.offset_data, image.size if image else 0, number))
     return np.array(rows, np.int64).reshape(-1, 3).T
 
 
@@ -70,25 +72,25 @@ def _number(file: BinaryIO, label: tarfile.TarInfo, where: str) -> int:
         raise ValueError(f"{where}: label {text!r} is not an integer; write a class number") from None
 
 
-def _samples(file: BinaryIO, name: str) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarInfo | None]]:
-    """(key, image, label) of every sample: neighbours with one name up to the first dot, as in webdataset.
+def _samples(file: BinaryIO, name: str) -> Iterator[Sample]:
+    """Every sample: neighbours with one name up to the first dot, as in webdataset.
 
     A README, .DS_Store or a Mac's ._0001.jpg has no such name or no extension, and is no part of a sample there either.
     """
-    current, parts = "", dict[str, tarfile.TarInfo]()
+    current, parts = "", dict[str, Member]()
     for member in _members(file, name):
         key, extension = _split_name(member.name)
         if not extension or not os.path.basename(key):
             continue
         if key != current and parts:
-            yield current, *_image_and_label(parts, name, current)
+            yield _sample(current, parts)
             parts = {}
         kind = "image" if extension in EXTENSIONS else extension
         if kind in parts:
             raise ValueError(f"{name}, sample {key}: {parts[kind].name} and {member.name}; one {kind} is wanted")
         current, parts[kind] = key, member
     if parts:
-        yield current, *_image_and_label(parts, name, current)
+        yield _sample(current, parts)
 
 
 def _members(file: BinaryIO, name: str) -> Iterator[tarfile.TarInfo]:
@@ -122,9 +124,6 @@ def _split_name(path: str) -> tuple[str, str]:
     return (f"{folder}/{stem}" if folder else stem), extension.lower()
 
 
-def _image_and_label(
-    parts: dict[str, tarfile.TarInfo], name: str, key: str
-) -> tuple[tarfile.TarInfo, tarfile.TarInfo | None]:
-    if "image" not in parts:
-        raise ValueError(f"{name}, sample {key}: no image among {sorted(parts)}; wanted one of {', '.join(EXTENSIONS)}")
-    return parts["image"], parts.get("cls")
+def _sample(key: str, parts: dict[str, Member]) -> Sample:
+    image = parts.get("image")
+    return key, image or next(iter(parts.values())), image, parts.get("cls")

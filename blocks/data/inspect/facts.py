@@ -31,7 +31,9 @@ def gather(index: Index, census: Census) -> Facts:
         "pictures": _pictures(index, census),
         "duplicates": _duplicates(index, census.digests),
         "damaged": [
-            {**_whereabouts(index, sample), "reason": reason} for sample, reason in sorted(census.damaged.items())
+            {**_whereabouts(index, sample), "reason": reason}
+            for sample, reason in sorted(census.damaged.items())
+            if not index.lacks_image(sample)  # which is told above
         ],
     }
 

@@ -110,7 +110,7 @@ def _wrong_labels(facts: Facts) -> Lines:
 def _unlabelled(facts: Facts) -> Lines:
     missing = facts["unlabelled"]
     if missing:
-        yield "unlabelled", f"{len(missing):,} of {facts['samples']:,}, which training and evaluation leave out"
+        yield "incomplete", f"{len(missing):,} of {facts['samples']:,}, which training and evaluation leave out"
     for sample in missing:
         yield "", f"{_place(sample)}: {printable(sample['reason'])}"
 

@@ -25,8 +25,6 @@ class EvalLoader(Loader):
     _loader: DataLoader | None = attrs.field(init=False, default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size {self.batch_size} is not a number of images per process")
         self._check_decoded()
 
     def _places(self) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from blocks.data.augment.checks import one_of, share
+from blocks.data.augment.checks import count, count_or_none, is_within, one_of, share
 from blocks.data.index.index import Index
 from blocks.data.loading.kept import Cut
 from blocks.data.loading.kept_reader import KEEPS, Kept, check_room, kept_as
@@ -19,6 +19,11 @@ FEW = 10  # unreadable images that are borne in the smallest data set
 LISTED = 5  # of them that an error names
 
 
+def _seconds(_, attribute, value) -> None:
+    if not is_within(value, 0) or value == 0:
+        raise ValueError(f"{attribute.name} {value!r} is not a number of seconds above 0")
+
+
 def _device(device: torch.device | str) -> torch.device:
     return torch.device(device)
 
@@ -27,9 +32,10 @@ def _device(device: torch.device | str) -> torch.device:
 class Loader:
     """One process's part of the batches of an index, normalised, on its device.
 
-    Unreadable images, and those without a label, are listed in `skipped` {name: reason}. More of them than the share
-    `max_unreadable` of all samples are an error, as soon as this process has met so many, or all together at an epoch's
-    end; so many without a label at once. Ten are always borne, but with 0 not a single one.
+    Unreadable images, and samples without a label or an image, are listed in `skipped` {name: reason}. More of them
+    than the share `max_unreadable` of all samples are an error, as soon as this process has met so many, or all
+    together at an epoch's end; so many without label or image at once. Ten are always borne, but with 0 not a single
+    one.
     `decoded` keeps every picture decoded from the first time on: on the "disk", in a file that all processes of a
     machine share and later runs find again, read into each process's "memory", or on the "device", where no workers
     are needed. What is kept is of one size. A set larger than $VITMASON_DECODED_GB (of 10^9 bytes; by default half of
@@ -42,17 +48,17 @@ class Loader:
     """
 
     index: Index = attrs.field(kw_only=False)
-    batch_size: int
+    batch_size: int = attrs.field(validator=count)
     transform: Transform
-    num_classes: int = attrs.field()
+    num_classes: int = attrs.field(validator=count)
     rank: int = attrs.field(default=0)
-    world_size: int = 1
-    num_workers: int = 0
+    world_size: int = attrs.field(default=1, validator=count)
+    num_workers: int = attrs.field(default=0, validator=count_or_none)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     device: torch.device = attrs.field(default=torch.device("cpu"), converter=_device)
     max_unreadable: float = attrs.field(default=0.01, validator=share)
-    timeout: float = attrs.field(default=600.0, validator=attrs.validators.gt(0))
+    timeout: float = attrs.field(default=600.0, validator=_seconds)
     decoded: str | None = attrs.field(default=None, validator=attrs.validators.optional(one_of(KEEPS)))
     skipped: dict[str, str] = attrs.field(init=False, factory=dict, repr=False)
     _kept: Kept | None = attrs.field(init=False, default=None, repr=False)
@@ -73,7 +79,7 @@ class Loader:
         if len(missing) > self.most_unreadable:
             first = {self.index.name(sample): self.index.why_unlabelled(sample) for sample in missing[:LISTED]}
             raise ValueError(
-                f"{len(missing)} of {len(self.index)} samples have no label, {self._borne()}:\n"
+                f"{len(missing)} of {len(self.index)} samples have no {self.index.what_lacks}, {self._borne()}:\n"
                 + _listed(first, len(missing))
             )
 

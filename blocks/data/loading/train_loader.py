@@ -21,6 +21,7 @@ from blocks.data.mixing import Mixing
 from blocks.data.stream import Share, Stream
 from blocks.data.undecoded import canvases
 from blocks.data.views import Pictures, named, pictures_of
+from blocks.random import key
 
 
 class Finishing(Protocol):
@@ -68,9 +69,10 @@ class TrainLoader(Loader):
 
     def __attrs_post_init__(self) -> None:
         _check_sizes(len(self.index), self.batch_size, self.world_size)
-        if not 1 <= self.repeats <= self.batch_size:
+        key(self.seed)  # refuses one out of range
+        if not isinstance(self.repeats, int) or not 1 <= self.repeats <= self.batch_size:
             raise ValueError(f"repeats {self.repeats} is not 1 or more, and at most the batch_size {self.batch_size}")
-        if self.shuffle_window is not None and self.shuffle_window < 1:
+        if self.shuffle_window is not None and not (isinstance(self.shuffle_window, int) and self.shuffle_window >= 1):
             raise ValueError(
                 f"shuffle_window {self.shuffle_window} is not a number of samples; None shuffles all of them"
             )
@@ -141,7 +143,7 @@ class TrainLoader(Loader):
 
 
 def _check_sizes(samples: int, batch_size: int, world_size: int) -> None:
-    if batch_size < 1 or batch_size % world_size:
+    if batch_size % world_size:
         near = max(1, round(batch_size / world_size)) * world_size
         raise ValueError(f"batch_size {batch_size} does not split over {world_size} processes; {near} does")
     if batch_size > samples:

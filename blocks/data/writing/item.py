@@ -38,7 +38,7 @@ class Item:
 def class_number(label: Any, name: str) -> int:
     """The label as an int. Raises ValueError unless it is one from 0 to MAX_CLASSES - 1."""
     try:
-        number = operator.index(label)
+        number = -1 if isinstance(label, bool | np.bool_) else operator.index(label)
     except TypeError:
         number = -1
     if not 0 <= number < MAX_CLASSES:

@@ -90,6 +90,8 @@ def _check(row: dict[str, Any], where: str) -> None:
             raise ValueError(f"{where} has no {name}; its columns are {', '.join(map(str, row)) or 'none'}")
     if not isinstance(row["path"], str):
         raise ValueError(f"{where}: path {row['path']!r} is no text")
+    if isinstance(row["label"], bool):  # which Python would take for 0 or 1
+        raise ValueError(f"{where}: label {json.dumps(row['label'])} is neither a number nor a name; write one of them")
 
 
 def _numbered(rows: list[Row]) -> tuple[list[int], tuple[str, ...]]:
