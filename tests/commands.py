@@ -17,7 +17,8 @@ from torch.distributed.run import get_args_parser
 import blocks.train.cli
 from tests.pages import ROOT
 
-OTHERS = {"cp", "cat", "ls", "pre-commit", "pytest", "ruff", "mypy", "tensorboard", "zensical", "sbatch"}  # not ours to parse
+# whose words are not ours to parse
+OTHERS = {"cp", "cat", "ls", "pre-commit", "pytest", "ruff", "mypy", "tensorboard", "zensical", "sbatch"}
 
 
 class Parsed(Exception):
