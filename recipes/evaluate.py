@@ -36,20 +36,20 @@ MODELS = {"vit_micro": vit_micro, "convit_micro": convit_micro, **{name: getattr
 class Recipe:
     """What is "" or 0 is as the run of the weights had it, else as USUAL has it."""
 
-    weights: str = "runs/convit_supervised"  # a run's folder: its newest checkpoint; or a file
+    weights: str = "runs/convit_supervised"  # a run's folder (its newest checkpoint) or best.pt in it; any other file
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
-    model: Literal[("", *MODELS)] = ""
-    global_pool: Literal["", "token", "avg"] = ""  # the head's input: class token, or mean over patches
-    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: after MoCo v3 and MAE
-    data: str = ""  # shards to evaluate on: a brace pattern, a glob, a folder, or "digits"
+    model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else deit_small
+    global_pool: Literal["", "token", "avg"] = ""  # the head's input: class token or mean; "": the run's, else token
+    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MoCo v3's and MAE's; "": the run's, else learn
+    data: str = ""  # shards: a pattern, a glob, a folder, "digits"; "": the run's validation shards, else digits
     split: str = "val"  # the part of a folder that is meant; "": all of it
-    img_size: int = 0  # pixels; position embeddings are resized to it
-    patch_size: int = 0  # pixels
-    crop_pct: float = 0.0  # of the resized image that is seen
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    batch_size: int = 256  # per process
-    precision: Literal["bfloat16", "float16", "float32"] = "float32"
-    workers: int = -1  # per process; -1: the run's, else 8
+    img_size: int = 0  # pixels of a side, positions are resized to it; 0: the run's, else 224
+    patch_size: int = 0  # pixels of a side; 0: the run's, else 16
+    crop_pct: float = 0.0  # share of the resized image's side that is seen; 0: the run's, else 0.875
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # of resizing to img_size / crop_pct
+    batch_size: int = 256  # images at a time, per process
+    precision: Literal["bfloat16", "float16", "float32"] = "float32"  # of the computation
+    workers: int = -1  # loading processes for each process; 0: none, -1: the run's, else 8
 
 
 USUAL = dict(model="deit_small", img_size=224, patch_size=16, global_pool="token", pos_embed="learn")

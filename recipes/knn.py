@@ -13,6 +13,7 @@ r"""What are a trunk's features worth without any training on top? k nearest nei
 """
 
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import attrs
@@ -43,22 +44,22 @@ MODELS = {
 class Recipe:
     """Of the model, what is "" or 0 is as the weights' run had it, else as in USUAL; DIGITS is for no other data."""
 
-    weights: str = ""  # a checkpoint of this library's, timm's, DINO's, MoCo v3's, VISSL's; a run's folder; "": random
+    weights: str = ""  # a run's folder or best.pt; a checkpoint of ours, timm's, DINO's, MoCo v3's, VISSL's; "": random
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
-    model: Literal[("", *MODELS)] = ""
-    global_pool: Literal["", "token", "avg"] = ""  # the feature: the class token, or the mean over patches
-    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MoCo v3's and MAE's
+    model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else vit_small, for digits convit_micro
+    global_pool: Literal["", "token", "avg"] = ""  # the feature: class token or mean; "": the run's, else token
+    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MoCo v3's and MAE's; "": the run's, else learn
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
-    img_size: int = 0  # pixels
-    patch_size: int = 0  # pixels
-    crop_pct: float = 0.875  # of the resized image that is seen
-    k: tuple[int, ...] = (10, 20, 100, 200)  # neighbours
-    temperature: float = 0.07  # of their votes
-    batch_size: int = 256  # per process
-    precision: Literal["bfloat16", "float16", "float32"] = "float32"  # of the features
-    features: str = ""  # an .npz for the training images' features, labels, sample numbers and names; "": none
-    workers: int = 8  # per process
+    img_size: int = 0  # pixels of a side; 0: the run's, else 224, for digits 16
+    patch_size: int = 0  # pixels of a side; 0: the run's, else 16, for digits 4
+    crop_pct: float = 0.875  # share of the resized image's side that is seen
+    k: tuple[int, ...] = (10, 20, 100, 200)  # how many neighbours vote: an accuracy for each
+    temperature: float = 0.07  # of the votes: less counts the nearest more
+    batch_size: int = 256  # images at a time, per process
+    precision: Literal["bfloat16", "float16", "float32"] = "float32"  # of the computation of features
+    features: str = ""  # .npz file for the training images' features, labels, numbers and names; "": none
+    workers: int = 8  # loading processes for each training process; 0: none, it loads by itself
     seed: int = 0  # of random weights
 
 
@@ -70,6 +71,8 @@ DIGITS = dict(crop_pct=1.0, workers=1)
 def main(r: Recipe) -> None:
     if r.which != "params" and not r.weights:
         raise ValueError(f"--which {r.which} is of a checkpoint; name one by --weights")
+    if r.features and not Path(r.features).parent.is_dir():
+        raise ValueError(f"--features {r.features}: there is no folder {Path(r.features).parent}; make it first")
     with connect(data_workers=r.workers) as processes:
         train_shards, val_shards = train_and_val(r.data, r.val)
 

@@ -49,24 +49,24 @@ MODELS = {
 class Recipe(RunOptions):
     """Of the model, what is "" or 0 is as the weights' run had it, else as in USUAL; DIGITS is for no other data."""
 
-    weights: str = ""  # a checkpoint of this library's, timm's, DeiT's, ConViT's or VISSL's; a run's folder; "": random
+    weights: str = ""  # a run's folder or best.pt; a checkpoint of ours, timm's, DeiT's, ConViT's, VISSL's; "": random
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
-    model: Literal[("", *MODELS)] = ""
-    global_pool: Literal["", "token", "avg"] = ""  # the feature: the class token, or the mean over patches
-    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MoCo v3's and MAE's
+    model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else vit_base
+    global_pool: Literal["", "token", "avg"] = ""  # the feature: class token or mean; "": the run's, else token
+    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MoCo v3's and MAE's; "": the run's, else learn
     standardise: bool = False  # features to mean 0 and variance 1 over the training images
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
-    img_size: int = 0  # pixels
-    patch_size: int = 0  # pixels
-    epochs: int = 90
-    batch_size: int = 1024  # global: over all processes
-    lrs: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # per 256 images, a classifier for each
-    scale: tuple[float, float] = (0.08, 1.0)  # area of the random crop
-    flip: float = 0.5  # probability
-    crop_pct: float = 0.875  # of the resized image that evaluation sees
+    img_size: int = 0  # pixels of a side; 0: the run's, else 224
+    patch_size: int = 0  # pixels of a side; 0: the run's, else 16
+    epochs: int = 90  # passes over the training images
+    batch_size: int = 1024  # images a step, over all processes
+    lrs: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # peaks per 256 images, a classifier for each
+    scale: tuple[float, float] = (0.08, 1.0)  # least and largest area of a random crop, shares of the image
+    flip: float = 0.5  # probability of mirroring an image
+    crop_pct: float = 0.875  # share of the resized image's side that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
-    workers: int = 8  # per process
+    workers: int = 8  # loading processes for each training process; 0: none, it loads by itself
     out: str = "runs/linear_probe"  # checkpoints and metrics; a run found here goes on
 
 

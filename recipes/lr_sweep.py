@@ -31,20 +31,20 @@ from blocks.train.sweep import sweep
 class Recipe:
     """The model of convit_supervised's digits, for fewer epochs."""
 
-    lr_min: float = 1e-4  # the lowest peak rate, per batch
+    lr_min: float = 1e-4  # the lowest peak rate, for the batch as it is
     lr_max: float = 3e-2  # the highest
-    num_lrs: int = 8  # rates, evenly spaced by factors
-    num_seeds: int = 1  # runs per rate: what else differs by chance
-    epochs: int = 6
-    batch_size: int = 64
-    warmup_epochs: float = 1.0  # linear, from 0
-    weight_decay: float = 0.05
-    drop_path: float = 0.05  # rate of the last layer, linear over depth
-    smoothing: float = 0.1  # of the labels
-    clip_norm: float = 1.0  # 0: off
-    workers: int = 1
+    num_lrs: int = 8  # how many rates, evenly spaced by factors
+    num_seeds: int = 1  # runs a rate: what else differs by chance
+    epochs: int = 6  # passes over the digits, of every run
+    batch_size: int = 64  # images a step, for every run
+    warmup_epochs: float = 1.0  # of a linear rise from 0; 0: none
+    weight_decay: float = 0.05  # of weights, not of biases, norms, tokens and positions; 0: off
+    drop_path: float = 0.05  # probability of skipping the last layer, from 0 at the first; 0: off
+    smoothing: float = 0.1  # of the labels: the share given to all classes alike; 0: off
+    clip_norm: float = 1.0  # largest norm of the gradient; 0: any
+    workers: int = 1  # loading processes; 0: none, the program loads by itself
     seed: int = 0  # of the first run of each rate, and of the batches
-    plot: str = "runs/lr_sweep.png"  # the curve; "" for none
+    plot: str = "runs/lr_sweep.png"  # file for the curve; "": none
 
 
 def main(r: Recipe) -> None:

@@ -45,28 +45,28 @@ class Recipe(RunOptions):
 
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
-    trunk: Literal[tuple(TRUNKS)] = "vit_small"
-    img_size: int = 224  # pixels
-    patch_size: int = 16  # pixels
-    drop_path: float = 0.0  # rate of the last layer, linear over depth
+    trunk: Literal[tuple(TRUNKS)] = "vit_small"  # the model below the head; micro: for thumbnails
+    img_size: int = 224  # pixels of a side: images are cropped or resized to it
+    patch_size: int = 16  # pixels of a side; divides img_size
+    drop_path: float = 0.0  # probability of skipping the last layer, from 0 at the first; 0: off
     dim: int = 8192  # width of all three layers of the projector
     off_diagonal: float = 0.0051  # weight of what is not on the diagonal
-    loss_scale: float = 0.024  # of the whole loss
-    epochs: int = 300
-    batch_size: int = 2048  # global: over all processes
-    accumulate: int = 1  # micro-batches per step
-    lr: float = 1.5e-4  # per 256 images
-    warmup_epochs: float = 40.0  # linear, from 0
-    weight_decay: float = 0.1
-    clip_norm: float = 0.0  # 0: off
-    scale: tuple[float, float] = (0.08, 1.0)  # area of the random crops
-    flip: float = 0.5  # probability
-    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, pixels
-    augment: Literal["auto", "workers", "device"] = "auto"  # where views are made: "auto" on a GPU if there is one
-    knn_share: float = 0.1  # of the training images that vote after each epoch
+    loss_scale: float = 0.024  # factor on the whole loss
+    epochs: int = 300  # passes over the training images
+    batch_size: int = 2048  # images a step, over all processes
+    accumulate: int = 1  # parts of the batch, one after another: a step in less memory; 1: whole
+    lr: float = 1.5e-4  # peak rate per 256 images of the batch
+    warmup_epochs: float = 40.0  # of a linear rise from 0; 0: none
+    weight_decay: float = 0.1  # of weights, not of biases, norms, tokens and positions; 0: off
+    clip_norm: float = 0.0  # largest norm of the gradient; 0: any
+    scale: tuple[float, float] = (0.08, 1.0)  # least and largest area of a random crop, shares of the image
+    flip: float = 0.5  # probability of mirroring an image
+    sigma: tuple[float, float] = (0.1, 2.0)  # least and largest width of the blur, pixels
+    augment: Literal["auto", "workers", "device"] = "auto"  # where views are made; auto: on a GPU if there is one
+    knn_share: float = 0.1  # share of the training images that vote in evaluation by k-NN
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
-    compile: bool | Literal["layers", "loss", "step", "graph"] = False  # how much at once; true: the loss
-    workers: int = 8  # per process
+    compile: bool | Literal["layers", "loss", "step", "graph"] = False  # true: the loss; false: nothing is compiled
+    workers: int = 8  # loading processes for each training process; 0: none, it loads by itself
     out: str = "runs/pretrain_barlow_twins"  # checkpoints and metrics; a run found here goes on
 
 

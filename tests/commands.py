@@ -17,7 +17,8 @@ from torch.distributed.run import get_args_parser
 import blocks.train.cli
 from tests.pages import ROOT
 
-OTHERS = {"cp", "cat", "ls", "pre-commit", "pytest", "ruff", "mypy", "tensorboard", "zensical"}  # not ours to parse
+# whose words are not ours to parse
+OTHERS = {"cp", "cat", "ls", "pre-commit", "pytest", "ruff", "mypy", "tensorboard", "zensical", "sbatch"}
 
 
 class Parsed(Exception):
@@ -37,6 +38,7 @@ def _parts(line: str) -> list[str]:
 
 def check(words: list[str], folder: Path) -> None:
     """Raise unless the command's program takes these words; `folder` is where it would be given."""
+    words = words[1:] if words[0] == "srun" else words  # Slurm starts the rest on each machine
     program, *arguments = words
     if program == "pip":
         _check_extras(arguments)

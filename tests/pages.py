@@ -4,7 +4,7 @@ Marks are HTML comments on the line before a fence, which no reader sees:
     <!-- run -->                    commands are run, not only parsed; what they need is on the page above
     <!-- run with: --workers 0 -->  the same, with these flags behind every command, to make it small
     <!-- not run: REASON -->        code that a test cannot run
-A python block with title="file.py" is written into that file; the others run in one namespace from top to bottom.
+A block with title="file.py" is written into that file; other python runs in one namespace from top to bottom.
 """
 
 import re

@@ -38,7 +38,7 @@ def do(fence, namespace, folder):
     """Execute a block, or check it, by its language and mark."""
     if fence.title:
         (folder / fence.title).write_text(fence.text)
-    elif fence.language == "python":
+    if fence.language == "python" and not fence.title:
         source = "\n" * (fence.line - 1) + fence.text  # a traceback names the page's own lines
         exec(compile(source, str(ROOT / fence.page), "exec"), namespace)
     elif fence.language == "bash":

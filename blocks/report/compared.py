@@ -6,8 +6,8 @@ from typing import Any
 
 from blocks.pictures.figures.curves import curves_figure
 from blocks.report.material import Material
-from blocks.report.numbers import metric, shown
-from blocks.report.outcome import metric_names
+from blocks.report.numbers import shown
+from blocks.report.outcome import last_value, metric_names
 from blocks.report.parts import Drawing, Part, Remark, Table, named
 from blocks.runs.run import Run
 
@@ -55,13 +55,11 @@ def settings(material: Material) -> Iterable[Part]:
 
 
 def metrics(material: Material) -> Iterable[Part]:
-    """Every metric of each run's last epoch."""
+    """Every metric of each run when it was last measured."""
     runs = [material.run, *material.others]
-    last = [run.epochs[-1] if run.epochs else {} for run in runs]
-    rows = [("epochs", *(record.get("epoch", 0) for record in last))]
-    rows += [
-        (name, *(metric(name, r[name]) if name in r else "not measured" for r in last)) for name in metric_names(last)
-    ]
+    rows: list[tuple[Any, ...]] = [("epochs", *(run.epochs[-1]["epoch"] if run.epochs else 0 for run in runs))]
+    every = metric_names([record for run in runs for record in run.epochs])
+    rows += [(name, *(last_value(run.epochs, name) for run in runs)) for name in every]
     yield Table("Metrics after the last epoch", rows, ("metric", *names(runs)))
 
 

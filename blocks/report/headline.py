@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from blocks import tree
 from blocks.report.material import Material
 from blocks.report.numbers import counted, metric, spoken
-from blocks.report.outcome import best, score_name
+from blocks.report.outcome import best, last, score_name
 from blocks.report.parts import Absent
 
 
@@ -50,10 +50,11 @@ def _model(material: Material) -> str:
 def _score(material: Material) -> str:
     epochs = material.run.epochs
     name = score_name(epochs)
-    record = best(epochs, name) if name else None
-    if name is None or record is None:
+    now, top = (last(epochs, name), best(epochs, name)) if name else (None, None)
+    if name is None or now is None or top is None:
         return f"{counted(epochs[-1]['epoch'] if epochs else 0, 'epoch')} finished"
-    last = f"{spoken(name)} {metric(name, epochs[-1][name])} after epoch {epochs[-1]['epoch']}"
-    if record[name] == epochs[-1][name]:
-        return f"{last}, the best of all epochs"
-    return f"{last}, at best {metric(name, record[name])} after epoch {record['epoch']}"
+    told = f"{spoken(name)} {metric(name, now[name])} after epoch {now['epoch']}"
+    if top[name] == now[name]:
+        every = all(name in record for record in epochs)
+        return f"{told}, the best of all {'' if every else 'evaluated '}epochs"
+    return f"{told}, at best {metric(name, top[name])} after epoch {top['epoch']}"

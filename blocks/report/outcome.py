@@ -28,8 +28,8 @@ def epochs_of(records: Sequence[Record]) -> list[Record]:
 
 
 def metrics_table(epochs: Sequence[Record]) -> Table:
-    """Every metric of the last epoch, and the best value of those of which the best is known."""
-    rows = [(name, metric(name, epochs[-1][name]), *_best(epochs, name)) for name in metric_names(epochs[-1:])]
+    """Every metric when it was last measured, and the best value of those of which the best is known."""
+    rows = [(name, last_value(epochs, name), *_best(epochs, name)) for name in metric_names(epochs)]
     return Table(f"Metrics after epoch {epochs[-1]['epoch']}", rows, ("metric", "last", "best", "in epoch"))
 
 
@@ -41,9 +41,23 @@ def metric_names(records: Sequence[Record]) -> list[str]:
 
 
 def score_name(epochs: Sequence[Record]) -> str | None:
-    """The metric that a run is judged by: the accuracy on validation images, if there is one."""
-    names = list(epochs[-1]) if epochs else []
+    """The metric that a run is judged by: the accuracy on validation images, if some epoch has one."""
+    names = [name for record in reversed(epochs) for name in record]
     return next((name for start in SCORES for name in names if name.startswith(start)), None)
+
+
+def last(epochs: Sequence[Record], name: str) -> Record | None:
+    """The newest epoch that measured it; not every epoch is evaluated."""
+    return next((record for record in reversed(epochs) if name in record), None)
+
+
+def last_value(epochs: Sequence[Record], name: str) -> str:
+    """A metric's last value, with its epoch where that is not the newest."""
+    record = last(epochs, name)
+    if record is None:
+        return "not measured"
+    value = metric(name, record[name])
+    return value if record is epochs[-1] else f"{value} (epoch {record['epoch']})"
 
 
 def best(epochs: Sequence[Record], name: str) -> Record | None:

@@ -1,6 +1,8 @@
 """Recipes that train share their running flags, and each writes to a folder of its own name."""
 
+import importlib.util
 import runpy
+import sys
 from pathlib import Path
 
 import attrs
@@ -24,6 +26,15 @@ def test_a_recipe_has_the_running_flags_a_folder_and_presets_of_its_fields(path)
     assert [flag.name for flag in found[-len(shared) :]] == shared
     assert all(flag.help for flag in found[-len(shared) :])
     assert recipe(**names["DIGITS"]) != recipe()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_flag_says_what_it_is(path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("recipe_that_is_read", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # comments are found through it
+    spec.loader.exec_module(module)
+    assert [flag.name for flag in flags(module.Recipe) if not flag.help] == []
 
 
 def test_the_others_write_no_run():

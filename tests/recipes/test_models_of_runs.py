@@ -1,16 +1,18 @@
 """What evaluates, probes or fine-tunes a run needs no flag to say which model it was."""
 
+import math
 import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import blocks
-from blocks import random
+from blocks import random, tree
 from blocks.data import write_dataset
-from blocks.runs import checkpoint, folder
+from blocks.runs import best, checkpoint, folder
 from blocks.train.cli import cli
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -39,6 +41,7 @@ def place(tmp_path_factory):
     settings = {"data": "shards", "val": "", "workers": 0, "crop_pct": 1.0}
     folder.begin(place / "run", folder.About("mine", settings=settings), {}, model=MODEL, params=params)
     checkpoint.save(place / "run", {"params": params}, 1, {})
+    checkpoint.write(place / "run" / best.NAME, {"params": tree.map(torch.zeros_like, params)}, {})
     return place
 
 
@@ -54,6 +57,22 @@ def test_a_run_s_model_is_read_from_its_folder(name, place, monkeypatch, tmp_pat
     out = [] if name in ("evaluate", "knn") else ["--out", str(tmp_path)]
     use(name, "--weights", "run", *FLAGS[name], *out)
     assert "leaves from run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_the_best_epoch_s_checkpoint_is_taken_by_its_file_and_needs_no_flag_either(
+    name, place, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(place)
+    out = [] if name in ("evaluate", "knn") else ["--out", str(tmp_path)]
+    use(name, "--weights", "run/best.pt", *FLAGS[name], *out)
+    assert "leaves from run/best.pt" in capsys.readouterr().out
+
+
+def test_the_best_epoch_s_checkpoint_is_evaluated_as_the_run_was(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    use("evaluate", "--weights", "run/best.pt")
+    assert f"loss {math.log(3):.4f}  images 12" in capsys.readouterr().out  # its params are all 0
 
 
 def test_a_run_is_evaluated_on_its_own_validation_images_without_a_flag(place, monkeypatch, capsys):
@@ -78,3 +97,8 @@ def test_a_folder_s_other_split_can_be_evaluated(place, monkeypatch, capsys):
 def test_a_teacher_of_no_checkpoint_is_not_taken_for_random_weights():
     with pytest.raises(ValueError, match="--which teacher is of a checkpoint; name one by --weights"):
         use("knn", "--which", "teacher")
+
+
+def test_features_for_a_folder_that_is_not_there_are_refused_before_any_work():
+    with pytest.raises(ValueError, match=r"--features no/dir/x\.npz: there is no folder no/dir; make it first"):
+        use("knn", "--features", "no/dir/x.npz", "--data", "no_shards_either")

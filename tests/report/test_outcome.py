@@ -1,11 +1,16 @@
 """What is told of a run's numbers."""
 
+import attrs
 import pytest
 import torch
 
+from blocks.report import compared
+from blocks.report.headline import lead
 from blocks.report.labelled import by_loss, confused
+from blocks.report.material import Material
 from blocks.report.numbers import duration, metric, shown, spoken
 from blocks.report.outcome import best, metrics_table, score_name, warnings
+from blocks.runs.run import Run
 from tests.report.tiny_runs import record
 
 
@@ -28,6 +33,33 @@ def test_a_run_is_judged_by_validation_accuracy_before_neighbours():
 def test_the_table_holds_every_metric_and_nothing_else():
     rows = metrics_table([record(1), record(2)]).rows
     assert rows == [("val_top1", "50.00%", "50.00%", "2"), ("train_loss", "1", "1", "2")]
+
+
+def unevaluated(epoch):
+    """An epoch's line where --evaluate-every passed it over."""
+    return {name: value for name, value in record(epoch).items() if not name.startswith("val_")}
+
+
+def test_a_run_whose_newest_epoch_was_not_evaluated_is_judged_by_the_last_that_was():
+    epochs = [unevaluated(1), record(2), unevaluated(3)]
+    assert score_name(epochs) == "val_top1"
+    table = metrics_table(epochs)
+    assert table.title == "Metrics after epoch 3"
+    assert table.rows == [("val_top1", "50.00% (epoch 2)", "50.00%", "2"), ("train_loss", "0.5", "0.5", "3")]
+    assert score_name([unevaluated(1)]) is None
+
+
+def test_the_headline_of_such_a_run_names_the_epoch_of_its_score(supervised):
+    run = attrs.evolve(Run.open(supervised), records=(unevaluated(1), record(2), unevaluated(3)))
+    material = Material(run)
+    assert "Validation top-1 50.00% after epoch 2, the best of all evaluated epochs." in lead(material)
+    assert material.classifies
+
+
+def test_compared_runs_show_their_last_evaluations(supervised):
+    run = Run.open(supervised)
+    (table,) = compared.metrics(Material(attrs.evolve(run, records=(record(1), unevaluated(2))), [run]))
+    assert ("val_top1", "25.00% (epoch 1)", "50.00%") in table.rows
 
 
 @pytest.mark.parametrize(
