@@ -20,10 +20,10 @@ class RunOptions:
     out: str  # the run's folder; a run found here goes on
     seed: int = 0  # of the params, the batches, and all else that is drawn
     resume: bool = True  # go on from the newest checkpoint in out; --no-resume: out must hold no run
-    evaluate_every: int = attrs.field(default=1)  # so many epochs; the last one always
+    evaluate_every: int = attrs.field(default=1)  # evaluate after so many epochs, and after the last one
     keep: int = attrs.field(default=2)  # so many newest checkpoints stay
     best: str = ""  # a metric, e.g. val_top1: the checkpoint of its best epoch stays too, as best.pt
-    checkpoint_every_steps: int | None = attrs.field(default=None)  # besides the end of every epoch
+    checkpoint_every_steps: int | None = attrs.field(default=None)  # save between epochs too
     dry_run: bool = False  # tell model, FLOPs, memory, time, optimizer and data; trains and writes nothing
     profile: bool = False  # a few steps by torch.profiler: a trace and the hottest operations, in out/profile
     report: bool = True  # pictures and out/report/report.html at the end
