@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.data.augment.checks import at_least, one_of
+from blocks.data.augment.checks import deviation, one_of
 from blocks.data.augment.magnitudes import INCREASING, PLAIN, Table, magnitudes, make_plan
 from blocks.data.augment.ops import Op
 from blocks.data.augment.plan import Plan
@@ -91,7 +91,7 @@ class AutoAugment:
     """
 
     name: str = attrs.field(default="original", validator=one_of(POLICIES))
-    mstd: float = attrs.field(default=0.0, validator=at_least(0))
+    mstd: float = attrs.field(default=0.0, validator=deviation)
 
     def draw(self, keys: Tensor) -> Plan:
         """keys [B, 2] -> a plan of [B, 2]."""

@@ -35,6 +35,12 @@ def at_least(low: float):
     return check
 
 
+def deviation(_, attribute, value) -> None:
+    """From 0 on, also without end."""
+    if not (is_within(value, 0) or value == math.inf):
+        raise ValueError(f"{attribute.name} {value!r} is not at least 0")
+
+
 def interval(low: float, high: float):
     def check(_, attribute, value) -> None:
         if not is_interval(value, low, high):

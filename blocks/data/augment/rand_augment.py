@@ -4,7 +4,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.data.augment.checks import at_least, share
+from blocks.data.augment.checks import at_least, deviation, share
 from blocks.data.augment.magnitudes import INCREASING, PLAIN, TOP, magnitudes, make_plan
 from blocks.data.augment.ops import Op
 from blocks.data.augment.plan import Plan
@@ -25,7 +25,7 @@ class RandAugment:
 
     magnitude: float = attrs.field(default=9, validator=at_least(0))
     num_ops: int = attrs.field(default=2, validator=at_least(1))
-    mstd: float = attrs.field(default=0.5, validator=at_least(0))
+    mstd: float = attrs.field(default=0.5, validator=deviation)
     increasing: bool = True
     prob: float = attrs.field(default=0.5, validator=share)
     max_magnitude: float = attrs.field(default=TOP, validator=at_least(0))
