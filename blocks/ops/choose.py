@@ -67,4 +67,5 @@ def limits(device: int) -> tuple[tuple[int, int], int]:
     if torch.version.hip:
         return (0, 0), 0
     found = torch.cuda.get_device_properties(device)
-    return (found.major, found.minor), found.shared_memory_per_block_optin
+    room: int = getattr(found, "shared_memory_per_block_optin", 48 << 10)  # types before PyTorch 2.15 lack it
+    return (found.major, found.minor), room
