@@ -4,7 +4,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.data.augment.checks import count, is_interval, is_within, one_of, share
+from blocks.bounds import is_interval, is_within
+from blocks.data.augment.checks import count, one_of, share
 from blocks.data.beta import NUMBERS, symmetric_beta
 from blocks.random import fold_in, uniform
 

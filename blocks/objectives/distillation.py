@@ -10,9 +10,9 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.block import Block, Params
+from blocks.bounds import is_within
 from blocks.objectives.supervised import Batch, at_least_float32, is_smoothing, sample_keys, top1
 from blocks.objectives.temperature import is_temperature
-from blocks.optim.knobs import is_within
 
 Teacher = Callable[[Params, Tensor], Tensor]  # a block, or anything else from (params, images) to logits
 

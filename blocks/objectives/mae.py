@@ -8,6 +8,7 @@ from torch import Tensor
 
 from blocks import random
 from blocks.block import Params
+from blocks.bounds import is_within
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, view_keys
 from blocks.objectives.masking import masked_places, random_keep
@@ -15,7 +16,6 @@ from blocks.objectives.notes import Memory
 from blocks.objectives.patches import PatchDecoder, PatchModel, patchify
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import at_least_float32
-from blocks.optim.knobs import is_within
 
 
 def is_share(_: Any, attribute: attrs.Attribute, value: float) -> None:

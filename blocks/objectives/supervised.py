@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from blocks.block import Block
+from blocks.bounds import is_within
 from blocks.ops.cross_entropy import cross_entropy
-from blocks.optim.knobs import is_within
 from blocks.random import fold_in
 
 Batch = dict[str, Tensor]

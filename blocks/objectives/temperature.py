@@ -2,7 +2,7 @@
 
 import attrs
 
-from blocks.optim.knobs import is_within
+from blocks.bounds import is_within
 from blocks.optim.schedule import Schedule, ends
 
 

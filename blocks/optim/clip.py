@@ -7,7 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.optim.knobs import is_within
+from blocks.bounds import is_within
 from blocks.optim.names import matching
 from blocks.tree import Flat, Tree, leaves, rebuild
 

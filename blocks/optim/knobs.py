@@ -1,26 +1,16 @@
 """Checks of the numbers that optimizers and objectives take, as validators of attrs; not-a-number is never right."""
 
-import math
 from numbers import Real
 from typing import Any
 
 import attrs
 
-
-def is_within(value: Any, low: float, high: float = math.inf) -> bool:
-    """Whether it is a finite number from low to high, ends included."""
-    return isinstance(value, Real) and low <= float(value) <= high and math.isfinite(value)
+from blocks.bounds import is_within
 
 
 def is_from_0(value: Any) -> bool:
     """Whether it is a number from 0 on; a schedule may have no upper end."""
     return isinstance(value, Real) and float(value) >= 0
-
-
-def is_interval(value: Any, low: float, high: float = math.inf) -> bool:
-    """Whether it is two such numbers, the larger one last."""
-    two = isinstance(value, (tuple, list)) and len(value) == 2 and all(is_within(end, low, high) for end in value)
-    return two and value[0] <= value[1]
 
 
 def not_negative(_: object, field: attrs.Attribute, value: float) -> None:

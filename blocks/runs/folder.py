@@ -18,11 +18,12 @@ import attrs
 from blocks import random, tree
 from blocks.block import Block
 from blocks.interop.construction import describe
+from blocks.interop.described import BESIDE
 from blocks.runs import best, checkpoint
 from blocks.runs.environment import now
 from blocks.runs.json_file import read_json, write_json
 
-SETTINGS, ENVIRONMENT, MODEL, START = "settings.json", "environment.json", "model.json", "start.pt"
+SETTINGS, ENVIRONMENT, MODEL, START = "settings.json", "environment.json", BESIDE, "start.pt"
 SMALL = 2_000_000  # params that are drawn in less time than PyTorch takes to load its meta device, seconds
 FILES = (SETTINGS, ENVIRONMENT, MODEL, START, "metrics.jsonl", "attention.jsonl", "wandb.json", best.NAME)
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import attrs
+from attrs.validators import optional
 
+from blocks.optim.knobs import is_count
 from blocks.secrets import without_secrets
 from blocks.train import errors
 
@@ -20,10 +22,10 @@ class RunOptions:
     out: str  # the run's folder; a run found here goes on
     seed: int = 0  # of the params, the batches, and all else that is drawn
     resume: bool = True  # go on from the newest checkpoint in out; --no-resume: out must hold no run
-    evaluate_every: int = attrs.field(default=1)  # evaluate after so many epochs, and after the last one
-    keep: int = attrs.field(default=2)  # so many newest checkpoints stay
+    evaluate_every: int = attrs.field(default=1, validator=is_count)  # so many epochs, and after the last one
+    keep: int = attrs.field(default=2, validator=is_count)  # so many newest checkpoints stay
     best: str = ""  # a metric, e.g. val_top1: the checkpoint of its best epoch stays too, as best.pt
-    checkpoint_every_steps: int | None = attrs.field(default=None)  # save between epochs too
+    checkpoint_every_steps: int | None = attrs.field(default=None, validator=optional(is_count))  # saves within epochs
     dry_run: bool = False  # tell model, FLOPs, memory, time, optimizer and data; trains and writes nothing
     profile: bool = False  # a few steps by torch.profiler: a trace and the hottest operations, in out/profile
     report: bool = True  # pictures and out/report/report.html at the end
@@ -33,13 +35,6 @@ class RunOptions:
     def _installed(self, _: attrs.Attribute, wandb: bool) -> None:
         if wandb and find_spec("wandb") is None:
             raise ValueError("wandb is asked for and not installed: pip install wandb, or leave --wandb out")
-
-    @evaluate_every.validator
-    @keep.validator
-    @checkpoint_every_steps.validator
-    def _is_count(self, field: attrs.Attribute, value: int | None) -> None:
-        if value is not None and value < 1:
-            raise ValueError(f"{field.name} {value} is not a count; use 1 or more")
 
     @property
     def recipe(self) -> str | None:

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from blocks import tree
+from blocks.bounds import is_within
 from blocks.layers.compiled import compiled_layers
 from blocks.optim.clip import Clip, ClipNorm
-from blocks.optim.knobs import is_within
 from blocks.optim.names import names_and_ranks
 from blocks.optim.optimizer import Optimizer, Schedule, update_in_parts_
 from blocks.optim.schedule import ends

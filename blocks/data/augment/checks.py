@@ -2,19 +2,9 @@
 
 import math
 from collections.abc import Iterable
-from numbers import Integral, Real
-from typing import Any
+from numbers import Integral
 
-
-def is_within(value: Any, low: float, high: float = math.inf) -> bool:
-    """Whether it is a finite number from low to high, ends included."""
-    return isinstance(value, Real) and low <= float(value) <= high and math.isfinite(value)
-
-
-def is_interval(value: Any, low: float, high: float = math.inf) -> bool:
-    """Whether it is two such numbers, the larger one last."""
-    two = isinstance(value, (tuple, list)) and len(value) == 2 and all(is_within(end, low, high) for end in value)
-    return two and value[0] <= value[1]
+from blocks.bounds import is_interval, is_within
 
 
 def share(_, attribute, value) -> None:
