@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import blocks
-from blocks.data import EvalLoader, EvalTransform, train_and_val
+from blocks.data import EvalLoader, EvalTransform, pretraining_shards
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.chosen import chosen
 from blocks.probe.feature_file import save_features
@@ -49,8 +49,8 @@ class Recipe:
     model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else vit_small, for digits convit_micro
     global_pool: Literal["", "token", "avg"] = ""  # the feature: class token or mean; "": the run's, else token
     pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MoCo v3's and MAE's; "": the run's, else learn
-    data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
-    val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
+    data: str = "digits"  # training shards: a pattern, a folder, or "digits"; without labels for --features alone
+    val: str = ""  # validation shards; none needed where data is a folder with both, or has no labels
     img_size: int = 0  # pixels of a side; 0: the run's, else 224, for digits 16
     patch_size: int = 0  # pixels of a side; 0: the run's, else 16, for digits 4
     crop_pct: float = 0.875  # share of the resized image's side that is seen
@@ -74,7 +74,10 @@ def main(r: Recipe) -> None:
     if r.features and not Path(r.features).parent.is_dir():
         raise ValueError(f"--features {r.features}: there is no folder {Path(r.features).parent}; make it first")
     with connect(data_workers=r.workers) as processes:
-        train_shards, val_shards = train_and_val(r.data, r.val)
+        train_shards, val_shards = pretraining_shards(r.data, r.val)
+        votes = train_shards.labelled and val_shards is not None
+        if not votes and not r.features:
+            raise ValueError(f"--data {r.data} has no labels for k-NN; --features FILE.npz writes its features")
 
         usual, weights = DIGITS_USUAL if r.data == "digits" else USUAL, file_of(r.weights) if r.weights else None
         model, size = chosen(MODELS, weights, r, num_classes=0, usual=usual)
@@ -84,21 +87,22 @@ def main(r: Recipe) -> None:
             params, report = load_weights(model, weights, key=key, which=r.which, head="new")
 
         settings = dict(
-            batch_size=r.batch_size, num_classes=train_shards.num_classes, num_workers=r.workers,
-            transform=EvalTransform(size, r.crop_pct),
+            batch_size=r.batch_size, num_workers=r.workers, transform=EvalTransform(size, r.crop_pct),
             rank=processes.rank, world_size=processes.world_size, device=processes.device,
         )  # fmt: skip
-        train, val = (
+        train, *val = (
             features(model, params, EvalLoader(shards, **settings), processes, dtype=compute_dtype(r.precision))
-            for shards in (train_shards, val_shards)
+            for shards in (train_shards, val_shards)[: 1 + votes]
         )
-        found = knn(train, val, r.k, r.temperature)
+        found = knn(train, *val, r.k, r.temperature) if votes else {}
 
         if processes.is_main:
+            print(report)
+        if processes.is_main and votes:
             table = Table("k", "top-1")
             for k, top1 in zip(sorted(set(r.k)), found.values(), strict=True):
                 table.add_row(str(k), f"{top1:.2%}")
-            print(report, f"k-NN of the features, {len(train_shards):,} images vote", sep="\n")
+            print(f"k-NN of the features, {len(train_shards):,} images vote")
             Console(highlight=False).print(table)
         if r.features:
             whole = gathered(train)

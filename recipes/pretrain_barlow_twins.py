@@ -16,16 +16,15 @@ from typing import Literal
 import attrs
 
 import blocks
-from blocks.data import EvalLoader, EvalTransform, TrainLoader, train_and_val
+from blocks.data import EvalLoader, EvalTransform, TrainLoader, knn_shards, pretraining_shards
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.presets import barlow_views
-from blocks.data.subset import balanced_share
 from blocks.layers.published_heads import barlow_projector
 from blocks.objectives.barlow_twins import BarlowTwins
-from blocks.objectives.monitored import Monitored
+from blocks.objectives.monitored import monitored
 from blocks.optim.adamw import adamw
 from blocks.optim.schedule import scaled_lr, warmup_cosine
-from blocks.probe.knn_monitor import KnnMonitor
+from blocks.probe.knn_monitor import knn_monitor
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
@@ -43,8 +42,8 @@ TRUNKS = {
 class Recipe(RunOptions):
     """The published values; DIGITS replaces some when no other data is named."""
 
-    data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
-    val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
+    data: str = "digits"  # training shards, with labels or without: a pattern, a folder, or "digits"
+    val: str = ""  # labelled shards for k-NN; none needed where data is a folder with both, or has no labels
     trunk: Literal[tuple(TRUNKS)] = "vit_small"  # the model below the head; micro: for thumbnails
     img_size: int = 224  # pixels of a side: images are cropped or resized to it
     patch_size: int = 16  # pixels of a side; divides img_size
@@ -79,13 +78,13 @@ DIGITS = dict(
 
 def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
-        train_shards, val_shards = train_and_val(r.data, r.val)
-        where = dict(num_classes=train_shards.num_classes, num_workers=r.workers)
-        where |= dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
+        train_shards, val_shards = pretraining_shards(r.data, r.val)
+        where = dict(num_workers=r.workers, device=processes.device)
+        where |= dict(rank=processes.rank, world_size=processes.world_size)
         crops = MultiCrop(barlow_views(r.img_size, r.scale, flip=r.flip, sigma=r.sigma), home=processes.home(r.augment))
         train_data = TrainLoader(train_shards, batch_size=r.batch_size, seed=r.seed, transform=crops, **where)
         seen = dict(batch_size=256, transform=EvalTransform(r.img_size), **where)
-        knn_data = EvalLoader(balanced_share(train_shards, r.knn_share), **seen), EvalLoader(val_shards, **seen)
+        knn_data = [EvalLoader(shards, **seen) for shards in knn_shards(train_shards, val_shards, r.knn_share)]
         steps = train_data.steps_per_epoch
 
         body = TRUNKS[r.trunk](num_classes=0, img_size=r.img_size, patch_size=r.patch_size, drop_path_rate=r.drop_path)
@@ -95,8 +94,8 @@ def main(r: Recipe) -> None:
         peak = scaled_lr(r.lr, r.batch_size, per=256)
         schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps)
         run(
-            Monitored(barlow_twins, train_shards.num_classes), adamw(schedule, weight_decay=r.weight_decay), train_data,
-            evaluate=KnnMonitor(model, *knn_data, processes), epochs=r.epochs, options=r, processes=processes,
+            monitored(barlow_twins, train_shards.num_classes), adamw(schedule, weight_decay=r.weight_decay), train_data,
+            evaluate=knn_monitor(model, knn_data, processes), epochs=r.epochs, options=r, processes=processes,
             clip_norm=r.clip_norm or None, accumulate=r.accumulate, precision=r.precision, compile=r.compile,
         )  # fmt: skip
 

@@ -17,18 +17,17 @@ from typing import Literal
 import attrs
 
 import blocks
-from blocks.data import EvalLoader, EvalTransform, TrainLoader, train_and_val
+from blocks.data import EvalLoader, EvalTransform, TrainLoader, knn_shards, pretraining_shards
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.presets import swav_views
-from blocks.data.subset import balanced_share
 from blocks.layers.published_heads import swav_head
 from blocks.layers.weight_norm import Prototypes
-from blocks.objectives.monitored import Monitored
+from blocks.objectives.monitored import monitored
 from blocks.objectives.swav import SwAV
 from blocks.optim.adamw import adamw
 from blocks.optim.schedule import scaled_lr, warmup_cosine
-from blocks.probe.knn_monitor import KnnMonitor
+from blocks.probe.knn_monitor import knn_monitor
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
@@ -46,8 +45,8 @@ TRUNKS = {
 class Recipe(RunOptions):
     """The published values; DIGITS replaces some when no other data is named."""
 
-    data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
-    val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
+    data: str = "digits"  # training shards, with labels or without: a pattern, a folder, or "digits"
+    val: str = ""  # labelled shards for k-NN; none needed where data is a folder with both, or has no labels
     trunk: Literal[tuple(TRUNKS)] = "convit_small"  # the model below the head; micro: for thumbnails
     img_size: int = 224  # pixels of a side: images are cropped or resized to it
     patch_size: int = 16  # pixels of a side; divides img_size
@@ -90,15 +89,15 @@ DIGITS = dict(
 
 def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
-        train_shards, val_shards = train_and_val(r.data, r.val)
-        where = dict(num_classes=train_shards.num_classes, num_workers=r.workers)
-        where |= dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
+        train_shards, val_shards = pretraining_shards(r.data, r.val)
+        where = dict(num_workers=r.workers, device=processes.device)
+        where |= dict(rank=processes.rank, world_size=processes.world_size)
         knobs = dict(scale=r.scale, local_scale=r.local_scale, flip=r.flip, sigma=r.sigma)
         crops = MultiCrop(swav_views(r.img_size, r.local_size, r.num_local, **knobs), home=processes.home(r.augment))
         mix = Mixing(train_shards.num_classes, 1.0, 1.0) if r.mix else None
         train_data = TrainLoader(train_shards, batch_size=r.batch_size, seed=r.seed, transform=crops, mix=mix, **where)
         seen = dict(batch_size=256, transform=EvalTransform(r.img_size), **where)
-        knn_data = EvalLoader(balanced_share(train_shards, r.knn_share), **seen), EvalLoader(val_shards, **seen)
+        knn_data = [EvalLoader(shards, **seen) for shards in knn_shards(train_shards, val_shards, r.knn_share)]
         steps = train_data.steps_per_epoch
 
         body = TRUNKS[r.trunk](num_classes=0, img_size=r.img_size, patch_size=r.patch_size, drop_path_rate=r.drop_path)
@@ -110,8 +109,8 @@ def main(r: Recipe) -> None:
         schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, start=peak / 2, end=peak / 500)
         wake = {"prototypes.*": round(r.freeze_epochs * steps)}
         run(
-            Monitored(swav, train_shards.num_classes), adamw(schedule, weight_decay=r.weight_decay, wake=wake),
-            train_data, evaluate=KnnMonitor(model, *knn_data, processes), epochs=r.epochs, options=r,
+            monitored(swav, train_shards.num_classes), adamw(schedule, weight_decay=r.weight_decay, wake=wake),
+            train_data, evaluate=knn_monitor(model, knn_data, processes), epochs=r.epochs, options=r,
             processes=processes, accumulate=r.accumulate, precision=r.precision, compile=r.compile,
         )  # fmt: skip
 

@@ -21,7 +21,8 @@ from blocks.data.presets import (
     vicreg_views,
 )
 from blocks.data.sources import Sources, mix_sources
-from blocks.data.splits import train_and_val
+from blocks.data.splits import pretraining_shards, train_and_val
+from blocks.data.subset import balanced_share, knn_shards
 from blocks.data.transforms import EvalTransform, TrainTransform
 from blocks.data.writing import Encoding, Item, write_dataset
 from blocks.data.writing.writer import write_shards
@@ -43,17 +44,20 @@ __all__ = [
     "ThreeAugment",
     "TrainLoader",
     "TrainTransform",
+    "balanced_share",
     "barlow_views",
     "byol_views",
     "digits",
     "dino_views",
     "ibot_views",
+    "knn_shards",
     "mae_views",
     "mix_sources",
     "moco_v2_views",
     "moco_v3_views",
     "open_shards",
     "policy",
+    "pretraining_shards",
     "simclr_views",
     "swav_views",
     "train_and_val",

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from blocks.bounds import is_interval, is_within
-from blocks.data.augment.checks import count, one_of, share
+from blocks.data.augment.checks import count_or_none, one_of, share
 from blocks.data.beta import NUMBERS, symmetric_beta
 from blocks.random import fold_in, uniform
 
@@ -49,7 +49,7 @@ class Mixing:
     lambda from the pixels that were really pasted. Targets are smoothed here, so the loss should not smooth again.
     """
 
-    num_classes: int = attrs.field(validator=count)
+    num_classes: int = attrs.field(validator=count_or_none)  # 0: of images without labels
     mixup_alpha: float = 0.8
     cutmix_alpha: float = 1.0
     prob: float = attrs.field(default=1.0, validator=share)

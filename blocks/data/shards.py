@@ -1,5 +1,7 @@
 """`python -m blocks.data.shards SOURCE OUT`: an image folder or a list of images to webdataset shards with an index.
 
+Sub-folders are classes; with --unlabelled pictures may lie anywhere, and have none.
+
 What is interrupted goes on when the same command is given again.
 """
 
@@ -51,6 +53,7 @@ def _convert(options: argparse.Namespace) -> dict[str, Written]:
         workers=options.workers,
         strict=options.strict,
         restart=options.restart,
+        labelled=not options.unlabelled,
     )
 
 
@@ -61,9 +64,9 @@ def _report(written: dict[str, Written], out: str) -> None:
 
 
 def _lines(one: Written, out: str) -> Iterator[str]:
-    counts, source = one.samples_per_class, one.source
-    stored = sum(counts)
-    yield f"{stored} images of {len(counts)} classes in {len(one.shards)} shards in {out}"
+    counts, source, stored = one.samples_per_class, one.source, one.table.shape[1]
+    kind = f"of {len(counts)} classes" if source.labelled else "without labels"
+    yield f"{stored} images {kind} in {len(one.shards)} shards in {out}"
     empty = [name for name, count in zip(source.classes, counts, strict=False) if not count]
     if empty:
         yield f"{len(empty)} classes without images: {', '.join(empty[:LISTED])}"
@@ -82,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add("source", metavar="SOURCE", help="folder of class sub-folders, or of train/ and val/; or .csv, .json, .jsonl")
     add("out", metavar="OUT", help="folder for SPLIT-000000.tar ... and index.json")
     add("--split", help="the shards' prefix, or the one of train/ and val/ to convert (default: train)")
+    add("--unlabelled", action="store_true", help="pictures alone, for pretraining: SOURCE is any folder, or any list")
     add("--samples-per-shard", type=int, default=10_000, metavar="N")
     add("--bytes-per-shard", type=int, default=1_000_000_000, metavar="N")
     add("--resize", type=int, metavar="N", help="make the short side at most N pixels, in the picture's own format")

@@ -49,19 +49,24 @@ def mix_sources(sources: Iterable[tuple[Index, float]]) -> Sources:
     """Indices with their weights as one: mix_sources([(photos, 0.7), (drawings, 0.3)]); it trains as an index does.
 
     In every 1,000 places of the stream each source has its share of them (by largest remainder), placed by the seed,
-    and goes through its own epochs: each of its samples once in each. `len` is the sum.
+    and goes through its own epochs: each of its samples once in each. `len` is the sum. Where one has no labels the
+    mixture has none.
     Raises ValueError for class names that differ and for weights that give a source nothing.
     """
     pairs = list(sources)
     if not pairs or any(isinstance(index, Sources) for index, _ in pairs):
         raise ValueError(f"{len(pairs)} sources: give one index or more, and the indices of a mixture one by one")
     indices, weights = zip(*pairs, strict=True)
+    labelled = all(index.labelled for index in indices)
+    if not labelled:
+        indices = tuple(index.without_labels() for index in indices)
     first = np.cumsum([0, *(len(index.shards) for index in indices)])
     return Sources(
         shards=tuple(shard for index in indices for shard in index.shards),
         shard=np.concatenate([index.shard + start for index, start in zip(indices, first, strict=False)]),
         **{name: np.concatenate([getattr(index, name) for index in indices]) for name in ("offset", "size", "label")},
         classes=common_classes((index.shards[0].name, index.classes) for index in indices),
+        labelled=labelled,
         sizes=tuple(map(len, indices)),
         quotas=_quotas(weights),
     )

@@ -4,12 +4,15 @@ import os
 
 from blocks.data.digits import digits
 from blocks.data.index.classes import common_classes
+from blocks.data.index.files import IndexFiles
 from blocks.data.index.index import Index, open_shards
-from blocks.data.index.patterns import names_folder
+from blocks.data.index.patterns import expand, names_folder
+from blocks.data.storage import Retries
 from blocks.data.storage.fetch import is_remote
 from blocks.secrets import hiding_secrets
 
 PATTERN = "*?[{:"  # what makes a name one of several, by wildcards, braces or ::
+Place = tuple[str, str | None]  # shards by name, and their split in a folder
 
 
 @hiding_secrets()
@@ -19,17 +22,58 @@ def train_and_val(data: str, val: str) -> tuple[Index, Index]:
     Without `val` a folder is asked for its splits train and val; "digits" brings its own of both. Raises ValueError
     where one lacks the other, or where their classes differ, FileNotFoundError where there is nothing of a name.
     """
+    train, held_out = _places(data, val)
+    if held_out is None:
+        raise ValueError(f"--data {data} needs --val, the shards to evaluate on; a folder may hold both")
+    return _agreeing(data, val, open_shards(*train), open_shards(*held_out))
+
+
+@hiding_secrets()
+def pretraining_shards(data: str, val: str) -> tuple[Index, Index | None]:
+    """As `train_and_val`, but training shards may be without labels: then no validation shards are needed, and those
+    that are given may have any classes. None where there are no validation shards with labels.
+    """
+    place, held_out = _places(data, val)
+    if held_out and not val and not _is_there(place):  # a folder of shards by other names
+        place, held_out = (data, None), None
+    train = open_shards(*place, labelled=False)
+    if train.labelled:
+        if held_out is None:
+            raise ValueError(f"--data {data} has labels and needs --val, the shards to evaluate on by k-NN")
+        train, found = _agreeing(data, val, train, open_shards(*held_out))
+        found.check_labels(train.num_classes)
+        return train, found
+    if held_out is None or not _is_there(held_out):
+        return train, None
+    found = open_shards(*held_out, labelled=bool(val))
+    return train, found if found.labelled else None
+
+
+def _places(data: str, val: str) -> tuple[Place, Place | None]:
+    """Where the training and the validation shards are, None for the latter if nothing says it."""
     if data == "digits":
         if val:
             raise ValueError(f"--data digits brings its own validation images; leave out --val {val}, or give --data")
-        return tuple(map(open_shards, digits()))  # type: ignore[return-value]
+        train, held_out = digits()
+        return (train, None), (held_out, None)
     for flag, named in (("--data", data), ("--val", val)):
         _check_there(flag, named)
-    if not val and not names_folder(data):
-        raise ValueError(f"--data {data} needs --val, the shards to evaluate on; a folder may hold both")
-    train, held_out = (open_shards(data), open_shards(val)) if val else (open_shards(data, s) for s in ("train", "val"))
+    if val:
+        return (data, None), (val, None)
+    return ((data, "train"), (data, "val")) if names_folder(data) else ((data, None), None)
+
+
+def _agreeing(data: str, val: str, train: Index, held_out: Index) -> tuple[Index, Index]:
     common_classes([(f"--data {data}", train.classes), (f"--val {val}", held_out.classes)])
     return train, held_out
+
+
+def _is_there(place: Place) -> bool:
+    """Whether a folder has this split."""
+    try:
+        return bool(expand(*place, IndexFiles(Retries())))
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def _check_there(flag: str, named: str) -> None:

@@ -111,6 +111,11 @@ class Monitored(OfCrops):
         return found
 
 
+def monitored(objective: SelfSupervised, num_classes: int) -> SelfSupervised | Monitored:
+    """The objective, monitored where there are two classes or more to tell apart; else, as without labels, itself."""
+    return Monitored(objective, num_classes) if num_classes > 1 else objective
+
+
 def standardised(features: Tensor) -> Tensor:
     """Features [b, D] of mean 0 and variance 1 / D by column, over all processes' batches: rows of length 1."""
     wide = features.double()

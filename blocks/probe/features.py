@@ -11,6 +11,8 @@ from blocks import tree
 from blocks.block import Params
 from blocks.collective import gather, maximum
 
+UNKNOWN = -1  # the label of an image without one
+
 
 class Embedding(Protocol):
     """A model that gives features, as `blocks.trunks.model.Model` does."""
@@ -29,7 +31,9 @@ class Place(Protocol):
 
 @attrs.frozen(eq=False)
 class Features:
-    """values [n, D], labels int64 [n], and index int64 [n], the samples' numbers in the data set."""
+    """values [n, D], labels int64 [n], UNKNOWN where there are none, and index int64 [n], the samples' numbers in the
+    data set.
+    """
 
     values: Tensor
     labels: Tensor
@@ -67,7 +71,8 @@ def features(
 def _part(
     model: Embedding, params: Params, batch: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
 ) -> Features:
-    labels, index = (batch[name].to(device) for name in ("labels", "index"))
+    index = batch["index"].to(device)
+    labels = batch["labels"].to(device) if "labels" in batch else torch.full_like(index, UNKNOWN)
     return Features(model.features(params, batch["images"].to(device, dtype)), labels, index)
 
 

@@ -29,6 +29,7 @@ def knn(
     sizes, tested = share_sizes(train), total(torch.tensor(len(test), device=test.labels.device)).item()
     if not sum(sizes) or not tested:
         raise ValueError(f"{sum(sizes)} train and {tested} test features; k-NN wants some of both")
+    classes = _classes(train, test)
     queries = _unit(test.values)
     rows = [slice(start, start + TEST_ROWS) for start in range(0, len(test), TEST_ROWS)]
     near = [Nearest.none(len(queries[part]), queries) for part in rows]
@@ -37,7 +38,6 @@ def knn(
             found.with_block(queries[part] @ values.mT, labels, ks[-1]) for found, part in zip(near, rows, strict=True)
         ]
     hits = torch.zeros(len(ks), dtype=torch.float64, device=queries.device)
-    classes = _classes(train, test)
     for found, part in zip(near, rows, strict=True):
         hits += _hits(found, test.labels[part], ks, temperature, classes)
     return {f"knn{name}": share for name, share in zip(ks, (total(hits) / tested).tolist(), strict=True)}
@@ -78,9 +78,13 @@ def _from(source: int, count: int, rows: Tensor) -> Tensor:
 
 
 def _classes(*found: Features) -> int:
-    """One more than the largest label that any process has."""
+    """One more than the largest label that any process has. Raises ValueError, on all of them, where some have none."""
     labels = torch.cat([part.labels for part in found])
-    return int(maximum(labels.max() if len(labels) else labels.new_zeros(()))) + 1
+    ends = torch.stack((labels.max(), -labels.min())) if len(labels) else labels.new_zeros(2)
+    largest, least = maximum(ends).tolist()
+    if least > 0:
+        raise ValueError(f"some features have no label (label {-least}); k-NN wants one of each")
+    return largest + 1
 
 
 def _hits(near: Nearest, labels: Tensor, ks: list[int], temperature: float, classes: int) -> Tensor:

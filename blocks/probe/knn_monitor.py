@@ -33,3 +33,11 @@ class KnnMonitor:
             for data in (self.train_data, self.val_data)
         )
         return knn(train, val, self.k, self.temperature)
+
+
+def knn_monitor(
+    model: Embedding, loaders: Iterable[Iterable[Mapping[str, Tensor]]], processes: Place
+) -> KnnMonitor | None:
+    """The monitor of two loaders, of who votes and of who is asked; None of no loaders: there are no labels."""
+    voters, asked = loaders or (None, None)
+    return None if voters is None or asked is None else KnnMonitor(model, voters, asked, processes)

@@ -27,11 +27,11 @@ def given_index(place: str | os.PathLike, folder: str | os.PathLike) -> Index:
     if os.path.isdir(place) and not _holds_shards(Path(place)):
         return _of_pictures(Path(place), folder)
     if not names_folder(place):
-        return open_shards(place)
+        return open_shards(place, labelled=False)
     try:
-        return open_shards(place, "val")
+        return open_shards(place, "val", labelled=False)
     except (FileNotFoundError, ValueError):  # it has no such split
-        return open_shards(place)
+        return open_shards(place, labelled=False)
 
 
 def _holds_shards(folder: Path) -> bool:
@@ -39,16 +39,17 @@ def _holds_shards(folder: Path) -> bool:
 
 
 def _of_pictures(root: Path, folder: str | os.PathLike) -> Index:
-    source = iterator_source(*_pictures(root), name=str(root))
-    write_dataset({"val": source}, folder, workers=0, progress=False)
-    return open_shards(folder)
+    items, classes = _pictures(root)
+    source = iterator_source(items, classes, str(root))
+    write_dataset({"val": source}, folder, workers=0, progress=False, labelled=bool(classes))
+    return open_shards(folder, labelled=False)
 
 
 def _pictures(root: Path) -> tuple[list[Item], tuple[str, ...]]:
     """(up to MOST items spread over the classes, their names, () without classes)."""
     loose = sorted(path for path in root.iterdir() if path.suffix.lower().removeprefix(".") in EXTENSIONS)
     if loose:
-        return [Item(None, path, 0, name=path.name) for path in loose[:MOST]], ()
+        return [Item(None, path, name=path.name) for path in loose[:MOST]], ()
     folders = split_folders(root, None)
     source = folder_source(folders.get("val", root))
     files = cast(Files, source.items)

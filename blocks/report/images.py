@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blocks.data import EvalLoader, EvalTransform, train_and_val
+from blocks.data import EvalLoader, EvalTransform, pretraining_shards
 from blocks.data.augment.boxes import sides
 from blocks.data.index.index import Index
 from blocks.data.inspect.views import pixels, spread_order
@@ -62,23 +62,25 @@ class Images:
     def _loader(self, device: torch.device) -> EvalLoader:
         height, width = sides(self.transform.img_size)
         size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
-        settings: dict[str, Any] = dict(
-            index=self.index, num_classes=self.index.num_classes, transform=self.transform, device=device
-        )
+        settings: dict[str, Any] = dict(index=self.index, transform=self.transform, device=device)
         return EvalLoader(batch_size=size, **settings)
 
 
-def own_images(settings: Mapping[str, Any]) -> tuple[Images, Images]:
-    """(training, validation images) of a run. Raises Absent where its settings name none, or they are not there."""
+def own_images(settings: Mapping[str, Any]) -> tuple[Images, Images | None]:
+    """(training, validation images) of a run, None for none of the latter.
+
+    Raises Absent where its settings name none, or they are not there.
+    """
     data = settings.get("data")
     if not isinstance(data, str):
         raise Absent(f"the run's settings name no data; {WAY_OUT}")
     try:
-        train, val = train_and_val(data, settings.get("val") or "")
+        train, val = pretraining_shards(data, settings.get("val") or "")
     except (OSError, ValueError, ModuleNotFoundError) as error:
         raise Absent(f"the run's data cannot be opened: {error}; {WAY_OUT}") from error
     transform = transform_of(settings)
-    return spread(train, transform, "training images"), spread(val, transform, "validation images")
+    held_out = None if val is None else spread(val, transform, "validation images")
+    return spread(train, transform, "training images"), held_out
 
 
 def spread(index: Index, transform: EvalTransform, name: str) -> Images:

@@ -107,6 +107,6 @@ def _same_classes(material: Material, outputs: int) -> bool:
     """Whether labels of given images mean the run's classes: by name, or by number where the run's are not at hand."""
     given = material.images.classes
     try:
-        return given == material.own[1].classes
+        return given == (material.own[1] or material.own[0]).classes
     except Absent:
         return len(given) == outputs

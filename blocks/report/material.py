@@ -62,15 +62,15 @@ class Material:
         return _found(self.run.objective_params)
 
     @cached_property
-    def own(self) -> tuple[Images, Images]:
-        """The run's training and validation images."""
+    def own(self) -> tuple[Images, Images | None]:
+        """The run's training and validation images, None for none of these."""
         return own_images(self.run.settings)
 
     @cached_property
     def images(self) -> Images:
-        """The images to look at: those given, else the run's validation images."""
+        """The images to look at: those given, else the run's validation images, or its training images."""
         if self.given is None:
-            return self.own[1]
+            return self.own[1] or self.own[0]
         name = f"images of {os.fspath(self.given)}"
         return spread(given_index(self.given, self.scratch.name), transform_of(self.run.settings), name)
 
@@ -83,6 +83,11 @@ class Material:
     def features(self) -> Answers:
         """The model's features of the images."""
         return answers(partial(self.model.features, self.params), self.images, self.device)
+
+    @cached_property
+    def stand_alone(self) -> bool:
+        """Whether the images have no others beside them: they were given, or are all that the run has."""
+        return self.given is not None or self.own[1] is None
 
     @cached_property
     def training_features(self) -> Answers:

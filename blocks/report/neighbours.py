@@ -26,7 +26,7 @@ def alike(material: Material) -> Iterable[Part]:
     """Some images, and right of each those with the nearest features."""
     found = material.features
     which = torch.arange(min(QUERIES, len(found)))
-    if material.given is not None:
+    if material.stand_alone:
         among, (similarities, places) = found, neighbours(found.values, which, NEAREST)
     else:
         among = material.training_features

@@ -145,7 +145,7 @@ def _source(loader: Any) -> str:
     index = getattr(loader, "index", None)
     if index is None:
         return ""
-    return f"{len(index):,} images of {index.num_classes} classes"
+    return f"{len(index):,} images " + (f"of {index.num_classes} classes" if index.labelled else "without labels")
 
 
 def _kind(x: Tensor) -> str:

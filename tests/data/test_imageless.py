@@ -42,8 +42,8 @@ def test_the_index_holds_them_and_their_names(index):
     assert np.flatnonzero(index.label == NO_LABEL).tolist() == sorted(WITHOUT + UNLABELLED)
     assert len(index) == COUNT
     assert index.name(4).endswith("0.tar, sample 0004")
-    assert index.why_unlabelled(4) == REASON
-    assert index.why_unlabelled(7) == "no label; wanted 0007.cls with a class number"
+    assert index.why_incomplete(4) == REASON
+    assert index.why_incomplete(7) == "no label; wanted 0007.cls with a class number"
 
 
 @pytest.mark.parametrize("decoded", [None, *KEEPS])
@@ -77,6 +77,6 @@ def test_inspect_names_them_once(index, tmp_path, capsys):
     target = tmp_path / "facts.json"
     assert command.main([str(tmp_path / "some"), "--json", str(target), "--workers", "0"]) == 1
     facts, said = json.loads(target.read_text()), capsys.readouterr().out
-    assert [sample["key"] for sample in facts["unlabelled"]] == ["0004", "0007", "0011", "0022"]
+    assert [sample["key"] for sample in facts["incomplete"]] == ["0004", "0007", "0011", "0022"]
     assert facts["damaged"] == []
     assert said.count("sample 0004: no image; wanted 0004.jpg") == 1

@@ -81,6 +81,7 @@ def test_the_facts_of_known_shards(folder):
         {"name": str(path), "samples": 4, "bytes": path.stat().st_size} for path in sorted(folder.glob("*.tar"))
     ]
     assert facts["classes"] == {
+        "labelled": True,
         "classes": 4,
         "named": True,
         "counts": [

@@ -23,7 +23,7 @@ NAN = math.nan
         (lambda: RandomErasing(scale=(0.3,)), r"scale \(0\.3,\) is not an interval above 0"),
         (lambda: RandomErasing(ratio=(2, 1)), r"ratio \(2, 1\) is not an interval"),
         (lambda: Mixing(num_classes=3, mode="all"), "mode 'all' is not known; use one of batch, pair, elem"),
-        (lambda: Mixing(num_classes=0), "num_classes 0 is not a count"),
+        (lambda: Mixing(num_classes=-1), "num_classes -1 is not a count"),
         (lambda: Mixing(num_classes=3, mixup_alpha=NAN), "mixup_alpha nan"),
         (lambda: Mixing(num_classes=3, cutmix_alpha=-1), "cutmix_alpha -1"),
         (lambda: Mixing(num_classes=3, prob=2), "prob 2 is not between 0 and 1"),

@@ -4,7 +4,7 @@ import pytest
 
 from blocks.data import open_shards, write_dataset
 from blocks.data.digits import digits
-from blocks.data.splits import train_and_val
+from blocks.data.splits import pretraining_shards, train_and_val
 from tests.data.pictures import picture
 
 
@@ -73,3 +73,71 @@ def test_other_classes_are_refused(tmp_path):
     manifest.write_text(manifest.read_text().replace('"0"', '"nought"', 1))
     with pytest.raises(ValueError, match=r"--data .* and --val .* different classes \(0 is '0' and 'nought'\); write"):
         train_and_val(train_path, str(folder / val_path.rpartition("/")[2]))
+
+
+# --- pretraining ---
+
+
+def pictures(folder, labelled=False, split="train", count=4):
+    """Shards of one split beside others."""
+    items = [(f"{i}", picture(i), i % 2) for i in range(count)]
+    write_dataset({split: items}, folder, workers=0, progress=False, labelled=labelled)
+    return str(folder)
+
+
+def both(folder, labelled):
+    """Shards of train without labels, and of val."""
+    items = {split: [(f"{i}", picture(i), i % 2) for i in range(4)] for split in ("train", "val")}
+    write_dataset(items, folder, workers=0, progress=False, labelled=labelled)
+    return str(folder)
+
+
+def test_pretraining_has_the_digits_as_all_recipes():
+    train, val = pretraining_shards("digits", "")
+    assert (len(train), len(val)) == tuple(len(part) for part in train_and_val("digits", ""))
+    with pytest.raises(ValueError, match="leave out --val"):
+        pretraining_shards("digits", "x.tar")
+
+
+@pytest.mark.parametrize("name", ["", "train-*.tar", "train-000000.tar"])
+def test_pictures_without_labels_need_no_validation_shards(tmp_path, name):
+    folder = pictures(tmp_path / "a")
+    train, val = pretraining_shards(f"{folder}/{name}" if name else folder, "")
+    assert not train.labelled
+    assert len(train) == 4
+    assert val is None
+
+
+def test_a_folder_of_plain_tars_by_any_name_will_do(tmp_path):
+    folder = pictures(tmp_path / "a", split="part")
+    for name in ("index.json", "_info.json"):
+        (tmp_path / "a" / name).unlink()
+    assert len(pretraining_shards(folder, "")[0]) == 4
+
+
+def test_labelled_validation_shards_may_have_classes_of_their_own(tmp_path):
+    train, val = pretraining_shards(pictures(tmp_path / "a"), pictures(tmp_path / "b", labelled=True))
+    assert not train.labelled
+    assert val.num_classes == 2
+    with pytest.raises(ValueError, match="none of 4 samples has a label"):
+        pretraining_shards(pictures(tmp_path / "c"), pictures(tmp_path / "d"))
+
+
+def test_a_folder_with_both_splits_and_no_label_in_either(tmp_path):
+    train, val = pretraining_shards(both(tmp_path / "a", labelled=False), "")
+    assert len(train) == 4
+    assert val is None
+
+
+def test_labelled_training_shards_want_validation_shards_that_agree(tmp_path):
+    assert pretraining_shards(both(tmp_path / "a", labelled=True), "")[1].num_classes == 2
+    with pytest.raises(ValueError, match="has labels and needs --val"):
+        pretraining_shards(f"{tmp_path}/a/train-*.tar", "")
+    with pytest.raises(ValueError, match="label 1 is not one of 1 classes"):
+        pretraining_shards(pictures(tmp_path / "b", labelled=True, count=1), f"{tmp_path}/a/val-*.tar")
+
+
+def test_other_recipes_refuse_pictures_without_labels_and_say_where_they_belong(tmp_path):
+    folder = pictures(tmp_path / "a")
+    with pytest.raises(ValueError, match=r"none of 4 samples has a label: .*; images alone can be used by recipes/pre"):
+        train_and_val(folder, folder)

@@ -144,7 +144,7 @@ def test_inspect_counts_and_names_them(index, tmp_path, capsys):
     arguments = [tmp_path / "some", "--json", target, "--workers", 0, "--sheet", sheet, "--rows", 30, "--columns", 1]
     assert command.main([*map(str, arguments), "--img-size", "8"]) == 1
     facts, said = json.loads(target.read_text()), capsys.readouterr().out
-    assert [sample["key"] for sample in facts["unlabelled"]] == [f"{i:04d}" for i in WITHOUT]
+    assert [sample["key"] for sample in facts["incomplete"]] == [f"{i:04d}" for i in WITHOUT]
     assert facts["wrong_labels"]["samples"] == 0
     assert facts["classes"]["classes"] == 22
     assert "4 of 23" in said

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from blocks import tree
-from blocks.objectives.monitored import Monitored
+from blocks.objectives.monitored import Monitored, monitored
 from blocks.optim.adamw import adamw
 from blocks.random import key
 from blocks.train.step import init_state, make_step
@@ -124,3 +124,10 @@ def test_what_cannot_be_is_refused_at_construction():
     for knobs in ({"num_classes": 1}, {"lr": 0.0}, {"momentum": 1.0}):
         with pytest.raises(ValueError, match="an online probe wants"):
             Monitored(Agreeing(trunk()), **{"num_classes": CLASSES} | knobs)
+
+
+def test_without_classes_to_tell_apart_there_is_nothing_to_monitor():
+    objective = Agreeing(trunk())
+    assert monitored(objective, 0) is objective
+    assert monitored(objective, 1) is objective
+    assert isinstance(monitored(objective, 2), Monitored)

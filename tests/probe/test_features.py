@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from blocks.probe.feature_file import load_features, save_features
-from blocks.probe.features import Features, features, gathered
+from blocks.probe.features import UNKNOWN, Features, features, gathered
 from blocks.random import key
 from tests.probe.small import HERE, Images, cloud, trunk
 
@@ -17,6 +17,15 @@ def test_features_are_the_model_s_in_stored_order():
     torch.testing.assert_close(found.values, model.features(params, data.images))
     assert torch.equal(found.labels, data.labels)
     assert found.index.tolist() == list(range(10)) == [*range(len(found))]
+
+
+def test_images_without_labels_have_features_too():
+    model, data = trunk(), Images(10)
+    params = model.init(key(0))
+    batches = [{name: x for name, x in batch.items() if name != "labels"} for batch in data]
+    found = features(model, params, batches, HERE)
+    assert torch.equal(found.values, features(model, params, data, HERE).values)
+    assert found.labels.tolist() == [UNKNOWN] * 10
 
 
 def test_no_gradient_is_kept_and_an_objective_s_own_parts_are_not_looked_at():

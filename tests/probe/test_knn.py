@@ -8,7 +8,7 @@ import torch
 from blocks.probe import knn as module
 from blocks.probe.features import Features, features
 from blocks.probe.knn import knn
-from blocks.probe.knn_monitor import KnnMonitor
+from blocks.probe.knn_monitor import KnnMonitor, knn_monitor
 from blocks.probe.nearest import largest
 from blocks.random import key, uniform
 from tests.probe.small import CLASSES, HERE, Images, cloud, trunk
@@ -129,3 +129,17 @@ def test_a_monitor_gives_the_accuracy_of_the_params_it_is_shown():
     both = (features(model, params, data, HERE) for data in (train, val))
     assert found == knn(*both, (3, 5), 0.1)
     assert found["knn5"] > 1 / CLASSES
+
+
+def test_features_without_labels_cannot_vote():
+    train, test = cloud(20, 1), cloud(5, 2)
+    bare = Features(train.values, torch.full_like(train.labels, -1), train.index)
+    for pair in ((bare, test), (test, bare)):
+        with pytest.raises(ValueError, match="some features have no label"):
+            knn(*pair, (1,))
+
+
+def test_there_is_a_monitor_where_there_are_loaders():
+    assert knn_monitor(trunk(), (), HERE) is None
+    found = knn_monitor(trunk(), [Images(4), Images(5)], HERE)
+    assert [len(found.train_data.images), len(found.val_data.images)] == [4, 5]

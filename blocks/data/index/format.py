@@ -10,6 +10,8 @@ from typing import Any
 import attrs
 import numpy as np
 
+from blocks.data.index.scan import NO_LABEL
+
 NEWEST = 2
 HEADER = 512  # bytes before every file in a tar
 
@@ -130,7 +132,8 @@ def checked_table(path: str, index: str, data: bytes, split: Split) -> np.ndarra
         raise ValueError(f"{path} holds {found}, {index} says int64 [3, {wanted}]; fetch or write both again")
     offset, size, label = table
     total = np.repeat([_tar_bytes(entry) for entry in split.shards], [entry.samples for entry in split.shards])
-    wrong = (offset < HEADER) | (size < 0) | (size > total) | (offset > total - size) | (label < 0)
+    outside = (offset < HEADER) | (size < 0) | (size > total) | (offset > total - size)
+    wrong = outside | ((label < 0) & (label != NO_LABEL))
     if wrong.any():
         sample = int(np.argmax(wrong))
         raise ValueError(

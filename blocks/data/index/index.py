@@ -25,7 +25,8 @@ from blocks.secrets import hiding_secrets
 class Index:
     """Where each of N samples lies: in `shards[shard[i]]`, from byte `offset[i]`, `size[i]` bytes; arrays int64 [N].
 
-    Samples of which a shard holds no label have NO_LABEL; those of which it holds no image too, and size 0.
+    Samples of which a shard holds no label have NO_LABEL; those of which it holds no image too, and size 0. Where the
+    samples are not `labelled` none of them misses one.
     """
 
     shards: tuple[Shard, ...]
@@ -34,19 +35,26 @@ class Index:
     size: np.ndarray
     label: np.ndarray
     classes: tuple[str, ...] | None = None
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.label)
 
     @property
     def num_classes(self) -> int:
-        """As many as the shards' index.json names; without one, the largest label plus 1."""
+        """As many as the shards' index.json names; without one, the largest label plus 1; 0 without labels."""
+        if not self.labelled:
+            return 0
         return len(self.classes) if self.classes else max(int(self.label.max()), -1) + 1
 
     @property
-    def unlabelled(self) -> np.ndarray:
-        """The samples that have no label, or no image, int64 [n]."""
-        return np.flatnonzero(self.label == NO_LABEL)
+    def incomplete(self) -> np.ndarray:
+        """The samples that have no image, or no label where they should, int64 [n]."""
+        return np.flatnonzero((self.label == NO_LABEL) & (self.labelled | (self.size == 0)))
+
+    def is_incomplete(self, sample: int) -> bool:
+        """Whether it is one of the incomplete ones."""
+        return bool(self.label[sample] == NO_LABEL and (self.labelled or self.size[sample] == 0))
 
     def __repr__(self) -> str:
         return f"Index({len(self)} samples in {len(self.shards)} shards)"
@@ -59,14 +67,16 @@ class Index:
 
     @property
     def what_lacks(self) -> str:
-        """What the unlabelled ones have none of, for messages."""
-        return "label or no image" if (self.size[self.unlabelled] == 0).any() else "label"
+        """What the incomplete ones have none of, for messages."""
+        if not self.labelled:
+            return "image"
+        return "label or no image" if (self.size[self.incomplete] == 0).any() else "label"
 
     def lacks_image(self, sample: int) -> bool:
         """Whether the shard holds no image of it."""
         return bool(self.label[sample] == NO_LABEL and self.size[sample] == 0)
 
-    def why_unlabelled(self, sample: int) -> str:
+    def why_incomplete(self, sample: int) -> str:
         """What the shard lacks, for messages."""
         name = self.name(sample)
         key = name.rpartition(", sample ")[2].rpartition("/")[2] if ", sample " in name else "KEY"
@@ -81,6 +91,10 @@ class Index:
             raise ValueError(f"samples must be different numbers from 0 to {len(self) - 1}")
         columns = {name: getattr(self, name)[samples] for name in ("shard", "offset", "size", "label")}
         return attrs.evolve(self, **columns)
+
+    def without_labels(self) -> "Index":
+        """The same pictures, none with a label: for pretraining on a set of which few have one."""
+        return attrs.evolve(self, label=np.full_like(self.label, NO_LABEL), classes=None, labelled=False)
 
     def check_labels(self, num_classes: int) -> None:
         """Raises ValueError that names a sample whose label is not below num_classes."""
@@ -99,6 +113,7 @@ def open_shards(
     split: str | None = None,
     retries: Retries = Retries(),  # noqa: B008  frozen
     cache: ShardCache | None = None,
+    labelled: bool = True,
 ) -> Index:
     """The samples of a pattern ('train-{000000..000146}.tar', 'train-*.tar'), a file, a folder, or a list of these.
 
@@ -107,6 +122,7 @@ def open_shards(
     of several splits in a folder. With an index.json and its table beside the shards nothing else is read; without,
     each shard is scanned once, and fetched for it; later opens read the cache. Remote shards are fetched when they
     are read, into `cache` (None: ShardCache.from_environment()). A pipe is taken to give the same bytes at every run.
+    Shards of pictures without a single label are an error, unless these need not be `labelled`.
     Raises FileNotFoundError for what is missing, ValueError for what is damaged or half-finished, FetchError for
     what is out of reach.
     """
@@ -125,10 +141,21 @@ def open_shards(
         raise ValueError(f"{_some(names)}: no sample in {len(names)} shards")
     shard = np.repeat(np.arange(len(names)), [table.shape[1] for table in tables])
     index = Index(tuple(opened), shard, offset, size, label, classes)
-    if len(index.unlabelled) == len(index):
-        lacks = index.what_lacks.replace("or no", "and an")
-        raise ValueError(f"none of {len(index)} samples has a {lacks}: {index.name(0)}: {index.why_unlabelled(0)}")
+    if not labelled and (label == NO_LABEL).all():
+        index = index.without_labels()
+    _refuse_incomplete(index)
     return index
+
+
+def _refuse_incomplete(index: Index) -> None:
+    """Raises ValueError where not a single sample is whole."""
+    if len(index.incomplete) < len(index):
+        return
+    lacks = "an image" if not index.labelled else f"a {index.what_lacks.replace('or no', 'and an')}"
+    way_out = ""
+    if index.labelled and index.size.any():
+        way_out = "; images alone can be used by recipes/pretrain_*.py, in Python by open_shards(..., labelled=False)"
+    raise ValueError(f"none of {len(index)} samples has {lacks}: {index.name(0)}: {index.why_incomplete(0)}{way_out}")
 
 
 def _refuse_missing(names: list[str]) -> None:

@@ -8,7 +8,6 @@ from PIL import Image
 
 from blocks.data.decode import Encoded, UnreadableImage
 from blocks.data.index.index import Index
-from blocks.data.index.scan import NO_LABEL
 from blocks.data.storage.ahead import Ahead
 from blocks.data.storage.shard import CachedShard, Shard
 
@@ -50,10 +49,10 @@ class Reader:
         return Encoded(self.read(sample), lambda: self.index.name(sample))
 
     def picture(self, sample: int) -> Encoded:
-        """The picture, not yet decoded. Raises UnreadableImage for one without a label."""
+        """The picture, not yet decoded. Raises UnreadableImage for one that lacks its label, or is not there."""
         encoded = self.encoded(sample)  # first: where its shard is here it has its name
-        if self.index.label[sample] == NO_LABEL:
-            raise UnreadableImage(self.index.name(sample), self.index.why_unlabelled(sample), encoded)
+        if self.index.is_incomplete(sample):
+            raise UnreadableImage(self.index.name(sample), self.index.why_incomplete(sample), encoded)
         return encoded
 
     def image(self, sample: int) -> Image.Image:

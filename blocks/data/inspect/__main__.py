@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     _check_targets(options)
-    index = open_shards(options.shards, options.split)
+    index = open_shards(options.shards, options.split, labelled=False)
     if options.sheet:  # first, for it is made in seconds and has the most to say against
         _draw(index, options)
     facts = _facts(index, options)
@@ -50,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         Path(options.json).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     wrong = facts["checksums"]["wrong"] or facts["wrong_labels"]["samples"]
-    return int(bool(facts["damaged"] or facts["unlabelled"] or wrong))
+    return int(bool(facts["damaged"] or facts["incomplete"] or wrong))
 
 
 def _facts(index: Index, options: argparse.Namespace) -> Facts:

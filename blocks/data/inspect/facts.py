@@ -24,9 +24,9 @@ def gather(index: Index, census: Census) -> Facts:
         "samples": len(index),
         "classes": _classes(index),
         "wrong_labels": _wrong_labels(index),
-        "unlabelled": [
-            {**_whereabouts(index, sample), "reason": index.why_unlabelled(sample)}
-            for sample in index.unlabelled.tolist()
+        "incomplete": [
+            {**_whereabouts(index, sample), "reason": index.why_incomplete(sample)}
+            for sample in index.incomplete.tolist()
         ],
         "pictures": _pictures(index, census),
         "duplicates": _duplicates(index, census.digests),
@@ -59,6 +59,7 @@ def _classes(index: Index) -> Facts:
     present = set(labels.tolist())
     empty = (label for label in range(index.num_classes) if label not in present)
     return {
+        "labelled": index.labelled,
         "classes": index.num_classes,
         "named": index.classes is not None,
         "counts": [
@@ -72,7 +73,9 @@ def _classes(index: Index) -> Facts:
 
 
 def class_name(index: Index, label: int) -> str:
-    """What the shards call a class, or else its number."""
+    """What the shards call a class, or else its number; of a sample without a label that."""
+    if label == NO_LABEL:
+        return "no label"
     return index.classes[label] if index.classes and 0 <= label < len(index.classes) else str(label)
 
 

@@ -14,7 +14,7 @@ Lines = Iterator[tuple[str, str]]
 
 def report(facts: Facts) -> str:
     """The lines for a person. What is damaged comes last, where it is seen, and all of it."""
-    parts = (_shards, _classes, _pictures, _duplicates, _wrong_labels, _unlabelled, _checksums, _damaged)
+    parts = (_shards, _classes, _pictures, _duplicates, _wrong_labels, _incomplete, _checksums, _damaged)
     return "\n".join(f"{name:{COLUMN}}{text}" for part in parts for name, text in part(facts))
 
 
@@ -29,6 +29,9 @@ def _shards(facts: Facts) -> Lines:
 
 def _classes(facts: Facts) -> Lines:
     classes = facts["classes"]
+    if not classes["labelled"]:
+        yield "classes", "none: pictures without labels"
+        return
     counts, empty = classes["counts"], classes["empty"]
     named = "" if classes["named"] else ", without names"
     imbalance = f"; largest / smallest {classes['largest_by_smallest']:.2f}" if counts else ""
@@ -82,15 +85,21 @@ def _shapes(pictures: Facts) -> str:
 
 
 def _duplicates(facts: Facts) -> Lines:
-    kinds = (("within_classes", "within a class"), ("across_classes", "across classes"))
+    labelled = facts["classes"]["labelled"]
+    kinds = (("within_classes", "within a class: " if labelled else ""), ("across_classes", "across classes: "))
     if not any(facts["duplicates"][kind]["groups"] for kind, _ in kinds):
         yield "duplicates", "none"
     for kind, words in kinds:
         found = facts["duplicates"][kind]
         if found["groups"]:
-            yield "duplicates", f"{words}: {found['groups']:,} ({found['samples']:,} samples with the same bytes)"
+            yield "duplicates", f"{words}{found['groups']:,} ({found['samples']:,} samples with the same bytes)"
             for group in found["first"][:GROUPS]:
-                yield "", " = ".join(f"{_place(sample)} ({_class(sample)})" for sample in group[:ENDS])
+                yield (
+                    "",
+                    " = ".join(
+                        _place(sample) + (f" ({_class(sample)})" if labelled else "") for sample in group[:ENDS]
+                    ),
+                )
 
 
 def _class(sample: Facts) -> str:
@@ -107,8 +116,8 @@ def _wrong_labels(facts: Facts) -> Lines:
             yield "", f"and {wrong['samples'] - FIRST:,} more"
 
 
-def _unlabelled(facts: Facts) -> Lines:
-    missing = facts["unlabelled"]
+def _incomplete(facts: Facts) -> Lines:
+    missing = facts["incomplete"]
     if missing:
         yield "incomplete", f"{len(missing):,} of {facts['samples']:,}, which training and evaluation leave out"
     for sample in missing:

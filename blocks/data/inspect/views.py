@@ -89,7 +89,7 @@ def seen(
 
     Every epoch is one batch of all samples. Their numbers stand in for the labels, so that each is found in its batch.
     """
-    numbered = attrs.evolve(index, label=np.arange(len(index)), classes=None)
+    numbered = attrs.evolve(index, label=np.arange(len(index)), classes=None, labelled=True)
     settings: dict[str, Any] = dict(index=numbered, batch_size=len(index), num_classes=len(index), seed=seed)
     if any(isinstance(shard, CachedShard) for shard in index.shards):
         settings["shuffle_window"] = 1  # shard after shard: a cache of a few of them suffices

@@ -38,8 +38,8 @@ class TrainBatches:
         return Reader(self.stream.index)
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        """Images uint8 [b, H, W, 3] (or crops), their keys [b, 2], labels [b], samples [b], index [b], the places in
-        the batch of all processes, and the name and reason of each unreadable one.
+        """Images uint8 [b, H, W, 3] (or crops), their keys [b, 2], labels [b] if there are any, samples [b], index [b],
+        the places in the batch of all processes, and the name and reason of each unreadable one.
         """
         self.reader.ahead(self.coming(step))
         places, copies = self.share.places(step)
@@ -52,8 +52,7 @@ class TrainBatches:
         slots = {place: Slot(place) for place in places.tolist()}
         filling = Filling(self.reader, self.transform, self._candidate)
         made, chosen = filling((slots[place] for place in places[by_place].tolist()), keys[by_place])
-        labels = torch.from_numpy(self.stream.index.label[chosen])
-        rows: dict[str, Tensor] = {**made, "labels": labels, "samples": torch.tensor(chosen)}
+        rows: dict[str, Tensor] = {**made, **_labels(self.stream.index, chosen), "samples": torch.tensor(chosen)}
         if repeated:
             rows = in_order(rows, torch.argsort(by_place))
         return {**rows, "keys": keys, "index": self.share.index(), "skipped": filling.skipped}
@@ -95,10 +94,15 @@ class EvalBatches:
         made, chosen = filling(map(Slot, range(*self.places[number])), None)
         return {
             "images": made.get("images"),
-            "labels": torch.from_numpy(self.index.label[chosen]),
+            **_labels(self.index, chosen),
             "index": torch.tensor(chosen, dtype=torch.int64),
             "skipped": filling.skipped,
         }
+
+
+def _labels(index: Index, samples: list[int]) -> dict[str, Tensor]:
+    """{"labels": int64 [b]}, or {} where there are none."""
+    return {"labels": torch.from_numpy(index.label[samples])} if index.labelled else {}
 
 
 def _itself(place: int, tries: int) -> int | None:

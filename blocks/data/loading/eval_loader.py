@@ -35,7 +35,10 @@ class EvalLoader(Loader):
         return len(self._places())
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        """{"images": float32 [b, 3, H, W] on the device, "labels": int64 [b], "index": int64 [b], its sample}."""
+        """{"images": float32 [b, 3, H, W] on the device, "labels": int64 [b], "index": int64 [b], its sample}.
+
+        Without labels there are no "labels".
+        """
         places = self._places()
         if not places:
             return
@@ -51,8 +54,9 @@ class EvalLoader(Loader):
                 yield batch
 
     def _on_device(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        labels, index = (batch[name].to(self.device, non_blocking=True) for name in ("labels", "index"))
-        return {"images": self._normalize(self._gathered(batch["images"])), "labels": labels, "index": index}
+        known = [name for name in ("labels", "index") if name in batch]
+        numbers = {name: batch[name].to(self.device, non_blocking=True) for name in known}
+        return {"images": self._normalize(self._gathered(batch["images"])), **numbers}
 
     def _cut(self) -> Cut:
         return cast(Cut, self.transform)  # nothing in it is drawn: what is kept are its results

@@ -12,7 +12,6 @@ from torch import Tensor
 from blocks.data.decode import Encoded
 from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
-from blocks.data.index.scan import NO_LABEL
 from blocks.data.loading.kept import Cut, KeptPictures, decoded_size, keep, kept_folder, open_kept
 from blocks.data.loading.kept_room import VARIABLE, check_disk, check_memory
 from blocks.data.loading.slots import Transform
@@ -38,7 +37,7 @@ class Row:
 class KeptReader:
     """A reader of kept pictures: of rows where they are cut already, else of whole pictures.
 
-    One that could not be decoded is given as it is stored: it says itself why. So does one without a label.
+    One that could not be decoded is given as it is stored: it says itself why. So does one that lacks its label.
     """
 
     stored: Reader
@@ -47,7 +46,7 @@ class KeptReader:
 
     def picture(self, sample: int) -> Row | Image.Image | Encoded:
         """A picture that needs no decoder."""
-        if not self.kept.readable[sample] or self.stored.index.label[sample] == NO_LABEL:
+        if not self.kept.readable[sample] or self.stored.index.is_incomplete(sample):
             return self.stored.picture(sample)
         array = self.kept.pixels[sample]
         return Row(sample, array) if self.cut else Image.fromarray(array)

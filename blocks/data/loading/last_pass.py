@@ -29,20 +29,20 @@ class LastPass:
     seed: int = 0
 
     def __call__(
-        self, pictures: Pictures, labels: Tensor, keys: Tensor, step: int, index: Tensor, *, impl: Impl = "auto"
-    ) -> tuple[Pictures, Tensor]:
+        self, pictures: Pictures, labels: Tensor | None, keys: Tensor, step: int, index: Tensor, *, impl: Impl = "auto"
+    ) -> tuple[Pictures, Tensor | None]:
         """Bytes [b, H, W, 3] or [b, V, H, W, 3] anywhere -> float32 [b, 3, H, W] or [b, V, 3, H, W] on the device.
 
-        labels: int64 [b], on the device; the samples' keys [b, 2] and the places in the global batch, index [b], on
-        the CPU.
+        labels: int64 [b], on the device, or None; the samples' keys [b, 2] and the places in the global batch, index
+        [b], on the CPU.
         """
         chosen = choose(impl, self.normalize.mean, lambda: _unsupported(pictures))
         passed = self._by_kernel if chosen == "triton" else self._by_torch
         return passed(pictures, labels, keys, step, index)
 
     def _by_torch(
-        self, pictures: Pictures, labels: Tensor, keys: Tensor, step: int, index: Tensor
-    ) -> tuple[Pictures, Tensor]:
+        self, pictures: Pictures, labels: Tensor | None, keys: Tensor, step: int, index: Tensor
+    ) -> tuple[Pictures, Tensor | None]:
         """One after the other, in PyTorch's operations."""
         pictures = {name: self._normalized(x) for name, x in pictures.items()}
         if self.erase is not None:
@@ -51,7 +51,7 @@ class LastPass:
         if self.mix is None:
             return pictures, labels
         key = mix_key(self.seed, step)
-        if "images" in pictures:
+        if "images" in pictures and labels is not None:
             images, labels = self.mix(pictures["images"], labels, key, index)
             return {"images": images}, labels
         for view, own in each_view(pictures, key):
@@ -63,8 +63,8 @@ class LastPass:
         return self.normalize(pictures.flatten(0, -4)).unflatten(0, pictures.shape[:-3])
 
     def _by_kernel(
-        self, pictures: Pictures, labels: Tensor, keys: Tensor, step: int, index: Tensor
-    ) -> tuple[Pictures, Tensor]:
+        self, pictures: Pictures, labels: Tensor | None, keys: Tensor, step: int, index: Tensor
+    ) -> tuple[Pictures, Tensor | None]:
         """All at once, in one launch a view."""
         from blocks.ops.kernels.last_pass import last_pass  # Triton, only where it is asked for
 
@@ -78,7 +78,7 @@ class LastPass:
             mixture = None if self.mix is None else self.mix.draw(key, index, height, width).to(normalize.device)
             drawn = None if mixture is None else (mixture.lam, mixture.box, mixture.cut)
             last_pass(view, normalize.mean, normalize.std, erased, drawn, out)
-        if self.mix is not None and mixture is not None and "images" in pictures:
+        if self.mix is not None and mixture is not None and labels is not None and "images" in pictures:
             labels = self.mix.mixed_targets(labels, mixture)
         return made, labels
 

@@ -33,7 +33,7 @@ def _device(device: torch.device | str) -> torch.device:
 class Loader:
     """One process's part of the batches of an index, normalised, on its device.
 
-    Unreadable images, and samples without a label or an image, are listed in `skipped` {name: reason}. More of them
+    Unreadable images, and samples that lack their label or image, are listed in `skipped` {name: reason}. More of them
     than the share `max_unreadable` of all samples are an error, as soon as this process has met so many, or all
     together at an epoch's end; so many without label or image at once. Ten are always borne, but with 0 not a single
     one.
@@ -45,13 +45,14 @@ class Loader:
     ways: without it those of JPEGs are decoded at reduced scale (`resized`).
     A batch that takes longer than `timeout` seconds, with workers or without, is an error too: storage that hangs is no
     hang here.
+    `num_classes` are by default those of the index; an index without labels has 0, and its batches have no "labels".
     Raises ValueError for labels out of range.
     """
 
     index: Index = attrs.field(kw_only=False)
     batch_size: int = attrs.field(validator=count)
     transform: Transform
-    num_classes: int = attrs.field(validator=count)
+    num_classes: int = attrs.field()
     rank: int = attrs.field(default=0)
     world_size: int = attrs.field(default=1, validator=count)
     num_workers: int = attrs.field(default=0, validator=count_or_none)
@@ -70,15 +71,29 @@ class Loader:
         if not 0 <= rank < self.world_size:
             raise ValueError(f"rank {rank} is not one of {self.world_size} processes")
 
+    @num_classes.default
+    def _those_of_the_index(self) -> int:
+        return self.index.num_classes
+
     @num_classes.validator
-    def _holds_all_labels(self, _: attrs.Attribute, num_classes: int) -> None:
-        self.index.check_labels(num_classes)
+    def _holds_all_labels(self, attribute: attrs.Attribute, num_classes: int) -> None:
+        count_or_none(self, attribute, num_classes)
+        if num_classes and not self.index.labelled:
+            raise ValueError(
+                f"num_classes {num_classes} and samples without labels do not fit; give 0, or labelled shards"
+            )
+        if not num_classes and self.index.labelled:
+            raise ValueError(
+                "num_classes 0 and samples with labels; give their number of classes, or index.without_labels()"
+            )
+        if num_classes:
+            self.index.check_labels(num_classes)
 
     @max_unreadable.validator
     def _bears_those_without_label(self, *_) -> None:
-        missing = self.index.unlabelled
+        missing = self.index.incomplete
         if len(missing) > self.most_unreadable:
-            first = {self.index.name(sample): self.index.why_unlabelled(sample) for sample in missing[:LISTED]}
+            first = {self.index.name(sample): self.index.why_incomplete(sample) for sample in missing[:LISTED]}
             raise ValueError(
                 f"{len(missing)} of {len(self.index)} samples have no {self.index.what_lacks}, {self._borne()}:\n"
                 + _listed(first, len(missing))

@@ -99,7 +99,8 @@ class TrainLoader(Loader):
 
         {"images": float32 [b, 3, H, W] on the device, "labels": int64 [b], or float32 [b, C] when mixed, "index":
         int64 [b], the place in the global batch}. Where the transform makes crops there are "crops.0", "crops.1" ...:
-        float32 [b, V, 3, H, W] in place of "images", and labels int64. Leaving it (or `close`) stops its workers.
+        float32 [b, V, 3, H, W] in place of "images", and labels int64. Without labels there are no "labels". Leaving it
+        (or `close`) stops its workers.
         """
         if start_step < 0:
             raise ValueError(f"start_step {start_step} is before the first step, 0")
@@ -116,9 +117,11 @@ class TrainLoader(Loader):
         """The batch of a step as the model gets it."""
         step, batch = made
         self._note(batch["skipped"])
-        labels, index = batch["labels"].to(self.device, non_blocking=True), batch["index"]
+        labels, index = batch.get("labels"), batch["index"]
+        labels = None if labels is None else labels.to(self.device, non_blocking=True)
         pictures, labels = self._last(self._bytes(batch), labels, batch["keys"], step, index)
-        return {**pictures, "labels": labels, "index": index.to(self.device, non_blocking=True)}
+        known = {} if labels is None else {"labels": labels}
+        return {**pictures, **known, "index": index.to(self.device, non_blocking=True)}
 
     def _bytes(self, batch: dict[str, Tensor]) -> Pictures:
         """The worker's pictures, or what the transform finishes of them on the device."""

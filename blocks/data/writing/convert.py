@@ -19,7 +19,7 @@ from blocks.data.decode import EXTENSIONS
 from blocks.data.writing.choose import sources_of
 from blocks.data.writing.encoding import Encoding
 from blocks.data.writing.journal import Journal
-from blocks.data.writing.manifest import write_manifest
+from blocks.data.writing.manifest import samples_per_class, write_manifest
 from blocks.data.writing.source import Source
 from blocks.data.writing.stream import Stream
 from blocks.data.writing.writer import Members, check_limits, shard_name, write_shard
@@ -38,7 +38,7 @@ class Written:
 
     @property
     def samples_per_class(self) -> list[int]:
-        return np.bincount(self.table[2], minlength=len(self.source.classes)).tolist()
+        return samples_per_class(self.table, len(self.source.classes))
 
 
 class NothingKept(ValueError):
@@ -62,6 +62,7 @@ def write_dataset(
     strict: bool = False,
     restart: bool = False,
     progress: bool = True,
+    labelled: bool = True,
 ) -> dict[str, Written]:
     """Write folder/SPLIT-000000.tar ... and the index -> what each split became.
 
@@ -70,15 +71,18 @@ def write_dataset(
     several, as does a folder of train/ and val/ unless one of them is named. Pictures are decoded to see that
     they can be, in `workers` processes (all cores if None, 0: here), and stored as `encoding` says. Equal sources give
     equal files. What is interrupted goes on after the last whole shard when it is called again; `restart` forgets it.
+    Unless the source is `labelled`, its pictures alone are written, for pretraining: those of a folder wherever they
+    lie, of a list without label column, or of anything that has labels too.
 
     Raises ValueError for a mistake in the source, for a folder that holds shards, for other settings or sources than
     a half-finished folder was begun with; NothingKept if `strict` and an image is unreadable; OSError for a full disk.
     """
-    sources = sources_of(source, split)
+    sources = sources_of(source, split, labelled)
     classes = _common_classes(sources)
     check_limits(samples_per_shard, bytes_per_shard)
     limits = {"samples_per_shard": samples_per_shard, "bytes_per_shard": bytes_per_shard}
-    journal = Journal(Path(folder), {**limits, **attrs.asdict(encoding), "sources": _identities(sources)}, restart)
+    settings = {**limits, **attrs.asdict(encoding), "labelled": labelled, "sources": _identities(sources)}
+    journal = Journal(Path(folder), settings, restart)
     try:
         work = _Work(journal, encoding, samples_per_shard, bytes_per_shard, _cores() if workers is None else workers)
         written = work.splits(sources, progress)

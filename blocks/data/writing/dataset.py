@@ -14,11 +14,12 @@ from torch.utils.data import Subset
 
 from blocks.data.decode import UnreadableImage
 from blocks.data.writing.item import Item
-from blocks.data.writing.source import Files, Source
+from blocks.data.writing.source import Files, Source, none_each
 
 
-def dataset_source(dataset: Any) -> Source:
-    """The samples of dataset[i] -> (PIL image, uint8 array or path, label), for i in range(len(dataset)).
+def dataset_source(dataset: Any, labelled: bool = True) -> Source:
+    """The samples of dataset[i] -> (PIL image, uint8 array or path, label), for i in range(len(dataset)); unless it is
+    `labelled` the label may be left out, and is not looked at.
 
     Where it lists files in `samples`, as torchvision's ImageFolder, their bytes are taken, without its transform.
     Class names come from its `classes`. Of a torch Subset both are those of the whole.
@@ -27,15 +28,17 @@ def dataset_source(dataset: Any) -> Source:
     if not len(dataset):
         raise ValueError(f"{name}: there is no sample in it")
     whole, chosen = _whole(dataset)
-    classes = tuple(map(str, getattr(whole, "classes", ())))
+    classes = tuple(map(str, getattr(whole, "classes", ()))) if labelled else ()
     if not _lists_files(whole):
-        return Source(name, Pictures(dataset), classes, _identity(whole, chosen, name, classes))
+        identity = _identity(whole, chosen, name, classes)
+        return Source(name, Pictures(dataset, labelled), classes, identity, labelled=labelled)
     paths, labels = zip(*(whole.samples[i] for i in chosen), strict=True)
     change = getattr(whole, "target_transform", None)
     root = Path(getattr(whole, "root", "/"))
     below = [os.path.relpath(path, root) for path in paths]
-    files = Files(root, below, list(map(change, labels)) if change else labels)
-    return Source(name, files, classes, files.identity())
+    numbers: Sequence[int | None] = list(map(change, labels)) if change else labels
+    files = Files(root, below, numbers if labelled else none_each(below))
+    return Source(name, files, classes, files.identity(), labelled=labelled)
 
 
 def _whole(dataset: Any) -> tuple[Any, Sequence[int]]:
@@ -69,6 +72,7 @@ class Pictures(Sequence):
     """Items that a dataset makes when it is asked."""
 
     dataset: Any
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -77,7 +81,7 @@ class Pictures(Sequence):
         """The item. Raises UnreadableImage for a damaged file behind it, ValueError for what is no picture."""
         name = f"sample {i}"
         try:
-            picture, label, *_ = self.dataset[i]
+            picture, label = self._sample(i)
         except (OSError, SyntaxError) as error:  # Pillow's for damaged files
             raise UnreadableImage(name, f"{type(error).__name__}: {error}") from None
         if not isinstance(picture, (Image.Image, np.ndarray, str, os.PathLike)):
@@ -85,3 +89,10 @@ class Pictures(Sequence):
                 f"{name} of the dataset is a {type(picture).__name__}, not a picture; give it without a transform"
             )
         return Item(None, picture, label, name=name)
+
+    def _sample(self, i: int) -> tuple[Any, Any]:
+        sample = self.dataset[i]
+        if self.labelled:
+            picture, label, *_ = sample
+            return picture, label
+        return (sample[0] if isinstance(sample, (tuple, list)) else sample), None

@@ -1,4 +1,4 @@
-"""Image folders: one sub-folder per class, any depth below it."""
+"""Image folders: one sub-folder per class, any depth below it; or pictures without labels, anywhere."""
 
 import os
 from collections.abc import Iterator
@@ -10,49 +10,67 @@ from blocks.data.writing.source import Files, Source
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")  # as others call theirs
 
 
-def split_folders(root: Path, split: str | None) -> dict[str, Path]:
-    """The folders to convert by split: train/ and val/ if the root has both, else the root itself.
+def split_folders(root: Path, split: str | None, labelled: bool = True) -> dict[str, Path]:
+    """The folders to convert by split: train/ and val/ if the root has both, else the root itself; without labels
+    always the root.
 
-    Raises ValueError for a root of splits by other names, or without classes, which would become its classes.
+    Raises ValueError for a root of splits by other names, or without classes, which would become its classes; without
+    labels for any root of splits, which would be mixed.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder")
+    if not labelled:
+        _refuse_splits(root, labelled)
+        return {split or "train": root}
     both = {name: root / name for name in ("train", "val")}
     if not all(_sub_folders(path) for path in both.values()):
-        _refuse_splits(root)
+        _refuse_splits(root, labelled)
         return {split or "train": root}
     if split is not None and split not in both:
         raise ValueError(f"{root} has train/ and val/; split {split} is neither")
     return both if split is None else {split: both[split]}
 
 
-def _refuse_splits(root: Path) -> None:
+def _refuse_splits(root: Path, labelled: bool) -> None:
     found = [name for name in _sub_folders(root) if name.lower() in SPLITS]
-    with_classes = [name for name in found if _sub_folders(root / name)]
-    if len(found) > 1 and with_classes:
+    usable = [name for name in found if not labelled or _sub_folders(root / name)]
+    if len(found) > 1 and usable:
+        why = (
+            "and no classes; call them train and val, with class folders in each, or" if labelled else "to keep apart;"
+        )
         raise ValueError(
-            f"{root} has {' and '.join(found)}, which are splits and no classes; call them train and val, with class "
-            f"folders in each, or give one of them: {root / with_classes[0]}"
+            f"{root} has {' and '.join(found)}, which are splits {why} give one of them: {root / usable[0]}"
         )
 
 
-def folder_source(root: str | os.PathLike) -> Source:
-    """The images of a folder, bytes unchanged. Raises ValueError if it has no class folders or no images in them."""
+def folder_source(root: str | os.PathLike, labelled: bool = True) -> Source:
+    """The images of a folder, bytes unchanged; their labels are its sub-folders, unless they are to have none.
+
+    Raises ValueError if it has no class folders, or no images.
+    """
     root = Path(root)
-    classes = _sub_folders(root)
-    if not classes:
-        raise ValueError(f"{root} has no class folders; images of class cat belong into {root}/cat")
-    images, ignored = [], [entry.name for entry in os.scandir(root) if not entry.is_dir()]
-    for label, name in enumerate(classes):
-        for path in _files(root, name):
-            if path.rpartition(".")[2].lower() in EXTENSIONS and "/." not in path:  # hidden, or in a hidden folder
-                images.append((path, label))
-            else:
-                ignored.append(path)
+    folders = _sub_folders(root)
+    if labelled and not folders:
+        raise ValueError(
+            f"{root} has no class folders; images of class cat belong into {root}/cat; for images without labels give "
+            "--unlabelled (labelled=False)"
+        )
+    loose = [entry.name for entry in os.scandir(root) if not entry.is_dir()]
+    found = [(path, number if labelled else None) for number, name in enumerate(folders) for path in _files(root, name)]
+    found += [] if labelled else [(name, None) for name in loose]
+    images = [(path, label) for path, label in found if _is_image(path)]
+    ignored = [path for path, _ in found if not _is_image(path)] + (loose if labelled else [])
     if not images:
-        raise ValueError(f"{root} has {len(classes)} class folders and no image ({', '.join(EXTENSIONS)}) in them")
+        where = f" in its {len(folders)} class folders" if labelled else ""
+        raise ValueError(f"{root} has no image ({', '.join(EXTENSIONS)}){where}")
     files = Files(root, *zip(*sorted(images), strict=True))
-    return Source(str(root), files, tuple(classes), files.identity(), tuple(sorted(ignored)))
+    classes = tuple(folders) if labelled else ()
+    return Source(str(root), files, classes, files.identity(), tuple(sorted(ignored)), labelled)
+
+
+def _is_image(path: str) -> bool:
+    """By its name; what is hidden, or in a hidden folder, is none."""
+    return path.rpartition(".")[2].lower() in EXTENSIONS and "/." not in f"/{path}"
 
 
 def _sub_folders(root: Path) -> list[str]:

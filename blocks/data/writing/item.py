@@ -19,20 +19,21 @@ MAX_CLASSES = 1 << 24  # the index counts each of them
 class Item:
     """A picture (encoded bytes, a path, a PIL image, or uint8 [H, W], [H, W, 3] or [H, W, 4]) and its class number.
 
-    Without a key it gets one, of its number and its name. Metadata is what JSON can hold. Raises ValueError for a key
-    that shards cannot hold and a label that is no class number.
+    Without a key it gets one, of its number and its name. The label may be None where a source has no labels. Metadata
+    is what JSON can hold. Raises ValueError for a key that shards cannot hold and a label that is no class number.
     """
 
     key: str | None
     image: Picture
-    label: int
+    label: int | None = None
     metadata: dict[str, Any] = attrs.field(factory=dict, converter=lambda given: given or {})
     name: str = attrs.Factory(lambda self: self.key or "", takes_self=True)  # what messages call it
 
     def __attrs_post_init__(self) -> None:
         if self.key is not None:
             _check_key(self.key)
-        object.__setattr__(self, "label", class_number(self.label, self.name))
+        if self.label is not None:
+            object.__setattr__(self, "label", class_number(self.label, self.name))
 
 
 def class_number(label: Any, name: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.data.writing.item import class_number
-from blocks.data.writing.source import Files, Source
+from blocks.data.writing.source import Files, Source, none_each
 
 SUFFIXES = (".csv", ".json", ".jsonl")
 DIGITS = 100  # far more than a class number has; Python refuses to read some thousands
@@ -16,21 +16,23 @@ UTF_8 = "utf-8-sig"  # spreadsheets and Windows begin a file with a mark
 Row = tuple[str, dict[str, Any]]  # where it stands, for messages, and what it says
 
 
-def list_source(file: str | os.PathLike) -> Source:
-    """The images of a list with `path` and `label`; all else is metadata. Paths are relative to the list's folder.
+def list_source(file: str | os.PathLike, labelled: bool = True) -> Source:
+    """The images of a list with `path` and, unless it is not `labelled`, `label`; all else is metadata. Paths are
+    relative to the list's folder.
 
     Labels are class numbers if all of them are, else names, which are numbered in their sorted order.
     """
+    needed = ("path", "label") if labelled else ("path",)
     file = Path(file)
     rows = list(_rows(file))
     if not rows:
         raise ValueError(f"{file} lists no image")
     for where, row in rows:
-        _check(row, where)
-    labels, classes = _numbered(rows)
-    metadata = [{name: row[name] for name in row if name not in ("path", "label")} for _, row in rows]
+        _check(row, needed, where)
+    labels, classes = _numbered(rows) if labelled else (none_each(rows), ())
+    metadata = [{name: row[name] for name in row if name not in needed} for _, row in rows]
     files = Files(file.parent, [row["path"] for _, row in rows], labels, metadata)
-    return Source(str(file), files, classes, files.identity())
+    return Source(str(file), files, classes, files.identity(), labelled=labelled)
 
 
 def _rows(file: Path) -> Iterator[Row]:
@@ -82,15 +84,16 @@ def _parsed(text: str, where: str) -> Any:
         raise ValueError(f"{where} is not JSON: {error}") from None
 
 
-def _check(row: dict[str, Any], where: str) -> None:
+def _check(row: dict[str, Any], needed: tuple[str, ...], where: str) -> None:
     if not isinstance(row, dict):
         raise ValueError(f'{where} is {row!r}; wanted {{"path": ..., "label": ...}}')
-    for name in ("path", "label"):
+    for name in needed:
         if row.get(name) in (None, ""):
-            raise ValueError(f"{where} has no {name}; its columns are {', '.join(map(str, row)) or 'none'}")
+            more = "; for images without labels give --unlabelled (labelled=False)" if name == "label" else ""
+            raise ValueError(f"{where} has no {name}; its columns are {', '.join(map(str, row)) or 'none'}{more}")
     if not isinstance(row["path"], str):
         raise ValueError(f"{where}: path {row['path']!r} is no text")
-    if isinstance(row["label"], bool):  # which Python would take for 0 or 1
+    if "label" in needed and isinstance(row["label"], bool):  # which Python would take for 0 or 1
         raise ValueError(f"{where}: label {json.dumps(row['label'])} is neither a number nor a name; write one of them")
 
 

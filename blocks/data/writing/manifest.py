@@ -2,7 +2,7 @@
 
 index.json says {"version": 2, "classes": [...], "splits": {SPLIT: {"samples", "samples_per_class", "table", "shards":
 [{"name", "samples", "bytes", "sha256"}]}}}. The table, SPLIT-samples.npy, is int64 [3, N]: offset of the image in its
-tar, size and label, in stored order, shard after shard.
+tar, size and label (NO_LABEL, the smallest int64, of pictures without labels), in stored order, shard after shard.
 """
 
 import io
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from blocks.data.index.scan import NO_LABEL
 from blocks.data.writing.writer import writing_to
 
 FILE, TIMM_FILE = "index.json", "_info.json"
@@ -31,7 +32,7 @@ def write_manifest(
         _replace(folder / f"{split}-samples.npy", file.getvalue())
         entries[split] = {
             "samples": table.shape[1],
-            "samples_per_class": np.bincount(table[2], minlength=len(classes)).tolist(),
+            "samples_per_class": samples_per_class(table, len(classes)),
             "table": f"{split}-samples.npy",
             "shards": shards,
         }
@@ -43,6 +44,12 @@ def write_manifest(
         }
     _replace(folder / TIMM_FILE, _json({"splits": infos}))
     _replace(folder / FILE, _json({"version": VERSION, "classes": classes, "splits": entries}))
+
+
+def samples_per_class(table: np.ndarray, num_classes: int) -> list[int]:
+    """How many samples of a table, int64 [3, N], each class has; [] of pictures without labels."""
+    labels = table[2][table[2] != NO_LABEL]
+    return np.bincount(labels, minlength=num_classes).tolist()
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -20,7 +20,7 @@ class Prepared:
 
     name: str
     key: str | None
-    label: int
+    label: int | None
     extension: str
     image: bytes
     metadata: bytes  # JSON, empty if there is none

@@ -14,7 +14,8 @@ from blocks.data.writing.item import Item
 
 @attrs.frozen(eq=False)
 class Source:
-    """The items to write, and the names of their classes, empty if they have none.
+    """The items to write, and the names of their classes, empty if they have none; of items that are not `labelled`
+    the pictures alone are written.
 
     A Sequence is shuffled, always in the same way, and each item asked for in a worker process; any other iterable
     is stored as it comes. `identity` changes with the samples: a conversion goes on only from the source it began
@@ -26,6 +27,7 @@ class Source:
     classes: tuple[str, ...] = ()
     identity: str = ""
     ignored: tuple[str, ...] = ()  # what was left out because it is no image
+    labelled: bool = True
 
     @property
     def size(self) -> int | None:
@@ -35,11 +37,11 @@ class Source:
 
 @attrs.frozen(eq=False)
 class Files(Sequence):
-    """Items that are files below a folder, with the label and perhaps the metadata of each."""
+    """Items that are files below a folder, with the label, or None, and perhaps the metadata of each."""
 
     root: Path
     paths: Sequence[str]
-    labels: Sequence[int]
+    labels: Sequence[int | None]
     metadata: Sequence[dict[str, Any]] = ()
 
     def __len__(self) -> int:
@@ -53,7 +55,12 @@ class Files(Sequence):
         """A digest of all paths, labels and metadata, not of the root."""
         sha = hashlib.sha256()
         for i in range(len(self)):
-            sha.update(os.fsencode(self.paths[i]) + b"\0%d" % self.labels[i])
+            sha.update(os.fsencode(self.paths[i]) + f"\0{self.labels[i]}".encode())
             sha.update(json.dumps(self.metadata[i], sort_keys=True).encode() if self.metadata else b"")
             sha.update(b"\n")
         return sha.hexdigest()
+
+
+def none_each(things: Sequence) -> list[int | None]:
+    """The labels of as many things that have none."""
+    return [None] * len(things)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from blocks.data.decode import UnreadableImage
+from blocks.data.index.scan import NO_LABEL
 from blocks.data.order import epoch_order
 from blocks.data.pool import process_map
 from blocks.data.writing.encoding import Encoding
@@ -69,13 +70,24 @@ class Stream:
             yield self._sample(result)
 
     def _sample(self, ready: Prepared) -> dict[str, Any]:
+        label = self._label(ready)
+        sample: dict[str, Any] = {"__key__": self._key(ready), ready.extension: ready.image}
+        sample |= {} if label is None else {"cls": b"%d" % label}
+        sample |= {"json": ready.metadata} if ready.metadata else {}
+        self._stored += 1
+        self.labels.append(NO_LABEL if label is None else label)
+        return sample
+
+    def _label(self, ready: Prepared) -> int | None:
+        """Its class number, None of pictures alone."""
+        if not self.source.labelled:
+            return None
         classes = self.source.classes
+        if ready.label is None:
+            raise ValueError(f"{ready.name}: no label; for images without labels give --unlabelled (labelled=False)")
         if classes and ready.label >= len(classes):
             raise ValueError(f"{ready.name}: label {ready.label} is not one of {len(classes)} classes")
-        sample = {"__key__": self._key(ready), ready.extension: ready.image, "cls": b"%d" % ready.label}
-        self._stored += 1
-        self.labels.append(ready.label)
-        return {**sample, "json": ready.metadata} if ready.metadata else sample
+        return ready.label
 
     def _key(self, ready: Prepared) -> str:
         stem = ready.name.rpartition("/")[2]
