@@ -95,7 +95,18 @@ def losses() -> str:
         for r in [*rows(files[0]), *rows(files[1])]
     ]
     head = ["with its gradient", "lightly's time / ours", "extra memory, MB", "lightly's, MB", "n"]
-    return table(head, lines) + measured_on(*files)
+    return table(head, lines) + measured_on(*files) + teacher()
+
+
+def teacher() -> str:
+    """The teacher's update beside lightly's, and beside an addition of vectors as long."""
+    name = "teacher-cpu.jsonl"
+    lines = [
+        [f"ViT-{r['row']}", spread(r["lightly_over_ours"]), spread(r["share_of_bandwidth"]), str(r["rounds"])]
+        for r in rows(name)
+    ]
+    head = ["the teacher's update", "lightly's time / ours", "share of the memory's bandwidth", "n"]
+    return f"\n{table(head, lines)}{measured_on(name)}" if lines else ""
 
 
 def keep(name: str, run: Path, command: str) -> None:
