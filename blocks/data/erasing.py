@@ -7,8 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.bounds import is_interval, is_within
-from blocks.data.augment.checks import count, one_of
+from blocks.checks import count, is_interval, is_within, one_of
 from blocks.random import fold_in, uniform
 
 MODES = ("pixel", "const", "rand")

@@ -4,8 +4,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.bounds import is_interval, is_within
-from blocks.data.augment.checks import count_or_none, one_of, share
+from blocks.checks import count_or_none, is_interval, is_within, one_of
+from blocks.data.augment.checks import share
 from blocks.data.beta import NUMBERS, symmetric_beta
 from blocks.random import fold_in, uniform
 

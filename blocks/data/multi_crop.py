@@ -7,8 +7,9 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.checks import one_of
 from blocks.data.augment.boxes import sides
-from blocks.data.augment.checks import one_of, pixels
+from blocks.data.augment.checks import pixels
 from blocks.data.canvas import Canvas
 from blocks.data.decode import Picture, decoded
 from blocks.data.transforms import HOMES, TrainTransform

@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from blocks.checks import one_of
 from blocks.data.augment.batched_ops import apply_plan
 from blocks.data.augment.batched_resize import crop_resize
 from blocks.data.augment.boxes import Size, flips, random_crop_boxes, sides
-from blocks.data.augment.checks import crop_share, interval, one_of, picture_size, pixels, share
+from blocks.data.augment.checks import crop_share, interval, picture_size, pixels, share
 from blocks.data.augment.color_jitter import ColorJitter, as_jitter
 from blocks.data.augment.ops import FILL
 from blocks.data.augment.parse import policy as parsed

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.checks import above_0, count
 from blocks.collective import average, world
-from blocks.layers.sizes import is_above_0, is_size
 from blocks.ops.batch_norm import alone, batch_norm, wide
 from blocks.tree import Flat
 
@@ -29,8 +29,8 @@ class BatchNorm(Block):
     They are float32 at least. Raises ValueError for one sample, or groups that do not divide a process's.
     """
 
-    num_features: int = attrs.field(validator=is_size)
-    eps: float = attrs.field(default=1e-5, validator=is_above_0)
+    num_features: int = attrs.field(validator=count)
+    eps: float = attrs.field(default=1e-5, validator=above_0)
     affine: bool = True
     group_size: int | None = attrs.field(default=None, validator=is_group_size)
 

@@ -7,10 +7,10 @@ import attrs
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.checks import one_of
 from blocks.layers.batch_norm import BatchNorm
 from blocks.layers.linear import Linear
 from blocks.layers.normed_head import NormCall, NormedHead, by_themselves
-from blocks.layers.sizes import one_of
 from blocks.layers.weight_norm import WeightNormLinear, unit
 
 
@@ -28,7 +28,7 @@ class DinoHead(NormedHead, Block):
     bottleneck_features: int = 256
     depth: int = 3
     norm_last_layer: bool = True
-    norm: Literal["batch"] | None = attrs.field(default=None, validator=one_of(None, "batch"))
+    norm: Literal["batch"] | None = attrs.field(default=None, validator=one_of((None, "batch")))
     layers: tuple[Linear, ...] = attrs.field(init=False)
     norms: tuple[BatchNorm, ...] = attrs.field(init=False)
     last_layer: WeightNormLinear = attrs.field(init=False)

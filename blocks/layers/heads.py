@@ -7,10 +7,10 @@ import attrs
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.checks import one_of
 from blocks.layers.batch_norm import BatchNorm
 from blocks.layers.linear import Linear
 from blocks.layers.normed_head import ACTIVATIONS, NormCall, NormedHead
-from blocks.layers.sizes import one_of
 
 LinearHead = Linear  # features [B, D] -> logits [B, C]; std=0 is ViT's zero start
 LastNorm = Literal["batch", "batch without affine"] | None
@@ -51,9 +51,9 @@ class ProjectionMlp(NormedHead, Block):
     hidden_features: int
     out_features: int
     depth: int = 2
-    norm: Literal["batch"] | None = attrs.field(default=None, validator=one_of(None, "batch"))
-    last_norm: LastNorm = attrs.field(default=None, validator=one_of(None, "batch", "batch without affine"))
-    activation: Literal["relu", "gelu"] = attrs.field(default="relu", validator=one_of(*ACTIVATIONS))
+    norm: Literal["batch"] | None = attrs.field(default=None, validator=one_of((None, "batch")))
+    last_norm: LastNorm = attrs.field(default=None, validator=one_of((None, "batch", "batch without affine")))
+    activation: Literal["relu", "gelu"] = attrs.field(default="relu", validator=one_of(ACTIVATIONS))
     group_size: int | None = attrs.field(default=None)
     last_bias: bool = True
     layers: tuple[Linear, ...] = attrs.field(init=False)

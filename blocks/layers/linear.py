@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
-from blocks.layers.sizes import is_size
+from blocks.checks import count
 from blocks.random import normal
 
 
@@ -14,8 +14,8 @@ from blocks.random import normal
 class Linear(Block):
     """x [..., in_features] -> [..., out_features]. Weights start normal with `std` (0: all zero), the bias at 0."""
 
-    in_features: int = attrs.field(validator=is_size)
-    out_features: int = attrs.field(validator=is_size)
+    in_features: int = attrs.field(validator=count)
+    out_features: int = attrs.field(validator=count)
     bias: bool = True
     std: float = 0.02  # ViT's: timm truncates at 2 in absolute terms, a hundred deviations away
 

@@ -4,9 +4,9 @@ import attrs
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.checks import count
 from blocks.layers.drop import dropout, is_rate
 from blocks.layers.linear import Linear
-from blocks.layers.sizes import is_size
 from blocks.ops.gelu import linear_gelu
 
 
@@ -14,8 +14,8 @@ from blocks.ops.gelu import linear_gelu
 class Mlp(Block):
     """x [B, N, D] -> [B, N, D] through `hidden_features` exact GELUs; dropout after both layers, given a key."""
 
-    in_features: int = attrs.field(validator=is_size)
-    hidden_features: int = attrs.field(validator=is_size)
+    in_features: int = attrs.field(validator=count)
+    hidden_features: int = attrs.field(validator=count)
     drop: float = attrs.field(default=0.0, validator=is_rate)
     fc1: Linear = attrs.field(init=False)
     fc2: Linear = attrs.field(init=False)

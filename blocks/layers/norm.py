@@ -5,15 +5,15 @@ import torch
 from torch import Tensor
 
 from blocks.block import Block, Params
-from blocks.layers.sizes import is_above_0, is_size
+from blocks.checks import above_0, count
 
 
 @attrs.frozen
 class LayerNorm(Block):
     """x [..., dim] -> [..., dim], each row to mean 0 and variance 1, then scaled and shifted (Ba et al. 2016)."""
 
-    dim: int = attrs.field(validator=is_size)
-    eps: float = attrs.field(default=1e-6, validator=is_above_0)  # ViT, DeiT and ConViT; PyTorch's own default is 1e-5
+    dim: int = attrs.field(validator=count)
+    eps: float = attrs.field(default=1e-6, validator=above_0)  # ViT, DeiT and ConViT; PyTorch's own default is 1e-5
 
     def init(self, key: Tensor) -> Params:
         """weight [dim] of ones and bias [dim] of zeros."""

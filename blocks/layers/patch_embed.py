@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from blocks.block import Block, Params
-from blocks.layers.sizes import is_size
+from blocks.checks import count
 from blocks.random import fold_in, uniform
 
 
@@ -18,9 +18,9 @@ class PatchEmbed(Block):
     other channels, whole numbers in place of floating-point ones, and a batch of none.
     """
 
-    patch_size: int = attrs.field(validator=is_size)
-    in_chans: int = attrs.field(validator=is_size)
-    embed_dim: int = attrs.field(validator=is_size)
+    patch_size: int = attrs.field(validator=count)
+    in_chans: int = attrs.field(validator=count)
+    embed_dim: int = attrs.field(validator=count)
 
     def init(self, key: Tensor) -> Params:
         """proj.weight [D, C, p, p] and proj.bias [D], uniform as torch.nn.Conv2d (and timm) start them."""

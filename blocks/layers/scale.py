@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 from blocks.block import Block, Params
-from blocks.layers.sizes import is_size
+from blocks.checks import count
 
 
 @attrs.frozen
 class LayerScale(Block):
     """x [..., dim] -> [..., dim], times gamma, which starts at `init_values` (CaiT, Touvron et al. 2021, eq. 2)."""
 
-    dim: int = attrs.field(validator=is_size)
+    dim: int = attrs.field(validator=count)
     init_values: float
 
     def init(self, key: Tensor) -> Params:

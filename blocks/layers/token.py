@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from blocks.block import Block, Params
-from blocks.layers.sizes import is_size
+from blocks.checks import count
 from blocks.random import normal
 
 
@@ -13,7 +13,7 @@ from blocks.random import normal
 class ClassToken(Block):
     """tokens [B, N, D] -> [B, 1 + N, D], a learned token first. Its params are the tensor [1, 1, D] itself."""
 
-    embed_dim: int = attrs.field(validator=is_size)
+    embed_dim: int = attrs.field(validator=count)
     std: float = 0.02
 
     def init(self, key: Tensor) -> Params:
@@ -31,7 +31,7 @@ class MaskToken(Block):
     Its params are the tensor [1, 1, D] itself. Without places the tokens are all there are (MAE, He et al. 2022).
     """
 
-    embed_dim: int = attrs.field(validator=is_size)
+    embed_dim: int = attrs.field(validator=count)
     std: float = 0.02
 
     def init(self, key: Tensor) -> Params:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
-from blocks.layers.sizes import is_size
+from blocks.checks import count
 from blocks.random import normal
 
 
@@ -22,8 +22,8 @@ class WeightNormLinear(Block):
     weight_v [out, in] holds the rows' directions; with `learn_norm`, weight_g [out, 1] their lengths.
     """
 
-    in_features: int = attrs.field(validator=is_size)
-    out_features: int = attrs.field(validator=is_size)
+    in_features: int = attrs.field(validator=count)
+    out_features: int = attrs.field(validator=count)
     learn_norm: bool = False
 
     def init(self, key: Tensor) -> Params:
@@ -41,8 +41,8 @@ class WeightNormLinear(Block):
 class Prototypes(Block):
     """embeddings [..., E] -> scores [..., K] against K prototypes, which start with length 1 (SwAV)."""
 
-    in_features: int = attrs.field(validator=is_size)
-    num_prototypes: int = attrs.field(validator=is_size)
+    in_features: int = attrs.field(validator=count)
+    num_prototypes: int = attrs.field(validator=count)
 
     def init(self, key: Tensor) -> Params:
         """weight [K, E], rows uniform on the sphere."""

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from blocks.block import Params
+from blocks.checks import above_0, not_negative
 from blocks.collective import total, world
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.correlation import pairs, squared_norm, standardised
@@ -13,7 +14,6 @@ from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import at_least_float32, sample_keys
-from blocks.optim.knobs import is_positive, not_negative
 
 
 @attrs.frozen(eq=False)
@@ -25,7 +25,7 @@ class BarlowTwins(SelfSupervised):
     """
 
     off_diagonal: float = attrs.field(default=0.0051, validator=not_negative)
-    scale: float = attrs.field(default=0.024, validator=is_positive)
+    scale: float = attrs.field(default=0.024, validator=above_0)
 
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """Metrics: feature_std; agreement, the mean C_ii; redundancy, the root mean square C_ij of the rest."""

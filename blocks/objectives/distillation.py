@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.block import Block, Params
-from blocks.bounds import is_within
+from blocks.checks import is_within
 from blocks.objectives.supervised import Batch, at_least_float32, is_smoothing, sample_keys, top1
 from blocks.objectives.temperature import is_temperature
 

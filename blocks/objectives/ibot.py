@@ -8,6 +8,7 @@ from torch import Tensor
 
 from blocks import random, tree
 from blocks.block import Params
+from blocks.checks import not_negative
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, view_keys
 from blocks.objectives.dino import (
@@ -26,7 +27,6 @@ from blocks.objectives.supervised import at_least_float32
 from blocks.objectives.teacher import at, scheduled
 from blocks.objectives.temperature import is_temperature_or_schedule
 from blocks.ops.cross_view import cross_view, soft_cross_entropy
-from blocks.optim.knobs import not_negative
 from blocks.optim.schedule import Schedule
 from blocks.random import fold_in, split
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blocks import random
 from blocks.block import Params
-from blocks.bounds import is_within
+from blocks.checks import is_within
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, view_keys
 from blocks.objectives.masking import masked_places, random_keep

@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.bounds import is_interval, is_within
+from blocks.checks import is_interval, is_within
 from blocks.random import fold_in, uniform
 
 ATTEMPTS = 10  # failures in a row after which BEiT's masking gives up

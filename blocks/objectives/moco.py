@@ -6,6 +6,7 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.block import Params
+from blocks.checks import count
 from blocks.collective import gather, world
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, project, unit
@@ -17,7 +18,6 @@ from blocks.objectives.supervised import sample_keys
 from blocks.objectives.teacher import follow_, is_momentum
 from blocks.objectives.temperature import is_temperature
 from blocks.ops.queue_nce import queue_nce
-from blocks.optim.knobs import is_count
 from blocks.optim.schedule import Schedule
 from blocks.random import bits, fold_in
 
@@ -40,8 +40,8 @@ class MoCo(SelfSupervised):
     Raises ValueError where the head's width is not dim.
     """
 
-    queue_size: int = attrs.field(default=65_536, validator=is_count)
-    dim: int = attrs.field(default=128, validator=is_count)
+    queue_size: int = attrs.field(default=65_536, validator=count)
+    dim: int = attrs.field(default=128, validator=count)
     momentum: float | Schedule = attrs.field(default=0.999, validator=is_momentum)
     temperature: float = attrs.field(default=0.2, validator=is_temperature)
 

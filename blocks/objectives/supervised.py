@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from blocks.block import Block
-from blocks.bounds import is_within
+from blocks.checks import is_within
 from blocks.ops.cross_entropy import cross_entropy
 from blocks.random import fold_in
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.block import Block, Params
+from blocks.checks import above_0, count, count_or_none
 from blocks.collective import gather
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, project, unit
@@ -18,7 +19,6 @@ from blocks.objectives.supervised import sample_keys
 from blocks.objectives.temperature import is_temperature
 from blocks.ops.cross_view import cross_view
 from blocks.ops.sinkhorn import sinkhorn
-from blocks.optim.knobs import is_count, is_count_or_none, is_positive
 from blocks.random import fold_in
 
 PROTOTYPES = 3  # their place after the model's parts, whose keys are 0 to 2
@@ -37,13 +37,13 @@ class SwAV(SelfSupervised):
 
     prototypes: tuple[Block, ...] = attrs.field()
     temperature: float = attrs.field(default=0.1, validator=is_temperature)
-    epsilon: float = attrs.field(default=0.05, validator=is_positive)
-    iterations: int = attrs.field(default=3, validator=is_count)
+    epsilon: float = attrs.field(default=0.05, validator=above_0)
+    iterations: int = attrs.field(default=3, validator=count)
     crops_for_assign: tuple[int, ...] = attrs.field(default=(0, 1))
-    queue_length: int = attrs.field(default=0, validator=is_count_or_none)
-    queue_start: int = attrs.field(default=0, validator=is_count_or_none)
+    queue_length: int = attrs.field(default=0, validator=count_or_none)
+    queue_start: int = attrs.field(default=0, validator=count_or_none)
     use_double: bool = False
-    hard_steps: int = attrs.field(default=0, validator=is_count_or_none)
+    hard_steps: int = attrs.field(default=0, validator=count_or_none)
 
     @prototypes.validator
     def _some(self, _: attrs.Attribute, value: tuple[Block, ...]) -> None:

@@ -4,7 +4,7 @@ import attrs
 from torch import Tensor
 
 from blocks.block import Params
-from blocks.bounds import is_within
+from blocks.checks import is_within
 from blocks.objectives.notes import Memory
 from blocks.optim.ema import ema_update_
 from blocks.optim.schedule import Schedule, ends

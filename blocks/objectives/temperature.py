@@ -2,7 +2,7 @@
 
 import attrs
 
-from blocks.bounds import is_within
+from blocks.checks import is_within
 from blocks.optim.schedule import Schedule, ends
 
 

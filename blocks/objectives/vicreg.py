@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Params
+from blocks.checks import not_negative
 from blocks.collective import average, total, world
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.correlation import pairs, squared_norm
@@ -14,7 +15,6 @@ from blocks.objectives.moments import note_moments
 from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import at_least_float32, sample_keys
-from blocks.optim.knobs import not_negative
 
 EPS = 1e-4  # under the root of the variance: equation 2's
 

@@ -8,11 +8,12 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.checks import not_negative
 from blocks.ops.adamw_ema import Leaves, Rates, adamw_ema_, adamw_ema_plain_, unsupported
 from blocks.ops.choose import Impl, choose
 from blocks.ops.fused import fused_adamw_
 from blocks.optim.groups import Group, Grouped, Part
-from blocks.optim.knobs import are_betas, not_negative
+from blocks.optim.knobs import are_betas
 from blocks.optim.lists import decay_
 from blocks.optim.schedule import Schedule
 from blocks.optim.skipping import unless

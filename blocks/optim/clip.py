@@ -7,7 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.bounds import is_within
+from blocks.checks import is_within
 from blocks.optim.names import matching
 from blocks.tree import Flat, Tree, leaves, rebuild
 

@@ -6,8 +6,9 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.checks import above_0
 from blocks.optim.groups import Grouped, Part
-from blocks.optim.knobs import are_betas, is_positive
+from blocks.optim.knobs import are_betas
 from blocks.optim.lists import add_scaled_, scale_, scaled
 from blocks.optim.schedule import Schedule
 from blocks.optim.skipping import keeping, unless, zero_where
@@ -22,8 +23,8 @@ class LAMB(Grouped):
     """
 
     betas: tuple[float, float] = attrs.field(validator=are_betas)
-    eps: float = attrs.field(validator=is_positive)
-    max_trust: float | None = attrs.field(validator=attrs.validators.optional(is_positive))
+    eps: float = attrs.field(validator=above_0)
+    max_trust: float | None = attrs.field(validator=attrs.validators.optional(above_0))
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.checks import above_0, not_negative
 from blocks.optim.groups import Grouped, Part
-from blocks.optim.knobs import is_positive, is_share, not_negative
+from blocks.optim.knobs import is_share
 from blocks.optim.lists import add_scaled_, scale_
 from blocks.optim.schedule import Schedule
 from blocks.optim.sgd import decayed
@@ -24,7 +25,7 @@ class LARS(Grouped):
 
     momentum: float = attrs.field(validator=is_share)
     nesterov: bool
-    trust: float = attrs.field(validator=is_positive)
+    trust: float = attrs.field(validator=above_0)
     eps: float = attrs.field(validator=not_negative)
 
     @property

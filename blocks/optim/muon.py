@@ -8,9 +8,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.checks import above_0, count
 from blocks.optim.adamw import fused_
 from blocks.optim.groups import Group, Grouped, Part, as_patterns, groups_of
-from blocks.optim.knobs import are_betas, is_count, is_positive, is_share
+from blocks.optim.knobs import are_betas, is_share
 from blocks.optim.lists import add_scaled_, decay_, scale_
 from blocks.optim.names import NO_DECAY, matching, names_and_ranks
 from blocks.optim.schedule import Schedule
@@ -36,11 +37,11 @@ class Muon(Grouped):
 
     momentum: float = attrs.field(validator=is_share)
     nesterov: bool
-    iterations: int = attrs.field(validator=is_count)
+    iterations: int = attrs.field(validator=count)
     adjust: str = attrs.field(validator=is_adjustment)
     matrices: tuple[str, ...] | None = attrs.field(converter=as_patterns)
     betas: tuple[float, float] = attrs.field(validator=are_betas)
-    eps: float = attrs.field(validator=is_positive)
+    eps: float = attrs.field(validator=above_0)
 
     @property
     def slots(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any, Self
 import attrs
 from attrs.validators import optional
 
-from blocks.optim.knobs import is_count
+from blocks.checks import count
 from blocks.secrets import without_secrets
 from blocks.train import errors
 
@@ -22,10 +22,10 @@ class RunOptions:
     out: str  # the run's folder; a run found here goes on
     seed: int = 0  # of the params, the batches, and all else that is drawn
     resume: bool = True  # go on from the newest checkpoint in out; --no-resume: out must hold no run
-    evaluate_every: int = attrs.field(default=1, validator=is_count)  # so many epochs, and after the last one
-    keep: int = attrs.field(default=2, validator=is_count)  # so many newest checkpoints stay
+    evaluate_every: int = attrs.field(default=1, validator=count)  # so many epochs, and after the last one
+    keep: int = attrs.field(default=2, validator=count)  # so many newest checkpoints stay
     best: str = ""  # a metric, e.g. val_top1: the checkpoint of its best epoch stays too, as best.pt
-    checkpoint_every_steps: int | None = attrs.field(default=None, validator=optional(is_count))  # saves within epochs
+    checkpoint_every_steps: int | None = attrs.field(default=None, validator=optional(count))  # saves within epochs
     dry_run: bool = False  # tell model, FLOPs, memory, time, optimizer and data; trains and writes nothing
     profile: bool = False  # a few steps by torch.profiler: a trace and the hottest operations, in out/profile
     report: bool = True  # pictures and out/report/report.html at the end

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from blocks import tree
-from blocks.bounds import is_within
+from blocks.checks import is_within
 from blocks.layers.compiled import compiled_layers
 from blocks.optim.clip import Clip, ClipNorm
 from blocks.optim.names import names_and_ranks

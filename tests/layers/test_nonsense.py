@@ -30,14 +30,14 @@ CASES = [(make, sizes, name) for make, sizes in SIZED.values() for name in sizes
 @pytest.mark.parametrize(("make", "sizes", "name"), CASES)
 @pytest.mark.parametrize("value", [0, -1, 2.0, math.nan, "8", None, True])
 def test_a_size_is_a_whole_number_from_1_on(make, sizes, name, value):
-    with pytest.raises(ValueError, match=f"{name} {value!r} is not a size; use a whole number, 1 or more"):
+    with pytest.raises(ValueError, match=f"{name} {value!r} is not a count; use a whole number, 1 or more"):
         make(**{**sizes, name: value})
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: blocks.Mlp(8, 0), "0 is not a size"),
+        (lambda: blocks.Mlp(8, 0), "0 is not a count"),
         (lambda: blocks.Mlp(8, 12, math.nan), "drop nan is not a drop rate"),
         (lambda: blocks.Dropout(1.0), "rate 1.0 is not a drop rate; use 0 <= rate < 1"),
         (lambda: blocks.DropPath("half"), "rate 'half' is not a drop rate"),
@@ -49,12 +49,12 @@ def test_a_size_is_a_whole_number_from_1_on(make, sizes, name, value):
         (lambda: blocks.Attention(8.0, 2), r"embed_dim 8\.0 is not a width"),
         (lambda: blocks.GPSA(10, 4), "embed_dim 10 is not a multiple of num_heads 4; 8 and 12 are"),
         (lambda: SinCosPosition((2, 2), 6), "embed_dim 6 is not a multiple of 4"),
-        (lambda: DinoHead(8, 4, norm="layer"), "norm 'layer' is not known; use None or 'batch'"),
-        (lambda: DinoHead(8, 0, 6, 5), "out_features 0 is not a size"),
-        (lambda: blocks.ProjectionMlp(8, 6, 4, norm="x"), "norm 'x' is not known; use None or 'batch'"),
-        (lambda: blocks.ProjectionMlp(8, 6, 4, activation="tanh"), "'tanh' is not known; use 'relu' or 'gelu'"),
-        (lambda: blocks.ProjectionMlp(8, 0, 4), "out_features 0 is not a size"),
-        (lambda: blocks.TanhMlpHead(8, 6, -1), "out_features -1 is not a size"),
+        (lambda: DinoHead(8, 4, norm="layer"), "norm 'layer' is not known; use one of None, batch"),
+        (lambda: DinoHead(8, 0, 6, 5), "out_features 0 is not a count"),
+        (lambda: blocks.ProjectionMlp(8, 6, 4, norm="x"), "norm 'x' is not known; use one of None, batch"),
+        (lambda: blocks.ProjectionMlp(8, 6, 4, activation="tanh"), "'tanh' is not known; use one of relu, gelu"),
+        (lambda: blocks.ProjectionMlp(8, 0, 4), "out_features 0 is not a count"),
+        (lambda: blocks.TanhMlpHead(8, 6, -1), "out_features -1 is not a count"),
     ],
 )
 def test_what_no_block_can_be_made_of_is_refused(make, message):

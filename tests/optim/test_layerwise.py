@@ -94,9 +94,9 @@ def test_a_leaf_of_zeros_and_a_gradient_of_zeros_do_not_break_the_ratio(factory)
 
 
 def test_impossible_hyperparameters_are_refused():
-    with pytest.raises(ValueError, match=r"trust 0\.0 must be above 0"):
+    with pytest.raises(ValueError, match=r"trust 0\.0 is not above 0"):
         lars(0.1, trust=0.0)
-    with pytest.raises(ValueError, match=r"max_trust -1\.0 must be above 0"):
+    with pytest.raises(ValueError, match=r"max_trust -1\.0 is not above 0"):
         lamb(0.1, max_trust=-1.0)
     with pytest.raises(ValueError, match=r"betas \(1\.0, 0\.9\)"):
         lamb(0.1, (1.0, 0.9))

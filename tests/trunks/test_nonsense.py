@@ -27,7 +27,7 @@ WRONG = [
     ({"img_size": 0}, "img_size 0 x 0 is not tiled by patch_size 4"),
     ({"patch_size": 3}, "img_size 8 x 8 is not tiled by patch_size 3"),
     ({"patch_size": 0}, "patch_size 0"),
-    ({"in_chans": 0}, "in_chans 0 is not a size"),
+    ({"in_chans": 0}, "in_chans 0 is not a count"),
     ({"embed_dim": 9}, "embed_dim 9 is not a multiple of num_heads 2; 8 and 10 are"),
     ({"global_pool": "max"}, "global_pool 'max' is not known"),
     ({"pos_embed": "rope"}, "pos_embed 'rope' is not known"),

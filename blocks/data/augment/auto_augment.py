@@ -6,7 +6,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.data.augment.checks import deviation, one_of
+from blocks.checks import one_of
+from blocks.data.augment.checks import deviation
 from blocks.data.augment.magnitudes import INCREASING, PLAIN, Table, magnitudes, make_plan
 from blocks.data.augment.ops import Op
 from blocks.data.augment.plan import Plan

@@ -1,10 +1,8 @@
 """What the fields of transforms, policies and loaders may be; not-a-number and other types are never right."""
 
 import math
-from collections.abc import Iterable
-from numbers import Integral
 
-from blocks.bounds import is_interval, is_within
+from blocks.checks import is_interval, is_whole, is_within
 
 
 def share(_, attribute, value) -> None:
@@ -39,31 +37,13 @@ def interval(low: float, high: float):
     return check
 
 
-def one_of(names: Iterable[str]):
-    def check(_, attribute, value) -> None:
-        if value not in names:
-            raise ValueError(f"{attribute.name} {value!r} is not known; use one of {', '.join(names)}")
-
-    return check
-
-
-def count(_, attribute, value) -> None:
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{attribute.name} {value!r} is not a count; use a whole number, 1 or more")
-
-
-def count_or_none(_, attribute, value) -> None:
-    if not isinstance(value, Integral) or value < 0:
-        raise ValueError(f"{attribute.name} {value!r} is not a count; use a whole number, or 0 for none")
-
-
 def pixels(_, attribute, value) -> None:
-    if not isinstance(value, Integral) or value < 1:
+    if not is_whole(value, 1):
         raise ValueError(f"{attribute.name} {value!r} is not a number of pixels")
 
 
 def picture_size(_, attribute, value) -> None:
     """A number of pixels, or (height, width)."""
     sides = value if isinstance(value, tuple) else (value, value)
-    if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) >= 1 for side in sides):
+    if len(sides) != 2 or not all(is_whole(side, 1) for side in sides):
         raise ValueError(f"{attribute.name} {value!r} is not a number of pixels, nor two: (height, width)")

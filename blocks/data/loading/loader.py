@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from blocks.bounds import is_within
-from blocks.data.augment.checks import count, count_or_none, one_of, share
+from blocks.checks import count, count_or_none, is_within, one_of
+from blocks.data.augment.checks import share
 from blocks.data.index.index import Index
 from blocks.data.loading.kept import Cut
 from blocks.data.loading.kept_reader import KEEPS, Kept, check_room, kept_as
