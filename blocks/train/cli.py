@@ -14,6 +14,7 @@ from blocks.train.fields import Flag, flags, parse
 
 T = TypeVar("T")
 Presets = Mapping[str, Mapping[Any, Mapping[str, Any]]]
+MANY = 20  # choices that a line of help may list
 
 
 def cli(recipe: type[T], argv: Sequence[str] | None = None, *, presets: Presets | None = None) -> T:
@@ -71,7 +72,7 @@ def _parser(recipe: type, script: str, known: Mapping[str, Flag], presets: Prese
         parser.add_argument(
             *flag.spellings,
             dest=flag.name,
-            metavar=flag.kind.split()[0] if flag.is_tuple else flag.kind,
+            metavar=flag.kind.split()[0] if flag.is_tuple else _brief(flag.kind),
             help=text,
             **shape,
         )
@@ -80,6 +81,12 @@ def _parser(recipe: type, script: str, known: Mapping[str, Flag], presets: Prese
             parser.add_argument(*flag.negations, dest=flag.name, action="store_const", const="false", help=hidden)
     parser.add_argument("--traceback", action="store_true", default=False, help="show where an error was raised")
     return parser
+
+
+def _brief(kind: str) -> str:
+    """The words, or where they are very many the first and their number: a wrong one lists them all."""
+    words = kind.split("|")
+    return kind if len(words) <= MANY else f"{'|'.join(words[:3])}|... ({len(words)} names)"
 
 
 def _defaults(flag: Flag, presets: Presets) -> str:

@@ -25,7 +25,7 @@ def test_each_run_keeps_the_settings_that_it_follows_from(recipe, monkeypatch):
 
     def run(*_, out, settings, **__):
         found[Path(out).name] = settings
-        return SimpleNamespace(finished=True, state=SimpleNamespace(params={}))
+        return SimpleNamespace(state=SimpleNamespace(params={}))
 
     monkeypatch.setattr(recipe, "run", run)
     monkeypatch.setattr(recipe, "Distillation", lambda *_: None)

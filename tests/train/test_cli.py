@@ -157,6 +157,21 @@ def test_the_help_has_each_fields_comment_and_default(capsys):
     assert "--epochs int (default: 300; 30 with --data digits)" in text
 
 
+def test_the_help_names_a_few_of_very_many_choices_and_a_mistake_all(capsys):
+    names = tuple(f"net{i}" for i in range(85))
+
+    @attrs.frozen
+    class Choosing:
+        net: Literal[names] = "net0"
+
+    with pytest.raises(SystemExit):
+        cli(Choosing, ["--help"])
+    assert "--net net0|net1|net2|... (85 names)" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli(Choosing, ["--net", "no"])
+    assert "net84" in capsys.readouterr().err
+
+
 def test_a_field_without_default_must_be_given(capsys):
     @attrs.frozen
     class Needy:  # no comments: its fields have no help
