@@ -1,6 +1,6 @@
 """The gradient of a whole batch: over micro-batches and processes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blocks.random import fold_in
-from blocks.train.gradient import LeafCopies
+from blocks.train.gradient import Function, LeafCopies
 from blocks.train.peers import Peers
 from blocks.train.precision import cast_inputs
 from blocks.train.report import mean, row_of, total
@@ -61,43 +61,32 @@ class BatchGradient:
         carried = None
         rows: list[Metrics] = []
         for part in parts[:-1]:
-            memory, grads = self.backward(copies, memory, part, key, scale, rows)
+            _, memory, grads = copies.gradient(self.noting(rows, memory, part, key), scale)
             carried = added(carried, copies.own(grads))
+        last = self.noting(rows, memory, parts[-1], key)
         if world_size == 1:
-            memory, grads = self.backward(copies, memory, parts[-1], key, scale, rows)
+            _, memory, grads = copies.gradient(last, scale)
             whole = added(carried, copies.own(grads))
             return memory, whole, copies.norm(whole), mean(rows, None, len(rows))
 
-        def begin() -> None:
-            self.peers.begin(copies.originals, carried, total(rows))
+        def then_send(params: Any) -> tuple[Tensor, Any]:
+            found = last(params)
+            self.peers.begin(copies, carried, total(rows))  # the metrics travel with the first gradients
+            return found
 
-        memory, _ = self.backward(copies, memory, parts[-1], key, scale, rows, begin)
+        _, memory = copies.accumulate(then_send, scale)
         whole, norm, sums = self.peers.finish()
         return memory, whole, norm, mean(rows, sums, len(rows) * world_size)
 
-    def backward(
-        self,
-        copies: LeafCopies,
-        memory: Any,
-        part: Batch,
-        key: Tensor | None,
-        scale: float | Tensor,
-        rows: list[Metrics],
-        between: Callable[[], None] = lambda: None,
-    ) -> tuple[Any, Sequence[Tensor]]:
-        """(memory, scale times the gradient) of one micro-batch; its loss and metrics go to rows.
-
-        `between` is called after the forward pass, before the backward pass.
-        """
+    def noting(self, rows: list[Metrics], memory: Any, part: Batch, key: Tensor | None) -> Function:
+        """params -> (loss, memory) of one micro-batch; its loss and metrics go to rows."""
 
         def loss_of(params: Any) -> tuple[Tensor, Any]:
             loss, new_memory, metrics = self.loss(params, memory, part, key)
             rows.append(row_of(loss, metrics))
-            between()
             return loss, new_memory
 
-        _, memory, grads = copies.gradient(loss_of, scale)
-        return memory, grads
+        return loss_of
 
     def with_index(self, batch: Batch) -> Batch:
         """The batch with each sample's place in the global batch; by default process r has the r-th share."""

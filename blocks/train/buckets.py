@@ -6,6 +6,7 @@ import attrs
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from blocks.optim.clip import vector_norm
 
@@ -56,9 +57,10 @@ def allocate(params: list[Tensor], places: Iterable[int], riders: int, rank: int
 class BucketedSum:
     """Sums gradients over the processes of a group while the backward pass still runs.
 
-    Give `watch` to `LeafCopies`; then `finish()` returns the sums, in the leaves' order. A bucket is sent when
-    it and all before it are full, hence in the same order on all processes. A leaf without a gradient adds zero.
-    Gradients wait for their bucket and are brought into it in one call.
+    After `begin(leaves)` it takes what comes to the leaves' `grad`; then `finish()` returns the sums, in the leaves'
+    order. A bucket is sent when it and all before it are full, hence in the same order on all processes. A leaf without
+    a gradient adds zero. Of each bucket one leaf is hooked, the earliest, whose gradient comes about last: a hook in
+    Python for each leaf would cost a small model 2 % of its step. Gradients are brought into the bucket in one call.
     The storage is kept from step to step, and what `finish` returned is valid until the next backward pass.
     A few more numbers may ride in the first bucket, so that they need no exchange of their own.
     Each process takes the norm of its share of the sums only, (rank, world_size).
@@ -76,22 +78,35 @@ class BucketedSum:
         self.kinds = [(t.shape, t.dtype, t.device) for t in params]
         places = layout(params, **sizes)
         self.buckets = [allocate(params, chosen, 0 if i else riders, *share) for i, chosen in enumerate(places)]
-        self.home = {place: i for i, bucket in enumerate(self.buckets) for place in bucket.places}
         self.views = {p: v for bucket in self.buckets for p, v in zip(bucket.places, bucket.views, strict=True)}
-        self.begin()
+        self.leaves: list[Tensor] = []
+        self.hooks: list[RemovableHandle] = []
+        self.sent: list[dist.Work] = []
+        self.sending = False
 
     def fits(self, params: list[Tensor], riders: int) -> bool:
         """Whether these are leaves and riders like those it was made for."""
         return self.riders == riders and self.kinds == [(t.shape, t.dtype, t.device) for t in params]
 
-    def begin(self, carried: list[Tensor] | None = None, ride: Tensor | None = None) -> None:
+    def begin(self, leaves: list[Tensor], carried: list[Tensor] | None = None, ride: Tensor | None = None) -> None:
         """Forget the last pass. `carried`: sums of earlier micro-batches here; `ride` [riders]: what else to sum."""
-        self.carried = carried
-        self.waiting: dict[int, Tensor] = {}
-        self.missing = [set(bucket.places) for bucket in self.buckets]
-        self.sent: list[dist.Work] = []
+        if leaves is not self.leaves:
+            self.release()
+            self.leaves = leaves
+            hooked = [leaves[min(bucket.places)] for bucket in self.buckets]
+            self.hooks = [leaf.register_post_accumulate_grad_hook(self.look) for leaf in hooked]
+        if self.sending:  # an error ended the last pass, and left gradients
+            for leaf in leaves:
+                leaf.grad = None
+        self.carried, self.sent, self.sending = carried, [], True
         if ride is not None:
             self.ridden.copy_(ride)
+
+    def release(self) -> None:
+        """Look at no leaf any more."""
+        for hook in self.hooks:
+            hook.remove()
+        self.leaves, self.hooks = [], []
 
     @property
     def ridden(self) -> Tensor:
@@ -99,35 +114,34 @@ class BucketedSum:
         first = self.buckets[0]
         return first.flat[first.grads.numel() :]
 
-    def watch(self, place: int, grad: Tensor) -> Tensor:
-        """Take a final gradient; send what is full. The sum will stand in the returned view."""
-        self.waiting[place] = grad
-        missing = self.missing[self.home[place]]
-        missing.remove(place)
-        if not missing:
-            self.send_full()
-        return self.views[place] if grad.dtype == self.views[place].dtype else grad
-
-    def send_full(self) -> None:
+    def look(self, _: Tensor | None = None) -> None:
         """Send the next buckets, as far as they are full."""
-        while len(self.sent) < len(self.buckets) and not self.missing[len(self.sent)]:
-            self.send(self.buckets[len(self.sent)])
+        while len(self.sent) < len(self.buckets):
+            bucket = self.buckets[len(self.sent)]
+            grads = [self.leaves[place].grad for place in bucket.places]
+            if any(grad is None for grad in grads):
+                return
+            self.send(bucket, grads)
 
-    def send(self, bucket: Bucket) -> None:
-        """Start the bucket's sum: what was carried, if anything, and the gradients that came."""
+    def send(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
+        """Start the bucket's sum: what was carried, if anything, and the gradients that came, which are let go."""
+        came = [(view, grad) for view, grad in zip(bucket.views, grads, strict=True) if grad is not None]
         if self.carried is not None:
             torch._foreach_copy_(list(bucket.views), [self.carried[place] for place in bucket.places])
-        elif missing := self.missing[len(self.sent)]:
-            torch._foreach_zero_([self.views[place] for place in missing])
-        if came := [place for place in bucket.places if place in self.waiting]:
+        elif len(came) < len(grads):
+            torch._foreach_zero_([view for view, grad in zip(bucket.views, grads, strict=True) if grad is None])
+        if came:
             put = torch._foreach_copy_ if self.carried is None else torch._foreach_add_
-            put([self.views[place] for place in came], [self.waiting.pop(place) for place in came])
+            put([view for view, _ in came], [grad for _, grad in came])
+        for place in bucket.places:
+            self.leaves[place].grad = None
         self.sent.append(dist.all_reduce(bucket.flat, group=self.group, async_op=True))
 
     def finish(self) -> tuple[list[Tensor], Tensor]:
         """Send the rest, wait for all, and return (the sums leaf by leaf, their 2-norm [])."""
         for bucket in self.buckets[len(self.sent) :]:
-            self.send(bucket)
+            self.send(bucket, [self.leaves[place].grad for place in bucket.places])
+        self.sending = False
         norms = []
         for bucket, work in zip(self.buckets, self.sent, strict=True):
             work.wait()

@@ -1,7 +1,7 @@
 """Values and gradients of a function of a params tree."""
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from operator import is_
 from typing import Any
 
@@ -12,7 +12,6 @@ from blocks.optim.clip import GlobalNorm
 from blocks.train.freeze import trainable
 from blocks.tree import Tree, flatten, rebuild
 
-Watch = Callable[[int, Tensor], Tensor]  # (place of the leaf, its gradient) -> what to return in its stead
 Function = Callable[[Tree], tuple[Tensor, Any]]  # params -> (value [], anything else)
 
 
@@ -32,29 +31,22 @@ class LeafCopies:
 
     With dtype they are copies in that type; `own` brings gradients back to each leaf's own type: the same numbers as
     differentiating through the cast. Leaves that a pattern of `frozen` matches need no gradient: what depends on them
-    alone builds no graph, and they have no place among names, originals, copies and gradients. `watch` is called with
-    each gradient as soon as it is final, before the earlier layers' backward (hooks on leaves fire there; an
-    autograd.Function at the head of the forward pass has the lowest priority in the backward pass and runs after all
-    of it). Making and hooking the copies costs some 10 us a leaf: whoever updates params in place may keep them as
-    long as they `stand_for` the params.
+    alone builds no graph, and they have no place among names, originals, copies and gradients. Making the copies costs
+    some microseconds a leaf: whoever updates params in place may keep them as long as they `stand_for` the params.
     """
 
     def __init__(
         self,
         params: Tree,
         dtype: torch.dtype | None = None,
-        watch: Watch | None = None,
         frozen: tuple[str, ...] = (),
     ):
-        self.given, self.dtype, self.watch = flatten(params), dtype, watch
+        self.given, self.dtype = flatten(params), dtype
         self.all = {n: t.detach() if dtype is None else torch.empty_like(t, dtype=dtype) for n, t in self.given.items()}
         self.trainable = trainable(self.given, frozen)
         self.names, self.originals = tuple(self.trainable), list(self.trainable.values())
         self.copies = [self.all[name].requires_grad_() for name in self.names]
         self.tree = rebuild(params, iter(self.all.values()))
-        if watch is not None:
-            for place, copy in enumerate(self.copies):
-                copy.register_hook(partial(watch, place))
 
     def stand_for(self, flat: dict[str, Tensor]) -> bool:
         """Whether these are copies of just these tensors under just these dotted names."""
@@ -62,13 +54,25 @@ class LeafCopies:
 
     def gradient(self, fn: Function, scale: float | Tensor = 1.0) -> tuple[Tensor, Any, Sequence[Tensor]]:
         """(value, aux, gradients in `names` order): fn's value as it is, the gradients times scale."""
-        if self.dtype is not None:
-            with torch.no_grad():
-                torch._foreach_copy_(list(self.all.values()), list(self.given.values()))
-        value, aux = fn(self.tree)
+        value, aux = self.forward(fn)
         grads = torch.autograd.grad(value, self.copies, cotangent(value, scale), allow_unused=True)
         found = [torch.zeros_like(c) if g is None else g for g, c in zip(grads, self.copies, strict=True)]
         return value.detach(), aux, found
+
+    def accumulate(self, fn: Function, scale: float | Tensor = 1.0) -> tuple[Tensor, Any]:
+        """(value, aux); each gradient comes to its copy's `grad` as soon as it is final, before the earlier layers'
+        backward, where a hook may take it. A leaf that the value does not depend on keeps none.
+        """
+        value, aux = self.forward(fn)
+        torch.autograd.backward(value, cotangent(value, scale), inputs=self.copies)
+        return value.detach(), aux
+
+    def forward(self, fn: Function) -> tuple[Tensor, Any]:
+        """(value, aux) of the copies, brought up to date."""
+        if self.dtype is not None:
+            with torch.no_grad():
+                torch._foreach_copy_(list(self.all.values()), list(self.given.values()))
+        return fn(self.tree)
 
     def own(self, grads: Sequence[Tensor]) -> list[Tensor]:
         """Gradients in the params' types, contiguous (autograd may return an expanded view)."""

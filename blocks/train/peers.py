@@ -20,7 +20,6 @@ class Peers:
     world_size: int
     group: dist.ProcessGroup | None
     sums: BucketedSum | None = None
-    sending: bool = False
     kept: LeafCopies | None = None
     fitting: tuple | None = None  # params and optimizer state, by names and axes, that were found to fit together
 
@@ -38,30 +37,29 @@ class Peers:
 
         `keep` them where params are updated in place: the next step finds the same.
         """
-        self.sending = False
         if self.kept is not None and self.kept.dtype is dtype and self.kept.stand_for(flat):
             return self.kept
-        made = LeafCopies(params, dtype, None if self.world_size == 1 else self.watch, frozen)
+        made = LeafCopies(params, dtype, frozen)
         self.kept = made if keep else None
         return made
 
-    def begin(self, params: list[Tensor], carried: list[Tensor] | None, ride: Tensor) -> None:
-        """From now on gradients are summed over the processes, on top of `carried`; the numbers `ride` [M] too."""
-        if self.sums is None or not self.sums.fits(params, len(ride)):
+    def begin(self, copies: LeafCopies, carried: list[Tensor] | None, ride: Tensor) -> None:
+        """The gradients that come to the copies are summed over the processes, on top of `carried`; the numbers `ride`
+        [M] too.
+        """
+        params = copies.originals
+        if self.sums is not None and not self.sums.fits(params, len(ride)):
+            self.sums.release()
+            self.sums = None
+        if self.sums is None:
             self.sums = BucketedSum(params, self.group, len(ride), self.share(sum(p.numel() for p in params)))
-        self.sums.begin(carried, ride)
-        self.sending = True
+        self.sums.begin(copies.copies, carried, ride)
 
     def share(self, size: int) -> tuple[int, int]:
         """(rank, world_size) of this process's share of the norm of so many numbers; (0, 1) is the whole."""
         return (0, 1) if size < WHOLE_NORM else (self.rank, self.world_size)
 
-    def watch(self, place: int, grad: Tensor) -> Tensor:
-        """A final gradient, or, after `begin`, where its sum will stand."""
-        return self.sums.watch(place, grad) if self.sending and self.sums is not None else grad
-
     def finish(self) -> tuple[list[Tensor], Tensor, Tensor]:
         """(the sums leaf by leaf, their norm, the riders' sums), valid until the next `begin`."""
         assert self.sums is not None, "finish without begin"
-        self.sending = False
         return *self.sums.finish(), self.sums.ridden

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+import blocks
 from blocks.train.buckets import BucketedSum, allocate, layout
 from blocks.train.gradient import LeafCopies
 from blocks.train.peers import WHOLE_NORM, Peers
@@ -73,7 +74,9 @@ def test_buckets_are_sent_while_the_backward_pass_runs_and_in_order(wire):
             x = Count.apply(x @ params[name], name)
         return x.sum(), None
 
-    LeafCopies(params, watch=sums.watch).gradient(deep)
+    copies = LeafCopies(params)
+    sums.begin(copies.copies)
+    copies.accumulate(deep)
     assert before_layer == {"d": 0, "c": 1, "b": 2, "a": 3}
     summed, norm = sums.finish()
     _, _, plain = LeafCopies(params).gradient(deep)
@@ -81,29 +84,42 @@ def test_buckets_are_sent_while_the_backward_pass_runs_and_in_order(wire):
     torch.testing.assert_close(norm, torch.cat([s.flatten() for s in summed]).norm())
 
 
+def begun(*sizes, carried=None, **knobs):
+    """Sums of zeros of these sizes that wait for gradients."""
+    sums = BucketedSum(leaves(*sizes), **knobs)
+    sums.begin([leaf.requires_grad_() for leaf in leaves(*sizes)], carried)
+    return sums
+
+
+def give(sums, place, value):
+    """A gradient, as the backward pass leaves it."""
+    leaf = sums.leaves[place]
+    leaf.grad = torch.full_like(leaf, value)
+    sums.look()
+
+
 def test_a_bucket_waits_for_those_before_it(wire):
-    sums = BucketedSum(leaves(4, 4, 4), first=16, rest=16)
-    sums.watch(0, torch.full((4,), 1.0))
-    sums.watch(1, torch.full((4,), 2.0))
+    sums = begun(4, 4, 4, first=16, rest=16)
+    give(sums, 0, 1.0)
+    give(sums, 1, 2.0)
     assert wire == []
-    sums.watch(2, torch.full((4,), 3.0))
+    give(sums, 2, 3.0)
     assert [flat[0].item() for flat in wire] == [3, 2, 1]
 
 
 def test_leaves_without_a_gradient_add_zero_also_after_a_step_that_had_one(wire):
-    sums = BucketedSum(leaves(3, 3, 3), first=12, rest=24)
+    sums = begun(3, 3, 3, first=12, rest=24)
     for place in (2, 1, 0):
-        sums.watch(place, torch.ones(3))
+        give(sums, place, 1.0)
     sums.finish()
-    sums.begin()
-    sums.watch(1, torch.full((3,), 5.0))
+    sums.begin(sums.leaves)
+    give(sums, 1, 5.0)
     assert [view.tolist() for view in sums.finish()[0]] == [[0.0] * 3, [10.0] * 3, [0.0] * 3]
 
 
 def test_what_was_carried_is_added_once_also_for_leaves_without_a_gradient(wire):
-    sums = BucketedSum(leaves(3, 3), first=64)
-    sums.begin([torch.full((3,), 10.0), torch.full((3,), 20.0)])
-    sums.watch(1, torch.ones(3))
+    sums = begun(3, 3, first=64, carried=[torch.full((3,), 10.0), torch.full((3,), 20.0)])
+    give(sums, 1, 1.0)
     assert [view.tolist() for view in sums.finish()[0]] == [[20.0] * 3, [42.0] * 3]
 
 
@@ -121,5 +137,73 @@ def test_shares_leave_no_number_out_and_take_none_twice():
 
 def test_gradients_in_bfloat16_are_summed_in_float32(wire):
     sums = BucketedSum(leaves(2), first=64)
-    sums.watch(0, torch.ones(2, dtype=torch.bfloat16))
+    sums.begin([leaf.requires_grad_() for leaf in leaves(2, dtype=torch.bfloat16)])
+    give(sums, 0, 1.0)
     assert sums.finish()[0][0].dtype == torch.float32
+
+
+def test_gradients_are_let_go_as_soon_as_they_are_sent_and_after_a_pass_that_broke(wire):
+    sums = begun(3, 3, first=12, rest=12)
+    give(sums, 1, 1.0)
+    assert len(wire) == 1
+    assert sums.leaves[1].grad is None
+    sums.leaves[0].grad = torch.full((3,), 7.0)  # and then an error
+    sums.begin(sums.leaves)
+    give(sums, 1, 2.0)
+    assert [view.tolist() for view in sums.finish()[0]] == [[0.0] * 3, [4.0] * 3]
+
+
+def test_leaves_of_another_copy_are_hooked_too_and_each_once(wire):
+    """Without a donated state every step has leaves of its own."""
+    params = {name: torch.eye(2) for name in "ab"}
+    sums = BucketedSum(list(params.values()), first=16, rest=16)
+    for _ in range(3):
+        copies = LeafCopies(params)
+        sums.begin(copies.copies)
+        copies.accumulate(lambda p: ((p["a"] @ p["b"]).sum(), None))
+        assert len(sums.sent) == 2  # in the backward pass
+        sums.finish()
+        sums.begin(copies.copies)
+        copies.accumulate(lambda p: ((p["a"] @ p["b"]).sum(), None))
+        assert len(sums.sent) == 2
+        sums.finish()
+    assert len(wire) == 12
+
+
+def test_released_leaves_send_nothing(wire):
+    params = {"a": torch.eye(2)}
+    sums, copies = BucketedSum(list(params.values())), LeafCopies(params)
+    sums.begin(copies.copies)
+    sums.release()
+    copies.accumulate(lambda p: (p["a"].sum(), None))
+    assert wire == []
+
+
+def test_a_leaf_whose_gradient_comes_out_of_turn_loses_nothing(wire):
+    """The hooked leaf is used last, so its gradient comes first: the bucket goes at the end."""
+    params = {name: torch.full((2, 2), 1.0 + place) for place, name in enumerate("abc")}
+    sums, copies = BucketedSum(list(params.values()), first=64), LeafCopies(params)
+    function = lambda p: ((p["c"] @ p["b"] @ p["a"]).sum(), None)  # noqa: E731
+    sums.begin(copies.copies)
+    copies.accumulate(function)
+    wanted = LeafCopies(params).gradient(function)[2]
+    assert all(torch.equal(found, 2 * grad) for found, grad in zip(sums.finish()[0], wanted, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["vit", "convit"])
+def test_real_models_buckets_go_when_their_last_gradient_came_or_the_next(wire, kind):
+    """Of each bucket one leaf is hooked; what came last before it was sent is counted in leaves."""
+    knobs = dict(img_size=16, patch_size=8, embed_dim=16, depth=3, num_heads=4, num_classes=5)
+    model = getattr(blocks, kind)(**knobs, **({"local_up_to_layer": 2} if kind == "convit" else {}))
+    copies = LeafCopies(model.init(blocks.key(0)))
+    sums = BucketedSum(copies.originals, first=400, rest=2000)
+    came, sent = [], []
+    for place, leaf in enumerate(copies.copies):
+        leaf.register_post_accumulate_grad_hook(lambda _, place=place: came.append(place))
+    sums.begin(copies.copies)
+    send = sums.send
+    sums.send = lambda bucket, grads: (sent.append(len(came)), send(bucket, grads))
+    copies.accumulate(lambda params: (model(params, torch.ones(2, 3, 16, 16)).sum(), None))
+    assert len(sent) == len(sums.buckets) > 8
+    full = [max(came.index(place) for place in bucket.places) + 1 for bucket in sums.buckets]
+    assert all(0 <= at - max(full[: number + 1]) <= 1 for number, at in enumerate(sent))

@@ -91,11 +91,10 @@ def test_a_gradient_is_seen_before_the_earlier_layers_backward_runs():
             x = Log.apply(x @ params[name], name)
         return x.sum(), None
 
-    def watch(place, grad):
-        events.append(f"gradient {'abc'[place]}")
-        return grad
-
-    LeafCopies({name: torch.eye(2) for name in "abc"}, watch=watch).gradient(deep)
+    copies = LeafCopies({name: torch.eye(2) for name in "abc"})
+    for name, copy in zip("abc", copies.copies, strict=True):
+        copy.register_post_accumulate_grad_hook(lambda _, name=name: events.append(f"gradient {name}"))
+    copies.accumulate(deep)
     assert events == [f"{what} {name}" for name in "cba" for what in ("backward", "gradient")]
 
 

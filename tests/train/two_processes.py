@@ -102,7 +102,9 @@ def small_buckets(processes):
         return sum(p.square().sum() for p in used) * (processes.rank + 1), None
 
     sums = BucketedSum(list(params.values()), first=12, rest=24)
-    LeafCopies(params, watch=sums.watch).gradient(loss)
+    copies = LeafCopies(params)
+    sums.begin(copies.copies)
+    copies.accumulate(loss)
     return {str(i): view.clone() for i, view in enumerate(sums.finish()[0])}
 
 
@@ -110,9 +112,11 @@ def shared_norm(processes, *broken):
     """The norm of leaves filled with 1, 2, ... on process 0 and ten times that on process 1; some become NaN."""
     params = [torch.zeros(3, dtype=torch.float64) for _ in range(5)]
     sums = BucketedSum(params, share=(processes.rank, processes.world_size), first=24, rest=48)
-    for place in reversed(range(5)):
+    leaves = [torch.zeros(3, dtype=torch.float64, requires_grad=True) for _ in range(5)]
+    sums.begin(leaves)
+    for place, leaf in enumerate(leaves):
         value = float("nan") if place in broken else (place + 1) * 10**processes.rank
-        sums.watch(place, torch.full((3,), value, dtype=torch.float64))
+        leaf.grad = torch.full((3,), value, dtype=torch.float64)
     return sums.finish()[1]
 
 
