@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import triton.language as tl
 
 from bench.compile_case import Case, show
-from blocks.ops.kernels import adamw_ema, cross_entropy, nt_xent, sinkhorn
+from blocks.ops.kernels import adamw_ema, cross_entropy, moving_average, nt_xent, sinkhorn
 
 ROWS = {"views": "i32", "rows": "i32", "width": "i32=16", "num_codes": "i32"}
 STRIDES = {"s_view": "i32=16", "s_row": "i32=16", "s_col": 1, "t_view": "i32=16", "t_row": "i32=16", "t_col": 1}
@@ -58,12 +58,20 @@ def of_adamw_ema() -> Iterator[Case]:
         yield name, adamw_ema._update, {**own, **sizes, **kinds}, 8
 
 
+def of_moving_average() -> Iterator[Case]:
+    sizes = {name: getattr(moving_average, name) for name in ("FIELDS", "CHUNK", "BLOCK")}
+    own = {"table": "*i64", "chunks": "*i32", "keep": "*fp64", "skip": "*i1", "rest": "fp32", **sizes}
+    yield "aligned", moving_average._move, {**own, "ALIGNED": True}, 8
+    yield "unaligned", moving_average._move, {**own, "ALIGNED": False}, 8
+
+
 if __name__ == "__main__":
     every = {
         "cross_entropy": of_cross_entropy,
         "sinkhorn": of_sinkhorn,
         "nt_xent": of_nt_xent,
         "adamw_ema": of_adamw_ema,
+        "moving_average": of_moving_average,
     }
     for wanted in sys.argv[1:] or every:
         for case in every[wanted]():

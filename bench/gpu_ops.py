@@ -13,10 +13,12 @@ from torch import Tensor
 
 from blocks import key, random
 from blocks.ops.adamw_ema import Leaves, Rates, adamw_ema_, adamw_ema_plain_
+from blocks.ops.choose import Impl
 from blocks.ops.cross_entropy import cross_entropy
 from blocks.ops.cross_view import cross_view
 from blocks.ops.gelu import linear_gelu
 from blocks.ops.gpsa import gpsa, position_attention
+from blocks.ops.moving_average import moving_average_
 from blocks.ops.nt_xent import nt_xent
 from blocks.ops.queue_nce import queue_nce, queue_nce_plain
 from blocks.ops.residual_norm import residual_norm
@@ -224,6 +226,20 @@ def adamw_ema_case(like: Tensor, small: bool) -> Case:
     return Case(f"{leaves} x {size:,}", list(chain.from_iterable(columns)), forms, (0, 36.0 * leaves * size))
 
 
+def moving_average_case(like: Tensor, small: bool) -> Case:
+    """A teacher that follows ViT-B's 86.6 million params, in 150 leaves, its momentum scheduled, float32; in place."""
+    size, leaves = (64, 2) if small else (577_333, 150)
+    columns = [[normal(1000 * c + i, size, like=like.float(), grad=False) for i in range(leaves)] for c in range(2)]
+    keep = torch.tensor(0.996, dtype=torch.float64, device=like.device)
+    skip = torch.tensor(False, device=like.device)
+
+    def move(*flat: Tensor, impl: Impl) -> tuple[Tensor, ...]:
+        moving_average_(flat[:leaves], flat[leaves:], keep, skip, impl=impl)
+        return flat[:leaves]
+
+    return Case(f"{leaves} x {size:,}", columns[0] + columns[1], ours(move, like.is_cuda), (0, 12.0 * leaves * size))
+
+
 CASES = {
     "gpsa": gpsa_case,
     "residual_norm": residual_norm_case,
@@ -234,4 +250,5 @@ CASES = {
     "queue_nce": queue_nce_case,
     "sinkhorn": sinkhorn_case,
     "adamw_ema": adamw_ema_case,
+    "moving_average": moving_average_case,
 }

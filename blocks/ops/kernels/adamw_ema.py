@@ -48,7 +48,7 @@ def adamw_ema_update_(
     _update[(programs,)](
         LEAVES(tuple(rows), lambda: rows, device),
         FACTORS(of_leaves, lambda: _factors(*of_leaves), device),
-        CHUNKS(of_chunks, lambda: _chunks(*of_chunks), device),
+        CHUNKS(of_chunks, lambda: chunks_of(*of_chunks), device),
         *scalars,
         1.0 - beta1, 1.0 - beta2, _log(beta1), _log(beta2), eps, weight_decay, 1.0 - ema_decay,
         GRAD=TYPES[grads[0].dtype], COPY=TYPES[copies[0].dtype] if copies else None, AVERAGE=bool(averages),
@@ -68,13 +68,13 @@ def _factors(lr_scales: tuple[float, ...], decays: tuple[bool, ...]) -> list[flo
     return list(chain.from_iterable(zip(lr_scales, map(float, decays), strict=True)))
 
 
-def _chunks(sizes: tuple[int, ...], chunk: int) -> list[int]:
+def chunks_of(sizes: tuple[int, ...], chunk: int) -> list[int]:
     """[programs, 2]: the leaf and the chunk of it that a program has."""
     return [x for leaf, size in enumerate(sizes) for place in range(-(-size // chunk)) for x in (leaf, place)]
 
 
 @triton.jit
-def _at(table, field, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
+def address_in(table, field, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
     """The address in a field of a leaf's row, as a pointer; an unaligned one is read number by number."""
     pointer = tl.load(table + field).to(tl.pointer_type(TYPE))
     if ALIGNED:
@@ -117,10 +117,10 @@ def _update(
     if not skipped:
         leaf, place = tl.load(chunks + 2 * tl.program_id(0)), tl.load(chunks + 2 * tl.program_id(0) + 1)
         table += leaf.to(tl.int64) * FIELDS
-        param_at, grad_at = _at(table, 0, tl.float32, ALIGNED), _at(table, 1, GRAD, ALIGNED)
-        mean_at, square_at = _at(table, 2, tl.float32, ALIGNED), _at(table, 3, tl.float32, ALIGNED)
-        average_at = _at(table, 4, tl.float32, ALIGNED)
-        copy_at = _at(table, 5, tl.float32 if COPY is None else COPY, ALIGNED)
+        param_at, grad_at = address_in(table, 0, tl.float32, ALIGNED), address_in(table, 1, GRAD, ALIGNED)
+        mean_at, square_at = address_in(table, 2, tl.float32, ALIGNED), address_in(table, 3, tl.float32, ALIGNED)
+        average_at = address_in(table, 4, tl.float32, ALIGNED)
+        copy_at = address_in(table, 5, tl.float32 if COPY is None else COPY, ALIGNED)
         size, wake = tl.load(table + 6), tl.load(table + 7)
 
         updates = tl.load(count)
