@@ -100,6 +100,10 @@ def run(
     steps, world_size, first = train_data.steps_per_epoch, processes.world_size, processes.is_main
     _check(epochs=epochs, log_every=log_every, max_skipped=max_skipped)
     evaluate = evaluate or _accuracy(objective, val_data, processes, precision)
+    if options.best and evaluate is None:
+        raise ValueError(
+            f"best {options.best}: this run evaluates nothing; leave it out, or give labelled images to do it"
+        )
     model, seen = getattr(objective, "model", None), _seen(val_data, evaluate)
     known = _facts(objective, train_data, seed, accumulate)
     about = {"facts": known, "settings": dict(options.settings if settings is None else without_secrets(settings))}

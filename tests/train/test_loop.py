@@ -193,6 +193,12 @@ def test_a_metric_that_no_evaluation_has_ends_the_run_with_its_epoch_saved(tmp_p
     assert train(tmp_path, val_data=ValData(), best="val_top1").finished
 
 
+def test_a_best_epoch_of_a_run_without_evaluation_is_refused_at_once(tmp_path):
+    with pytest.raises(ValueError, match="best val_top1: this run evaluates nothing"):
+        train(tmp_path, best="val_top1", val_data=None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_accumulate_is_refused_where_the_loss_compares_images_and_told_where_not(tmp_path, capsys):
     @attrs.frozen
     class Comparing(Remembering):
