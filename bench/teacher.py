@@ -1,6 +1,6 @@
 """The teacher's update, against what the memory can give and beside lightly's.
 
-    pip install --target /tmp/lightly --no-deps lightly lightly_utils    # beside, so that it changes no other package
+    pip install --target /tmp/lightly --no-deps 'lightly>=1.6' lightly_utils    # beside: it changes no other package
     PYTHONPATH=/tmp/lightly python bench/teacher.py --threads 1
     PYTHONPATH=/tmp/lightly python bench/teacher.py --device cuda
 

@@ -4,7 +4,7 @@ Below the questions are validators of attrs, which raise ValueError with the fie
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -53,8 +53,9 @@ def not_negative(_: Any, field: attrs.Attribute, value: Any) -> None:
         raise ValueError(f"{field.name} {value!r} must not be negative; use a number from 0 on")
 
 
-def one_of(names: Collection[Any]) -> Validator:
+def one_of(choices: Iterable[Any]) -> Validator:
     """One of the known choices."""
+    names = tuple(choices)
 
     def check(_: Any, field: attrs.Attribute, value: Any) -> None:
         if value not in names:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import blocks
-from blocks.data import EvalLoader, EvalTransform, pretraining_shards
+from blocks.data import EvalLoader, EvalTransform, knn_shards, pretraining_shards
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.chosen import chosen
 from blocks.probe.feature_file import save_features
@@ -75,9 +75,12 @@ def main(r: Recipe) -> None:
         raise ValueError(f"--features {r.features}: there is no folder {Path(r.features).parent}; make it first")
     with connect(data_workers=r.workers) as processes:
         train_shards, val_shards = pretraining_shards(r.data, r.val)
-        votes = train_shards.labelled and val_shards is not None
+        votes = knn_shards(train_shards, val_shards, 1.0)
         if not votes and not r.features:
-            raise ValueError(f"--data {r.data} has no labels for k-NN; --features FILE.npz writes its features")
+            raise ValueError(
+                f"--data {r.data} has no labels for k-NN; --val SHARDS names labelled images, and --features FILE.npz "
+                "writes features alone"
+            )
 
         usual, weights = DIGITS_USUAL if r.data == "digits" else USUAL, file_of(r.weights) if r.weights else None
         model, size = chosen(MODELS, weights, r, num_classes=0, usual=usual)
@@ -90,11 +93,12 @@ def main(r: Recipe) -> None:
             batch_size=r.batch_size, num_workers=r.workers, transform=EvalTransform(size, r.crop_pct),
             rank=processes.rank, world_size=processes.world_size, device=processes.device,
         )  # fmt: skip
-        train, *val = (
-            features(model, params, EvalLoader(shards, **settings), processes, dtype=compute_dtype(r.precision))
-            for shards in (train_shards, val_shards)[: 1 + votes]
-        )
-        found = knn(train, *val, r.k, r.temperature) if votes else {}
+
+        def seen(shards):
+            return features(model, params, EvalLoader(shards, **settings), processes, dtype=compute_dtype(r.precision))
+
+        voters, *asked = map(seen, votes or [train_shards])
+        found = knn(voters, *asked, r.k, r.temperature) if votes else {}
 
         if processes.is_main:
             print(report)
@@ -102,10 +106,10 @@ def main(r: Recipe) -> None:
             table = Table("k", "top-1")
             for k, top1 in zip(sorted(set(r.k)), found.values(), strict=True):
                 table.add_row(str(k), f"{top1:.2%}")
-            print(f"k-NN of the features, {len(train_shards):,} images vote")
+            print(f"k-NN of the features, {len(votes[0]):,} images vote")
             Console(highlight=False).print(table)
         if r.features:
-            whole = gathered(train)
+            whole = gathered(voters if train_shards.labelled or not votes else seen(train_shards))
             if processes.is_main:
                 save_features(r.features, whole, [train_shards.name(sample) for sample in whole.index.tolist()])
                 print(f"{len(whole):,} features of width {whole.values.shape[1]} are in {r.features}")

@@ -92,6 +92,8 @@ class Mixing:
 
     def targets(self, labels: Tensor) -> Tensor:
         """Smoothed probabilities of labels, int64 [B] or already [B, C]: float32 [B, C]."""
+        if not self.num_classes:
+            raise ValueError("num_classes 0 mixes images without labels; give the number of classes of these labels")
         if labels.ndim == 1:
             labels = labels[:, None] == torch.arange(self.num_classes, device=labels.device)
         if labels.shape[1] != self.num_classes:

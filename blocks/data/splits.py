@@ -36,16 +36,16 @@ def pretraining_shards(data: str, val: str) -> tuple[Index, Index | None]:
     place, held_out = _places(data, val)
     if held_out and not val and not _is_there(place):  # a folder of shards by other names
         place, held_out = (data, None), None
-    train = open_shards(*place, labelled=False)
+    train = open_shards(*place, need_labels=False)
     if train.labelled:
         if held_out is None:
             raise ValueError(f"--data {data} has labels and needs --val, the shards to evaluate on by k-NN")
         train, found = _agreeing(data, val, train, open_shards(*held_out))
         found.check_labels(train.num_classes)
         return train, found
-    if held_out is None or not _is_there(held_out):
+    if held_out is None or not (val or _is_there(held_out)):
         return train, None
-    found = open_shards(*held_out, labelled=bool(val))
+    found = open_shards(*held_out, need_labels=bool(val))
     return train, found if found.labelled else None
 
 

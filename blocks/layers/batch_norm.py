@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
-from blocks.checks import above_0, count
+from blocks.checks import above_0, count, is_whole
 from blocks.collective import average, world
 from blocks.ops.batch_norm import alone, batch_norm, wide
 from blocks.tree import Flat
@@ -16,7 +16,7 @@ from blocks.tree import Flat
 
 def is_group_size(_: Any, attribute: attrs.Attribute, value: int | None) -> None:
     """attrs validator of a number of samples that are normalised together."""
-    if value is not None and (not isinstance(value, int) or value < 2):
+    if value is not None and not is_whole(value, 2):
         raise ValueError(f"{attribute.name} {value!r} leaves no variance; use 2 or more, or None for the whole batch")
 
 

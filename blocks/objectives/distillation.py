@@ -11,7 +11,7 @@ from torch import Tensor
 from blocks import tree
 from blocks.block import Block, Params
 from blocks.checks import is_within
-from blocks.objectives.supervised import Batch, at_least_float32, is_smoothing, sample_keys, top1
+from blocks.objectives.supervised import Batch, at_least_float32, is_smoothing, labels_of, sample_keys, top1
 from blocks.objectives.temperature import is_temperature
 
 Teacher = Callable[[Params, Tensor], Tensor]  # a block, or anything else from (params, images) to logits
@@ -85,7 +85,7 @@ class Distillation:
         labels also teacher_top1, and top1 of the mean of the two heads, which is the model's answer in evaluation.
         Raises ValueError for a teacher of other classes.
         """
-        images, labels = batch["images"], batch["labels"]
+        images, labels = batch["images"], labels_of(batch)
         by_label, by_teacher = self._student(params, images, sample_keys(key, batch))
         teacher = self._teacher(memory["teacher"], images, by_teacher.shape)
         label_loss = F.cross_entropy(by_label, labels, label_smoothing=self.label_smoothing)

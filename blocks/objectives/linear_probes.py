@@ -11,7 +11,7 @@ from blocks import tree
 from blocks.block import Params
 from blocks.collective import total
 from blocks.objectives.crops import Batch, Model
-from blocks.objectives.supervised import at_least_float32, top1
+from blocks.objectives.supervised import at_least_float32, labels_of, top1
 from blocks.objectives.width import feature_width
 
 HEADS_ALONE = ("*", "!heads.*")  # frozen is all but the heads
@@ -61,9 +61,9 @@ class LinearProbes:
         self, params: Params, memory: Any, batch: Batch, key: Tensor | None
     ) -> tuple[Tensor, Any, dict[str, Tensor]]:
         """(sum of the heads' losses [], memory, {"top1_0": [], ...}) of images [b, 3, H, W] and labels int64 [b]."""
-        logits = self.logits(params, batch["images"])
-        losses = [F.cross_entropy(scores, batch["labels"]) for scores in logits]
-        return torch.stack(losses).sum(), memory, {f"top1_{k}": top1(s, batch["labels"]) for k, s in enumerate(logits)}
+        logits, labels = self.logits(params, batch["images"]), labels_of(batch)
+        losses = [F.cross_entropy(scores, labels) for scores in logits]
+        return torch.stack(losses).sum(), memory, {f"top1_{k}": top1(s, labels) for k, s in enumerate(logits)}
 
     def logits(self, params: Params, images: Tensor) -> Tensor:
         """images [b, 3, H, W] -> every head's [K, b, C]."""

@@ -14,7 +14,7 @@ from blocks.collective import average
 from blocks.objectives.crops import Batch, Model
 from blocks.objectives.notes import Memory, noted
 from blocks.objectives.self_supervised import OfCrops, Outcome, SelfSupervised
-from blocks.objectives.supervised import at_least_float32
+from blocks.objectives.supervised import at_least_float32, labels_of
 from blocks.objectives.width import feature_width
 
 EPS = 1e-6  # beside a variance
@@ -84,7 +84,7 @@ class Monitored(OfCrops):
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """The objective's outcome; features and labels are noted."""
         found = self.objective.outcome(params, memory, batch, key)
-        notes = dict(zip(NOTES, (found.features, batch["labels"]), strict=True))
+        notes = dict(zip(NOTES, (found.features, labels_of(batch)), strict=True))
         return Outcome(found.loss, noted(found.memory, **notes), found.metrics, found.features)
 
     def settle_(self, params: Params, memory: Memory, skip: Tensor | None = None) -> tuple[Memory, dict[str, Tensor]]:

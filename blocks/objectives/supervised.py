@@ -44,9 +44,17 @@ class Supervised:
 
         Rows of soft labels should sum to 1; they are taken as they are. top1 is there for integer labels only.
         """
-        logits, labels = self.model(params, batch["images"], key=sample_keys(key, batch)), batch["labels"]
+        labels = labels_of(batch)
+        logits = self.model(params, batch["images"], key=sample_keys(key, batch))
         loss = cross_entropy(logits, labels, self.label_smoothing)
         return loss, memory, {} if labels.is_floating_point() else {"top1": top1(logits, labels)}
+
+
+def labels_of(batch: Batch) -> Tensor:
+    """The batch's labels. Raises ValueError where it has none."""
+    if "labels" not in batch:
+        raise ValueError(f"a batch of {', '.join(batch)} has no labels to learn; give an index with labels")
+    return batch["labels"]
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def moving_average_(
     """
     if not old:
         return
-    chosen = choose(impl, old[0], lambda: unsupported(old, new))
+    chosen = choose(impl, old[0], lambda: unsupported(old, new, keep, skip))
     if chosen == "triton":
         number, tensor = (0.0, keep) if isinstance(keep, Tensor) else (keep, None)
         KERNEL(list(old), list(new), number, tensor, skip)
@@ -54,8 +54,14 @@ def _by_torch_(old: Sequence[Tensor], new: Sequence[Tensor], keep: float | Tenso
     torch._foreach_lerp_(list(old), list(new), [weights[t.dtype] for t in old])
 
 
-def unsupported(old: Sequence[Tensor], new: Sequence[Tensor]) -> str | None:
+def unsupported(
+    old: Sequence[Tensor], new: Sequence[Tensor], keep: float | Tensor = 0.0, skip: Tensor | None = None
+) -> str | None:
     """What the kernel cannot do for such leaves."""
+    if [x.shape for x in old] != [x.shape for x in new]:
+        return "the leaves differ in shape"
+    if any(isinstance(x, Tensor) and x.device != old[0].device for x in (keep, skip)):
+        return "keep and skip do not lie on the leaves' device"
     if any(x.dtype != torch.float32 for x in (*old, *new)):
         return "not all leaves are float32"
     if any(type(x) not in PLAIN or not x.is_contiguous() or x.device != old[0].device for x in (*old, *new)):

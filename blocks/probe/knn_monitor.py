@@ -1,6 +1,6 @@
 """k-NN accuracy during pretraining."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import torch
@@ -36,8 +36,10 @@ class KnnMonitor:
 
 
 def knn_monitor(
-    model: Embedding, loaders: Iterable[Iterable[Mapping[str, Tensor]]], processes: Place
+    model: Embedding, loaders: Sequence[Iterable[Mapping[str, Tensor]]], processes: Place
 ) -> KnnMonitor | None:
     """The monitor of two loaders, of who votes and of who is asked; None of no loaders: there are no labels."""
-    voters, asked = loaders or (None, None)
-    return None if voters is None or asked is None else KnnMonitor(model, voters, asked, processes)
+    if not loaders:
+        return None
+    voters, asked = loaders
+    return KnnMonitor(model, voters, asked, processes)

@@ -27,11 +27,11 @@ def given_index(place: str | os.PathLike, folder: str | os.PathLike) -> Index:
     if os.path.isdir(place) and not _holds_shards(Path(place)):
         return _of_pictures(Path(place), folder)
     if not names_folder(place):
-        return open_shards(place, labelled=False)
+        return open_shards(place, need_labels=False)
     try:
-        return open_shards(place, "val", labelled=False)
+        return open_shards(place, "val", need_labels=False)
     except (FileNotFoundError, ValueError):  # it has no such split
-        return open_shards(place, labelled=False)
+        return open_shards(place, need_labels=False)
 
 
 def _holds_shards(folder: Path) -> bool:
@@ -42,7 +42,7 @@ def _of_pictures(root: Path, folder: str | os.PathLike) -> Index:
     items, classes = _pictures(root)
     source = iterator_source(items, classes, str(root))
     write_dataset({"val": source}, folder, workers=0, progress=False, labelled=bool(classes))
-    return open_shards(folder, labelled=False)
+    return open_shards(folder, need_labels=False)
 
 
 def _pictures(root: Path) -> tuple[list[Item], tuple[str, ...]]:

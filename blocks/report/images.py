@@ -44,7 +44,7 @@ class Images:
         return self.index.num_classes > 1
 
     def batches(self, seconds: float, device: torch.device) -> Iterator[dict[str, Tensor]]:
-        """{"images" [b, 3, H, W], "labels" [b], "index" [b]}: a batch at least, and no further one when time is up."""
+        """{"images" [b, 3, H, W], "index" [b]}, perhaps "labels": a batch at least, no further one when time is up."""
         began = time.monotonic()
         with self._loader(device) as loader:
             for batch in loader:

@@ -32,20 +32,24 @@ def alike(material: Material) -> Iterable[Part]:
         among = material.training_features
         similarities, places = nearest(found.values[which], among.values, NEAREST)
     sentence = f"Right of each image are those with the most similar features, by cosine, among {among}"
-    if found.images.are_labelled:
+    if known := found.images.are_labelled and among.images.are_labelled:
         agree = int((among.labels[places] == found.labels[which, None]).sum())
         sentence += f"; {agree} of these {places.numel()} are of its class, and have a blue frame"
-    gallery, first, rows = _side_by_side(found, which, among, places)
+    gallery, first, rows = _side_by_side(found, which, among, places, known)
     draw = partial(neighbours_figure, gallery, first, rows, similarities)
     yield Drawing("neighbours", "Nearest neighbours", draw, f"{sentence}.")
 
 
-def _side_by_side(found: Answers, which: Tensor, among: Answers, places: Tensor) -> tuple[Gallery, Tensor, Tensor]:
-    """One gallery of the queries [Q] and then their neighbours [Q, k], and where both are in it."""
+def _side_by_side(
+    found: Answers, which: Tensor, among: Answers, places: Tensor, known: bool
+) -> tuple[Gallery, Tensor, Tensor]:
+    """One gallery of the queries [Q] and then their neighbours [Q, k], labelled where all are, and where both are in
+    it.
+    """
     shown = [found.samples[which], among.samples[places].flatten()]
     pictures = [part.images.of(samples.tolist())[1] for part, samples in zip((found, among), shown, strict=True)]
     labels = torch.cat((found.labels[which], among.labels[places].flatten()))
-    gallery = _gallery(found, torch.cat(pictures), labels)
+    gallery = _gallery(found, torch.cat(pictures), labels) if known else Gallery(torch.cat(pictures))
     return gallery, torch.arange(len(which)), torch.arange(places.numel()).view_as(places) + len(which)
 
 

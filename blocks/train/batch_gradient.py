@@ -69,12 +69,12 @@ class BatchGradient:
             whole = added(carried, copies.own(grads))
             return memory, whole, copies.norm(whole), mean(rows, None, len(rows))
 
-        def then_send(params: Any) -> tuple[Tensor, Any]:
+        def then_begin(params: Any) -> tuple[Tensor, Any]:
             found = last(params)
             self.peers.begin(copies, carried, total(rows))  # the metrics travel with the first gradients
             return found
 
-        _, memory = copies.accumulate(then_send, scale)
+        _, memory = copies.accumulate(then_begin, scale)
         whole, norm, sums = self.peers.finish()
         return memory, whole, norm, mean(rows, sums, len(rows) * world_size)
 

@@ -90,23 +90,22 @@ class BucketedSum:
 
     def begin(self, leaves: list[Tensor], carried: list[Tensor] | None = None, ride: Tensor | None = None) -> None:
         """Forget the last pass. `carried`: sums of earlier micro-batches here; `ride` [riders]: what else to sum."""
-        if leaves is not self.leaves:
+        if leaves is not self.leaves or self.sending:
             self.release()
             self.leaves = leaves
             hooked = [leaves[min(bucket.places)] for bucket in self.buckets]
             self.hooks = [leaf.register_post_accumulate_grad_hook(self.look) for leaf in hooked]
-        if self.sending:  # an error ended the last pass, and left gradients
-            for leaf in leaves:
-                leaf.grad = None
         self.carried, self.sent, self.sending = carried, [], True
         if ride is not None:
             self.ridden.copy_(ride)
 
     def release(self) -> None:
-        """Look at no leaf any more."""
+        """Look at no leaf any more, and leave none of a pass that an error ended with its gradient."""
         for hook in self.hooks:
             hook.remove()
-        self.leaves, self.hooks = [], []
+        for leaf in self.leaves if self.sending else ():
+            leaf.grad = None
+        self.leaves, self.hooks, self.sending = [], [], False
 
     @property
     def ridden(self) -> Tensor:
@@ -141,7 +140,7 @@ class BucketedSum:
         """Send the rest, wait for all, and return (the sums leaf by leaf, their 2-norm [])."""
         for bucket in self.buckets[len(self.sent) :]:
             self.send(bucket, [self.leaves[place].grad for place in bucket.places])
-        self.sending = False
+        self.carried, self.sending = None, False
         norms = []
         for bucket, work in zip(self.buckets, self.sent, strict=True):
             work.wait()

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from blocks import random, tree
+from blocks.checks import is_whole
 from blocks.optim.clip import Clip
 from blocks.optim.optimizer import Optimizer, Schedule
 from blocks.runs import checkpoint
@@ -206,8 +207,8 @@ def run(
 
 def _check(**counts: int | None) -> None:
     for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} {value} is not a count; use 1 or more")
+        if value is not None and not is_whole(value, 1):
+            raise ValueError(f"{name} {value!r} is not a count; use a whole number, 1 or more")
 
 
 def _facts(objective: Any, train_data: Any, seed: int, accumulate: int) -> dict[str, Any]:
@@ -220,6 +221,8 @@ def _accuracy(objective: Any, val_data: Any, processes: Processes, precision: st
     """The evaluation of an objective with a model that classifies; None without data."""
     if val_data is None:
         return None
+    if not getattr(getattr(val_data, "index", None), "labelled", True):
+        raise ValueError("val_data has no labels for an accuracy; give evaluate=..., or labelled images")
     if not hasattr(objective, "model") or hasattr(objective, "outcome"):
         raise ValueError(f"{type(objective).__name__} has no `model` that classifies val_data; give evaluate=...")
     return lambda params: accuracy(objective.model, params, val_data, processes, precision=precision)

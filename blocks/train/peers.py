@@ -62,4 +62,7 @@ class Peers:
     def finish(self) -> tuple[list[Tensor], Tensor, Tensor]:
         """(the sums leaf by leaf, their norm, the riders' sums), valid until the next `begin`."""
         assert self.sums is not None, "finish without begin"
-        return *self.sums.finish(), self.sums.ridden
+        found = *self.sums.finish(), self.sums.ridden
+        if self.kept is None:
+            self.sums.release()
+        return found

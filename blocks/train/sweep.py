@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from blocks import random, tree
+from blocks.checks import is_whole
 from blocks.optim.clip import Clip
 from blocks.optim.optimizer import Optimizer
 from blocks.train.batch_gradient import Metrics
@@ -69,8 +70,8 @@ def sweep(
 
 
 def _check(epochs: int, world_size: int, objective: Any, val_data: Any) -> None:
-    if epochs < 1:
-        raise ValueError(f"epochs {epochs} is not a count; use 1 or more")
+    if not is_whole(epochs, 1):
+        raise ValueError(f"epochs {epochs!r} is not a count; use a whole number, 1 or more")
     if world_size > 1:
         raise ValueError(
             f"a sweep runs in one process, not in {world_size}; use torchrun --nproc-per-node 1, or python"

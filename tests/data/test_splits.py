@@ -86,7 +86,7 @@ def pictures(folder, labelled=False, split="train", count=4):
 
 
 def both(folder, labelled):
-    """Shards of train without labels, and of val."""
+    """Shards of train and of val, with labels or without."""
     items = {split: [(f"{i}", picture(i), i % 2) for i in range(4)] for split in ("train", "val")}
     write_dataset(items, folder, workers=0, progress=False, labelled=labelled)
     return str(folder)
@@ -123,6 +123,14 @@ def test_labelled_validation_shards_may_have_classes_of_their_own(tmp_path):
         pretraining_shards(pictures(tmp_path / "c"), pictures(tmp_path / "d"))
 
 
+@pytest.mark.parametrize(("val", "why"), [("b/vall-*.tar", "no shard matches"), ("both", "holds the splits train")])
+def test_a_val_that_is_named_and_wrong_is_an_error_also_beside_pictures_without_labels(tmp_path, val, why):
+    both(tmp_path / "both", labelled=True)
+    pictures(tmp_path / "b", labelled=True)
+    with pytest.raises((ValueError, FileNotFoundError), match=why):
+        pretraining_shards(pictures(tmp_path / "a"), str(tmp_path / val))
+
+
 def test_a_folder_with_both_splits_and_no_label_in_either(tmp_path):
     train, val = pretraining_shards(both(tmp_path / "a", labelled=False), "")
     assert len(train) == 4
@@ -139,5 +147,5 @@ def test_labelled_training_shards_want_validation_shards_that_agree(tmp_path):
 
 def test_other_recipes_refuse_pictures_without_labels_and_say_where_they_belong(tmp_path):
     folder = pictures(tmp_path / "a")
-    with pytest.raises(ValueError, match=r"none of 4 samples has a label: .*; images alone can be used by recipes/pre"):
+    with pytest.raises(ValueError, match=r"none of 4 samples has a label: .*; images alone are for recipes/pre"):
         train_and_val(folder, folder)

@@ -43,7 +43,7 @@ def written(folder, labelled=False, **faults):
 
 
 def opened(folder, labelled=False, **faults):
-    return open_shards(written(folder, labelled, **faults), labelled=labelled)
+    return open_shards(written(folder, labelled, **faults), need_labels=labelled)
 
 
 def train_loader(index, **options):
@@ -74,9 +74,9 @@ def labelled(tmp_path):
 
 def test_it_must_be_wished_for(tmp_path):
     paths = written(tmp_path)
-    with pytest.raises(ValueError, match=r"none of 23 samples has a label: .*0000\.cls.*pretrain_.*labelled=False"):
+    with pytest.raises(ValueError, match=r"none of 23 samples has a label: .*0000\.cls.*pretrain_.*need_labels=False"):
         open_shards(paths)
-    index = open_shards(paths, labelled=False)
+    index = open_shards(paths, need_labels=False)
     assert not index.labelled
     assert index.num_classes == 0
     assert len(index) == COUNT
@@ -84,7 +84,7 @@ def test_it_must_be_wished_for(tmp_path):
 
 
 def test_labels_that_are_there_are_used_all_the_same(tmp_path):
-    index = open_shards(written(tmp_path, labelled=True), labelled=False)
+    index = open_shards(written(tmp_path, labelled=True), need_labels=False)
     assert index.labelled
     assert index.num_classes == 3
 
@@ -95,11 +95,11 @@ def test_shards_without_an_image_are_an_error_even_so(tmp_path):
 
 
 def test_indices_of_others_and_packed_shards_serve(tmp_path, index):
-    packed = open_shards([gzipped(path) for path in written(tmp_path / "packed")], labelled=False)
+    packed = open_shards([gzipped(path) for path in written(tmp_path / "packed")], need_labels=False)
     assert np.array_equal(packed.size, index.size)
     written(tmp_path / "timm")
     write_timms(tmp_path / "timm")
-    assert np.array_equal(open_shards(tmp_path / "timm", labelled=False).label, index.label)
+    assert np.array_equal(open_shards(tmp_path / "timm", need_labels=False).label, index.label)
 
 
 def test_labels_can_be_left_out(labelled, index):

@@ -58,15 +58,23 @@ def test_pictures_alone_suffice(place, tmp_path, name):
     assert not any("knn" in key or "probe" in key for key in epoch)
 
 
-def test_labelled_pictures_are_asked_and_vote(place, tmp_path):
+def test_labelled_pictures_are_asked_and_vote(place, tmp_path, capsys):
     flags = ["--data", str(place / "photos"), "--val", str(place / "labelled"), *TINY]
     use("pretrain_simclr", *flags, "--out", str(tmp_path / "run"))
+    page = write_report(tmp_path / "run", say=lambda line: None).read_text()
+    assert "most similar features" in page
+    assert "of its class" not in page  # those beside have none
     (epoch,) = epochs(tmp_path / "run")
     assert epoch["val_knn20"] in (0.0, 0.25, 0.5, 0.75, 1.0)  # of the four that are asked
     assert "train_probe_top1" not in epoch
+    file = str(tmp_path / "f.npz")
+    use("knn", "--weights", str(tmp_path / "run"), *flags[:4], "--k", "20", "--workers", "0", "--features", file)
+    said = capsys.readouterr().out
+    assert "4 images vote" in said
+    assert "12 features" in said
 
 
-def test_such_a_run_goes_on_has_a_page_and_gives_features(place, tmp_path, monkeypatch, capsys):
+def test_such_a_run_when_finished_says_so_has_a_page_and_gives_features(place, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(place)
     flags = ["--data", "photos", *TINY, "--out", str(tmp_path / "run")]
     use("pretrain_moco", *flags)
@@ -83,5 +91,5 @@ def test_such_a_run_goes_on_has_a_page_and_gives_features(place, tmp_path, monke
 
 
 def test_k_nn_of_pictures_alone_is_refused_with_what_can_be_had(place):
-    with pytest.raises(ValueError, match="has no labels for k-NN; --features"):
+    with pytest.raises(ValueError, match=r"has no labels for k-NN; --val SHARDS .* --features"):
         use("knn", "--data", str(place / "photos"))

@@ -113,7 +113,7 @@ def open_shards(
     split: str | None = None,
     retries: Retries = Retries(),  # noqa: B008  frozen
     cache: ShardCache | None = None,
-    labelled: bool = True,
+    need_labels: bool = True,
 ) -> Index:
     """The samples of a pattern ('train-{000000..000146}.tar', 'train-*.tar'), a file, a folder, or a list of these.
 
@@ -122,7 +122,7 @@ def open_shards(
     of several splits in a folder. With an index.json and its table beside the shards nothing else is read; without,
     each shard is scanned once, and fetched for it; later opens read the cache. Remote shards are fetched when they
     are read, into `cache` (None: ShardCache.from_environment()). A pipe is taken to give the same bytes at every run.
-    Shards of pictures without a single label are an error, unless these need not be `labelled`.
+    Pictures without a single label are an error, unless `need_labels` is false.
     Raises FileNotFoundError for what is missing, ValueError for what is damaged or half-finished, FetchError for
     what is out of reach.
     """
@@ -141,7 +141,7 @@ def open_shards(
         raise ValueError(f"{_some(names)}: no sample in {len(names)} shards")
     shard = np.repeat(np.arange(len(names)), [table.shape[1] for table in tables])
     index = Index(tuple(opened), shard, offset, size, label, classes)
-    if not labelled and (label == NO_LABEL).all():
+    if not need_labels and (label == NO_LABEL).all():
         index = index.without_labels()
     _refuse_incomplete(index)
     return index
@@ -154,7 +154,7 @@ def _refuse_incomplete(index: Index) -> None:
     lacks = "an image" if not index.labelled else f"a {index.what_lacks.replace('or no', 'and an')}"
     way_out = ""
     if index.labelled and index.size.any():
-        way_out = "; images alone can be used by recipes/pretrain_*.py, in Python by open_shards(..., labelled=False)"
+        way_out = "; images alone are for recipes/pretrain_*.py, in Python for open_shards(..., need_labels=False)"
     raise ValueError(f"none of {len(index)} samples has {lacks}: {index.name(0)}: {index.why_incomplete(0)}{way_out}")
 
 

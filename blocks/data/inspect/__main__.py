@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     _check_targets(options)
-    index = open_shards(options.shards, options.split, labelled=False)
+    index = open_shards(options.shards, options.split, need_labels=False)
     if options.sheet:  # first, for it is made in seconds and has the most to say against
         _draw(index, options)
     facts = _facts(index, options)

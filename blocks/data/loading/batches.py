@@ -87,7 +87,9 @@ class EvalBatches:
         return Reader(self.index)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        """Images uint8 [b, H, W, 3], labels [b], sample numbers [b], and what was skipped; images None if all were."""
+        """Images uint8 [b, H, W, 3], labels [b] if there are any, sample numbers [b], and what was skipped; images None
+        if all were.
+        """
         own = self.places[number :: _workers()][:AHEAD]
         self.reader.ahead(np.concatenate([np.arange(*place) for place in own]))
         filling = Filling(self.reader, self.transform, _itself)

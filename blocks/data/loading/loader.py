@@ -18,6 +18,9 @@ from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize, 
 
 FEW = 10  # unreadable images that are borne in the smallest data set
 LISTED = 5  # of them that an error names
+LABELS_LEFT_OUT = (
+    "; to pretrain on all images leave the labels out: write shards --unlabelled, or index.without_labels()"
+)
 
 
 def _seconds(_, attribute, value) -> None:
@@ -95,8 +98,9 @@ class Loader:
         if len(missing) > self.most_unreadable:
             first = {self.index.name(sample): self.index.why_incomplete(sample) for sample in missing[:LISTED]}
             raise ValueError(
-                f"{len(missing)} of {len(self.index)} samples have no {self.index.what_lacks}, {self._borne()}:\n"
-                + _listed(first, len(missing))
+                f"{len(missing)} of {len(self.index)} samples have no {self.index.what_lacks}, {self._borne()}"
+                + (LABELS_LEFT_OUT if self.index.labelled else "")
+                + f":\n{_listed(first, len(missing))}"
             )
 
     @_normalize.default

@@ -161,13 +161,16 @@ def _cores() -> int:
 
 
 def _common_classes(sources: dict[str, Source]) -> tuple[str, ...]:
-    """Raises ValueError for splits whose classes differ, or whose names do not fit files."""
+    """Those of the labelled splits. Raises ValueError where these differ, or for names that do not fit files."""
     if not sources:
         raise ValueError("no source is given; give one for each split: {'train': ..., 'val': ...}")
     for name in sources:
         if not re.fullmatch("[A-Za-z0-9_-]+", name):
             raise ValueError(f"split {name!r} is part of files' names; take letters, digits, _ and -")
-    (first, source), *others = sources.items()
+    labelled = [(name, source) for name, source in sources.items() if source.labelled]
+    if not labelled:
+        return ()
+    (first, source), *others = labelled
     for name, other in others:
         if other.classes != source.classes:
             odd = sorted(set(other.classes) ^ set(source.classes)) or ["their order"]

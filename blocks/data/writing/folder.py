@@ -11,8 +11,8 @@ SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing") 
 
 
 def split_folders(root: Path, split: str | None, labelled: bool = True) -> dict[str, Path]:
-    """The folders to convert by split: train/ and val/ if the root has both, else the root itself; without labels
-    always the root.
+    """The folders to convert by split: train/ and val/ if the root has both, else the root itself; without labels the
+    one of several that is named, else the root.
 
     Raises ValueError for a root of splits by other names, or without classes, which would become its classes; without
     labels for any root of splits, which would be mixed.
@@ -20,6 +20,8 @@ def split_folders(root: Path, split: str | None, labelled: bool = True) -> dict[
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder")
     if not labelled:
+        if split in SPLITS and len(_splits_in(root)) > 1 and (root / split).is_dir():
+            return {split: root / split}
         _refuse_splits(root, labelled)
         return {split or "train": root}
     both = {name: root / name for name in ("train", "val")}
@@ -32,7 +34,7 @@ def split_folders(root: Path, split: str | None, labelled: bool = True) -> dict[
 
 
 def _refuse_splits(root: Path, labelled: bool) -> None:
-    found = [name for name in _sub_folders(root) if name.lower() in SPLITS]
+    found = _splits_in(root)
     usable = [name for name in found if not labelled or _sub_folders(root / name)]
     if len(found) > 1 and usable:
         why = (
@@ -41,6 +43,10 @@ def _refuse_splits(root: Path, labelled: bool) -> None:
         raise ValueError(
             f"{root} has {' and '.join(found)}, which are splits {why} give one of them: {root / usable[0]}"
         )
+
+
+def _splits_in(root: Path) -> list[str]:
+    return [name for name in _sub_folders(root) if name.lower() in SPLITS]
 
 
 def folder_source(root: str | os.PathLike, labelled: bool = True) -> Source:

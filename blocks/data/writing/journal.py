@@ -136,7 +136,8 @@ def _refuse_shards(folder: Path) -> None:
 
 def _compared(settings: dict[str, Any]) -> dict[str, Any]:
     """Without the sources' names: a folder that was moved is the same source."""
-    return {**settings, "sources": {split: identity for split, (_, identity) in settings["sources"].items()}}
+    identities = {split: identity for split, (_, identity) in settings["sources"].items()}
+    return {"labelled": True, **settings, "sources": identities}  # older ones say nothing of labels
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -83,6 +83,12 @@ def address_in(table, field, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
 
 
 @triton.jit
+def between(start, end, share):
+    """(1 - share) start + share end, exact at both ends, as torch.lerp."""
+    return tl.where(share < 0.5, start + share * (end - start), end - (1.0 - share) * (end - start))
+
+
+@triton.jit
 def _block(
     param_at, grad_at, mean_at, square_at, average_at, copy_at, offset, size, awake, step_size, root, shrink, factor,
     rest1, rest2, eps, ema_rest, COPY: tl.constexpr, AVERAGE: tl.constexpr, MASKED: tl.constexpr,
@@ -101,7 +107,7 @@ def _block(
         tl.store(param_at + offset, param, mask=mask)
     if AVERAGE:
         average = tl.load(average_at + offset, mask=mask)
-        tl.store(average_at + offset, average + ema_rest * (param - average), mask=mask)
+        tl.store(average_at + offset, between(average, param, ema_rest), mask=mask)
     if COPY is not None:
         tl.store(copy_at + offset, param.to(COPY), mask=mask)
 

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from blocks.ops.kernels.adamw_ema import CHUNKS, LEAVES, address_in, chunks_of
+from blocks.ops.kernels.adamw_ema import CHUNKS, LEAVES, address_in, between, chunks_of
 from blocks.ops.kernels.fusion import FUSED
 
 BLOCK = 2048  # numbers at a time: with 8 warps two loads of 16 bytes a thread and array
@@ -37,7 +37,7 @@ def _block(old_at, new_at, offset, size, share, MASKED: tl.constexpr):
     mask = offset < size if MASKED else None
     old = tl.load(old_at + offset, mask=mask)
     new = tl.load(new_at + offset, mask=mask)
-    tl.store(old_at + offset, old + share * (new - old), mask=mask)
+    tl.store(old_at + offset, between(old, new, share), mask=mask)
 
 
 @triton.jit

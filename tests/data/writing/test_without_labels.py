@@ -9,7 +9,8 @@ from blocks.data import shards as command
 from blocks.data.index.index import open_shards
 from blocks.data.index.read import Reader
 from blocks.data.index.scan import NO_LABEL
-from blocks.data.writing import Item, write_dataset
+from blocks.data.splits import pretraining_shards
+from blocks.data.writing import Item, folder_source, write_dataset
 from tests.data.pictures import encoded, picture, read_manifest
 from tests.data.writing.made import files, image_folder, members
 
@@ -20,7 +21,7 @@ def write(source, folder, **options):
 
 def pictures_in(folder):
     """The bytes of all samples, sorted."""
-    index = open_shards(folder, labelled=False)
+    index = open_shards(folder, need_labels=False)
     assert not index.labelled
     reader = Reader(index)
     return sorted(reader.read(i) for i in range(len(index)))
@@ -121,8 +122,44 @@ def test_a_dataset(tmp_path, kind):
 
 def test_of_an_iterator_no_label_is_looked_at(tmp_path):
     given = [("a", picture(0), None), ("b", picture(1), -1), Item("c", picture(2)), ("d", picture(3), 4, {"x": 1})]
+    given.append(("e", picture(4)))
     write(iter(given), tmp_path / "out")
-    assert len(pictures_in(tmp_path / "out")) == 4
+    assert len(pictures_in(tmp_path / "out")) == 5
+
+
+def test_a_split_that_is_named_is_taken_from_its_folder(tmp_path):
+    for split, count in (("train", 2), ("val", 3)):
+        (tmp_path / "in" / split).mkdir(parents=True)
+        for i in range(count):
+            (tmp_path / "in" / split / f"{i}.png").write_bytes(encoded(picture(i)))
+    write(tmp_path / "in", tmp_path / "out", split="val")
+    assert len(pictures_in(tmp_path / "out")) == 3
+    assert list(read_manifest(tmp_path / "out")["splits"]) == ["val"]
+
+
+def test_pictures_alone_beside_a_labelled_split(tmp_path):
+    image_folder(tmp_path / "labelled")
+    sources = {
+        "train": folder_source(loose(tmp_path / "alone"), labelled=False),
+        "val": folder_source(tmp_path / "labelled"),
+    }
+    write_dataset(sources, tmp_path / "out", workers=0, progress=False)
+    train, val = pretraining_shards(str(tmp_path / "out"), "")
+    assert (len(train), train.labelled, train.classes) == (6, False, None)
+    assert val.classes == ("cat", "dog", "owl")
+
+
+def test_a_conversion_that_an_older_version_began_goes_on(folder, tmp_path):
+    image_folder(tmp_path / "in")
+    with pytest.raises(ZeroDivisionError):
+        _stopped(tmp_path / "in", tmp_path / "out", labelled=True)
+    journal = tmp_path / "out" / "unfinished.jsonl"
+    first, rest = journal.read_text().split("\n", 1)
+    settings = json.loads(first)
+    assert settings.pop("labelled")
+    journal.write_text(json.dumps(settings) + "\n" + rest)
+    write_dataset(tmp_path / "in", tmp_path / "out", workers=0, progress=False, samples_per_shard=2)
+    assert len(open_shards(tmp_path / "out")) == 15
 
 
 def test_with_labels_none_is_an_error_that_says_what_to_do(tmp_path):
@@ -143,7 +180,7 @@ def test_equal_sources_give_equal_files_and_what_is_interrupted_goes_on(folder, 
         write(folder, tmp_path / "labelled", samples_per_shard=2)
 
 
-def _stopped(folder, out):
+def _stopped(folder, out, labelled=False):
     """A conversion that fails after its first shard."""
     from blocks.data.writing import convert
 
@@ -156,7 +193,7 @@ def _stopped(folder, out):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convert, "write_shard", second_fails)
-        write(folder, out, samples_per_shard=2)
+        write_dataset(folder, out, workers=0, progress=False, labelled=labelled, samples_per_shard=2)
 
 
 def test_the_command(folder, tmp_path, capsys):

@@ -57,6 +57,14 @@ def test_a_skipped_move_changes_no_bit_whatever_it_follows(device):
     assert old[0].isnan().all()
 
 
+def test_both_ends_are_exact(device):
+    start, end = (torch.tensor([x], device=device) for x in (1e8, 1e-3))
+    for keep, wanted in ((0.0, end), (1.0, start)):
+        old = [start.clone()]
+        moving_average_(old, [end], keep, impl="triton")
+        assert torch.equal(old[0], wanted)
+
+
 @pytest.mark.parametrize("keep", [0.9, torch.tensor(0.9, dtype=torch.float64)])
 def test_it_is_what_pytorch_makes_of_it(keep, device):
     keep = keep.to(device) if isinstance(keep, torch.Tensor) else keep
@@ -78,6 +86,8 @@ def test_what_the_kernel_cannot_take_is_moved_by_pytorch_or_is_an_error(device):
     with pytest.raises(ValueError, match="contiguous"):
         moving_average_(strided, [torch.ones(2, 4, device=device)], 0.5, impl="triton")
     moving_average_([], [], 0.5, impl="triton")
+    with pytest.raises(ValueError, match="differ in shape"):
+        moving_average_([torch.zeros(4, device=device)], [torch.zeros(1, device=device)], 0.5, impl="triton")
 
 
 def test_it_compiles_into_one_graph(device):
