@@ -74,6 +74,8 @@ def test_its_links_lead_somewhere(page):
         file, _, anchor = target.partition("#")
         place = (page.parent / file).resolve() if file else page
         assert place.exists(), f"{pages.name(page)}: {target}"
+        if page.is_relative_to(ROOT / "docs"):
+            assert place.is_relative_to(ROOT / "docs"), f"{pages.name(page)}: {target} is no page of the site"
         if anchor and place.suffix == ".md":
             assert anchor in pages.anchors(place), f"{pages.name(page)}: {target}"
 
