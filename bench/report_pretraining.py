@@ -5,9 +5,8 @@ from tables import ROOT, measured_on, rows, table
 
 ABOUT = (
     "`python bench/pretraining.py`: every recipe by its small preset, one seed. Methods differ in how long their "
-    "settings were looked for (on the digits' validation images, with convit_micro; a row below random does not carry "
-    "over): the tables show what learns, they rank nothing. mae's features are means over patches, which begin higher "
-    "than the class token's."
+    "settings were looked for (on the digits' validation images, with convit_micro): the tables show what learns, they "
+    "rank nothing. mae's features are means over patches, which begin higher than the class token's."
 )
 DATA = {
     "digits": "Digits, 1,438 images, every method with its own number of epochs",
