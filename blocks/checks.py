@@ -24,6 +24,11 @@ def is_interval(value: Any, low: float, high: float = math.inf) -> bool:
     return two and value[0] <= value[1]
 
 
+def is_above_0(value: Any) -> bool:
+    """Whether it is a finite number, more than 0."""
+    return is_within(value, 0) and value != 0
+
+
 def is_whole(value: Any, low: int) -> bool:
     """Whether it is a whole number from low on."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= low
@@ -43,7 +48,7 @@ def count_or_none(_: Any, field: attrs.Attribute, value: Any) -> None:
 
 def above_0(_: Any, field: attrs.Attribute, value: Any) -> None:
     """A finite number, more than 0."""
-    if not is_within(value, 0) or value == 0:
+    if not is_above_0(value):
         raise ValueError(f"{field.name} {value!r} is not above 0")
 
 

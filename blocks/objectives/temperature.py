@@ -2,18 +2,18 @@
 
 import attrs
 
-from blocks.checks import is_within
+from blocks.checks import is_above_0
 from blocks.optim.schedule import Schedule, ends
 
 
 def is_temperature(_: object, attribute: attrs.Attribute, value: float) -> None:
     """attrs validator of a temperature that is a number."""
-    if not is_within(value, 0) or value == 0:
+    if not is_above_0(value):
         raise ValueError(f"{attribute.name} {value!r} is not a temperature; use a number above 0")
 
 
 def is_temperature_or_schedule(_: object, attribute: attrs.Attribute, value: float | Schedule) -> None:
     """attrs validator of a temperature, a number or a schedule."""
     for end in ends(value):
-        if not is_within(end, 0) or end == 0:
+        if not is_above_0(end):
             raise ValueError(f"{attribute.name} {value!r} is not a temperature; use a number above 0, at both ends")

@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from blocks.ops.define import define
+from blocks.ops.scattered import scattered
 
-PLAIN = (Tensor, torch.nn.Parameter, FakeTensor)  # the last while a step is traced
 HALVES = (torch.bfloat16, torch.float16)
 
 
@@ -99,10 +98,7 @@ def unsupported(leaves: Leaves) -> str | None:
     for name, column, allowed in (("grads", leaves.grads, (torch.float32, *HALVES)), ("copies", leaves.copies, HALVES)):
         if column and not (len({x.dtype for x in column}) == 1 and column[0].dtype in allowed):
             return f"{name} are not all of one of the types {', '.join(map(str, allowed))}"
-    for x in (x for column in leaves.columns() for x in column):
-        if type(x) not in PLAIN or not x.is_contiguous() or x.device != leaves.params[0].device:
-            return "not all leaves are plain contiguous tensors on one device"
-    return None
+    return scattered((x for column in leaves.columns() for x in column), leaves.params[0].device)
 
 
 def _update_(

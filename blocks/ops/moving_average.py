@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from blocks.ops.adamw_ema import PLAIN
 from blocks.ops.choose import Impl, choose
 from blocks.ops.define import define
+from blocks.ops.scattered import scattered
 
 
 @torch.no_grad()
@@ -64,9 +64,7 @@ def unsupported(
         return "keep and skip do not lie on the leaves' device"
     if any(x.dtype != torch.float32 for x in (*old, *new)):
         return "not all leaves are float32"
-    if any(type(x) not in PLAIN or not x.is_contiguous() or x.device != old[0].device for x in (*old, *new)):
-        return "not all leaves are plain contiguous tensors on one device"
-    return None
+    return scattered((*old, *new), old[0].device)
 
 
 def _move_(old: list[Tensor], new: list[Tensor], number: float, tensor: Tensor | None, skip: Tensor | None) -> None:

@@ -7,7 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.checks import is_within
+from blocks.checks import is_above_0
 from blocks.optim.names import matching
 from blocks.tree import Flat, Tree, leaves, rebuild
 
@@ -25,7 +25,7 @@ class Clip(Protocol):
 
 
 def _above_zero(_: object, field: attrs.Attribute, value: float) -> None:
-    if not is_within(value, 0) or value == 0:
+    if not is_above_0(value):
         raise ValueError(f"{field.name} {value!r} is not above 0; to clip nothing, give no clip")
 
 

@@ -62,8 +62,7 @@ class Images:
     def _loader(self, device: torch.device) -> EvalLoader:
         height, width = sides(self.transform.img_size)
         size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
-        settings: dict[str, Any] = dict(index=self.index, transform=self.transform, device=device)
-        return EvalLoader(batch_size=size, **settings)
+        return EvalLoader(index=self.index, batch_size=size, transform=self.transform, device=device)
 
 
 def own_images(settings: Mapping[str, Any]) -> tuple[Images, Images | None]:

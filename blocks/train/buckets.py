@@ -117,10 +117,14 @@ class BucketedSum:
         """Send the next buckets, as far as they are full."""
         while len(self.sent) < len(self.buckets):
             bucket = self.buckets[len(self.sent)]
-            grads = [self.leaves[place].grad for place in bucket.places]
+            grads = self.grads_of(bucket)
             if any(grad is None for grad in grads):
                 return
             self.send(bucket, grads)
+
+    def grads_of(self, bucket: Bucket) -> list[Tensor | None]:
+        """What came to its leaves so far, None where nothing did."""
+        return [self.leaves[place].grad for place in bucket.places]
 
     def send(self, bucket: Bucket, grads: list[Tensor | None]) -> None:
         """Start the bucket's sum: what was carried, if anything, and the gradients that came, which are let go."""
@@ -139,7 +143,7 @@ class BucketedSum:
     def finish(self) -> tuple[list[Tensor], Tensor]:
         """Send the rest, wait for all, and return (the sums leaf by leaf, their 2-norm [])."""
         for bucket in self.buckets[len(self.sent) :]:
-            self.send(bucket, [self.leaves[place].grad for place in bucket.places])
+            self.send(bucket, self.grads_of(bucket))
         self.carried, self.sending = None, False
         norms = []
         for bucket, work in zip(self.buckets, self.sent, strict=True):

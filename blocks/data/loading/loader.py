@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from blocks.checks import count, count_or_none, is_within, one_of
+from blocks.checks import count, count_or_none, is_above_0, one_of
 from blocks.data.augment.checks import share
 from blocks.data.index.index import Index
 from blocks.data.loading.kept import Cut
@@ -24,7 +24,7 @@ LABELS_LEFT_OUT = (
 
 
 def _seconds(_, attribute, value) -> None:
-    if not is_within(value, 0) or value == 0:
+    if not is_above_0(value):
         raise ValueError(f"{attribute.name} {value!r} is not a number of seconds above 0")
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Subset
 
 from blocks.data.decode import UnreadableImage
 from blocks.data.writing.item import Item
-from blocks.data.writing.source import Files, Source, none_each
+from blocks.data.writing.source import Files, Source
 
 
 def dataset_source(dataset: Any, labelled: bool = True) -> Source:
@@ -36,8 +36,8 @@ def dataset_source(dataset: Any, labelled: bool = True) -> Source:
     change = getattr(whole, "target_transform", None)
     root = Path(getattr(whole, "root", "/"))
     below = [os.path.relpath(path, root) for path in paths]
-    numbers: Sequence[int | None] = list(map(change, labels)) if change else labels
-    files = Files(root, below, numbers if labelled else none_each(below))
+    numbers: Sequence[int] = list(map(change, labels)) if change else labels
+    files = Files(root, below, numbers if labelled else ())
     return Source(name, files, classes, files.identity(), labelled=labelled)
 
 

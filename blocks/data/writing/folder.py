@@ -62,15 +62,15 @@ def folder_source(root: str | os.PathLike, labelled: bool = True) -> Source:
             "--unlabelled (labelled=False)"
         )
     loose = [entry.name for entry in os.scandir(root) if not entry.is_dir()]
-    found = [(path, number if labelled else None) for number, name in enumerate(folders) for path in _files(root, name)]
-    found += [] if labelled else [(name, None) for name in loose]
-    images = [(path, label) for path, label in found if _is_image(path)]
+    found = [(path, number) for number, name in enumerate(folders) for path in _files(root, name)]
+    found += [] if labelled else [(name, 0) for name in loose]
+    images = [each for each in found if _is_image(each[0])]
     ignored = [path for path, _ in found if not _is_image(path)] + (loose if labelled else [])
     if not images:
         where = f" in its {len(folders)} class folders" if labelled else ""
         raise ValueError(f"{root} has no image ({', '.join(EXTENSIONS)}){where}")
-    files = Files(root, *zip(*sorted(images), strict=True))
-    classes = tuple(folders) if labelled else ()
+    paths, labels = zip(*sorted(images), strict=True)
+    files, classes = (Files(root, paths, labels), tuple(folders)) if labelled else (Files(root, paths), ())
     return Source(str(root), files, classes, files.identity(), tuple(sorted(ignored)), labelled)
 
 

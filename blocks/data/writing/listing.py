@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.data.writing.item import class_number
-from blocks.data.writing.source import Files, Source, none_each
+from blocks.data.writing.source import Files, Source
 
 SUFFIXES = (".csv", ".json", ".jsonl")
 DIGITS = 100  # far more than a class number has; Python refuses to read some thousands
@@ -29,7 +29,7 @@ def list_source(file: str | os.PathLike, labelled: bool = True) -> Source:
         raise ValueError(f"{file} lists no image")
     for where, row in rows:
         _check(row, needed, where)
-    labels, classes = _numbered(rows) if labelled else (none_each(rows), ())
+    labels, classes = _numbered(rows) if labelled else ([], ())
     metadata = [{name: row[name] for name in row if name not in needed} for _, row in rows]
     files = Files(file.parent, [row["path"] for _, row in rows], labels, metadata)
     return Source(str(file), files, classes, files.identity(), labelled=labelled)

@@ -37,11 +37,11 @@ class Source:
 
 @attrs.frozen(eq=False)
 class Files(Sequence):
-    """Items that are files below a folder, with the label, or None, and perhaps the metadata of each."""
+    """Items that are files below a folder, perhaps with the label and the metadata of each."""
 
     root: Path
     paths: Sequence[str]
-    labels: Sequence[int | None]
+    labels: Sequence[int] = ()
     metadata: Sequence[dict[str, Any]] = ()
 
     def __len__(self) -> int:
@@ -49,18 +49,16 @@ class Files(Sequence):
 
     def __getitem__(self, i):
         path = self.paths[i]
-        return Item(None, self.root / path, self.labels[i], self.metadata[i] if self.metadata else {}, path)
+        return Item(None, self.root / path, self._label(i), self.metadata[i] if self.metadata else {}, path)
+
+    def _label(self, i: int) -> int | None:
+        return self.labels[i] if len(self.labels) else None
 
     def identity(self) -> str:
         """A digest of all paths, labels and metadata, not of the root."""
         sha = hashlib.sha256()
         for i in range(len(self)):
-            sha.update(os.fsencode(self.paths[i]) + f"\0{self.labels[i]}".encode())
+            sha.update(os.fsencode(self.paths[i]) + f"\0{self._label(i)}".encode())
             sha.update(json.dumps(self.metadata[i], sort_keys=True).encode() if self.metadata else b"")
             sha.update(b"\n")
         return sha.hexdigest()
-
-
-def none_each(things: Sequence) -> list[int | None]:
-    """The labels of as many things that have none."""
-    return [None] * len(things)

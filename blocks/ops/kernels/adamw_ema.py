@@ -13,13 +13,14 @@ import triton.language as tl
 from torch import Tensor
 
 from blocks.ops.kernels.fusion import FUSED
+from blocks.ops.kernels.leaves import CHUNKS, LEAVES, address_in, between, chunks_of
 from blocks.ops.kernels.tables import Tables
 
 BLOCK = 2048  # numbers at a time: with 8 warps two loads of 16 bytes a thread and array
 CHUNK = 8 * BLOCK  # numbers of a program, that it looks its leaf up once for many
 FIELDS = 8  # of a leaf's row: the addresses of param, grad, mean, square, average, copy; its size; when it wakes
 TYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-LEAVES, FACTORS, CHUNKS = Tables(torch.int64), Tables(torch.float32), Tables(torch.int32)
+FACTORS = Tables(torch.float32)
 
 
 def adamw_ema_update_(
@@ -66,26 +67,6 @@ def _log(beta: float) -> float:
 def _factors(lr_scales: tuple[float, ...], decays: tuple[bool, ...]) -> list[float]:
     """[leaves, 2]: the factor on the rate, and 1 for a leaf that decays."""
     return list(chain.from_iterable(zip(lr_scales, map(float, decays), strict=True)))
-
-
-def chunks_of(sizes: tuple[int, ...], chunk: int) -> list[int]:
-    """[programs, 2]: the leaf and the chunk of it that a program has."""
-    return [x for leaf, size in enumerate(sizes) for place in range(-(-size // chunk)) for x in (leaf, place)]
-
-
-@triton.jit
-def address_in(table, field, TYPE: tl.constexpr, ALIGNED: tl.constexpr):
-    """The address in a field of a leaf's row, as a pointer; an unaligned one is read number by number."""
-    pointer = tl.load(table + field).to(tl.pointer_type(TYPE))
-    if ALIGNED:
-        pointer = tl.multiple_of(pointer, 16)
-    return pointer
-
-
-@triton.jit
-def between(start, end, share):
-    """(1 - share) start + share end, exact at both ends, as torch.lerp."""
-    return tl.where(share < 0.5, start + share * (end - start), end - (1.0 - share) * (end - start))
 
 
 @triton.jit

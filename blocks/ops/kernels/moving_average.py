@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from blocks.ops.kernels.adamw_ema import CHUNKS, LEAVES, address_in, between, chunks_of
 from blocks.ops.kernels.fusion import FUSED
+from blocks.ops.kernels.leaves import CHUNKS, LEAVES, address_in, between, chunks_of
 
 BLOCK = 2048  # numbers at a time: with 8 warps two loads of 16 bytes a thread and array
 CHUNK = 8 * BLOCK  # numbers of a program
