@@ -6,7 +6,7 @@
 Each process holds both: the same ViT from the same weights, as a pure step on a donated state and as the same blocks in
 an nn.Module under DDP with torch.optim.AdamW(fused=True). They take turns in the same processes, on gloo or NCCL.
 Ours averages loss and metrics over the processes, takes the gradient's norm, skips what is not finite. "DDP" does not;
-"same work" is DDP that does.
+"same work" is DDP that does. Processes that are started anew differ by some 1 %, in favour of either: see `--launches`.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import socket
 import statistics
 import time
 from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import torch
@@ -36,6 +37,7 @@ from blocks.train.step import init_state, make_step
 from blocks.trunks.vit import vit
 
 LR, WEIGHT_DECAY = 1e-3, 0.05
+Times = dict[str, list[float]]
 
 
 def ours(objective: Supervised, batch: dict, device: torch.device) -> Callable[[], torch.Tensor]:
@@ -109,8 +111,8 @@ def agree(steps: dict[str, Callable[[], torch.Tensor]], processes: Processes) ->
             raise SystemExit(f"the two do not compute the same: loss {mine.item()} and {mean.item()}")
 
 
-def work(rank: int, args: argparse.Namespace, port: int) -> None:
-    """One process; the first one prints."""
+def work(rank: int, args: argparse.Namespace, port: int, told: SimpleQueue) -> None:
+    """One process; the first one tells its {name: seconds of each round}."""
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(args.processes), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=str(port))
     with connect(args.device) as processes:
@@ -124,17 +126,29 @@ def work(rank: int, args: argparse.Namespace, port: int) -> None:
             "same work": theirs(objective, batch, processes.device, checked=True),
         }
         agree(steps, processes)
-        times: dict[str, list[float]] = {name: [] for name in steps}
+        times: Times = {name: [] for name in steps}
         for turn in range(args.rounds):
             for name in order(steps, turn):
                 times[name].append(timed(steps[name], processes))
         if processes.is_main:
-            report(args, times)
+            told.put(times)
         dist.barrier()
 
 
-def report(args: argparse.Namespace, times: dict[str, list[float]]) -> None:
+def launch(args: argparse.Namespace) -> Times:
+    """New processes, and what the first one tells."""
+    told = multiprocessing.get_context("spawn").SimpleQueue()
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    multiprocessing.spawn(work, (args, port, told), nprocs=args.processes)
+    return told.get()
+
+
+def report(args: argparse.Namespace, launches: list[Times]) -> None:
+    times = {name: [seconds for launch in launches for seconds in launch[name]] for name in launches[0]}
     speeds = {f"{name} / ours": ratio(times[name], times["ours"]) for name in ("DDP", "same work")}
+    apart = [ratio(launch["DDP"], launch["ours"])[0] for launch in launches]
     medians = {f"{name} ms": 1e3 * statistics.median(values) for name, values in times.items()}
     where = hardware(args.device)
     print(where)
@@ -143,10 +157,11 @@ def report(args: argparse.Namespace, times: dict[str, list[float]]) -> None:
     )
     print("   ".join(f"{name} {value:.1f}" for name, value in medians.items()))
     for name, (speed, low, high) in speeds.items():
-        print(f"{name}: {speed:.2f} (quartiles of {args.rounds} rounds: {low:.2f} to {high:.2f})")
+        print(f"{name}: {speed:.2f} (quartiles of {len(times['ours'])} rounds: {low:.2f} to {high:.2f})")
+    print(f"DDP / ours, launch by launch: {' '.join(f'{speed:.3f}' for speed in apart)}")
     if args.out:
         knobs = {name: value for name, value in vars(args).items() if name != "out"}
-        line = {"bench": "ddp", "hardware": where, **knobs, **medians, **speeds}
+        line = {"bench": "ddp", "hardware": where, **knobs, **medians, **speeds, "launch by launch": apart}
         with args.out.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -159,14 +174,13 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=12)
     parser.add_argument("--img-size", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=8, help="of each process")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--launches", type=int, default=1, help="of the processes, one after another")
+    parser.add_argument("--rounds", type=int, default=15, help="of a launch")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path, help="append a JSON line")
     args = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
-    multiprocessing.spawn(work, (args, port), nprocs=args.processes)
+    torch.set_num_threads(args.threads)  # as the report says
+    report(args, [launch(args) for _ in range(args.launches)])
 
 
 if __name__ == "__main__":

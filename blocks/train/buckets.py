@@ -12,6 +12,7 @@ from blocks.optim.clip import vector_norm
 
 FIRST_BUCKET = 1 << 20  # bytes: small, so that communication starts early
 BUCKET = 25 << 20  # bytes: large enough for the full bandwidth, small enough to overlap
+LAST_BUCKETS = 12 << 20  # bytes: to send still less by itself costs more than to send it sooner saves
 
 
 @attrs.frozen(eq=False)
@@ -21,37 +22,42 @@ class Bucket:
     places: tuple[int, ...]
     flat: Tensor  # what is sent: the gradients, then the riders
     grads: Tensor  # its part that holds gradients
-    share: Tensor  # the part of those whose norm is this process's to take
     views: tuple[Tensor, ...]
 
 
-def layout(params: list[Tensor], first: int = FIRST_BUCKET, rest: int = BUCKET) -> list[list[int]]:
+def layout(
+    params: list[Tensor], first: int = FIRST_BUCKET, rest: int = BUCKET, last: int = LAST_BUCKETS
+) -> list[list[int]]:
     """Places of leaves, bucket by bucket, from the last leaf to the first, about as their gradients come.
 
+    The first is full at `first` bytes, each other one at `rest` or, if that is less, at half of those left, as long as
+    these are more than `last`: so little is still to be sent when the backward pass ends.
     It follows from the leaves' shapes alone, so that a run that was resumed sums in the same order.
     """
     buckets: list[list[int]] = []
+    left = sum(leaf.nbytes for leaf in params)
     kind, size, limit = None, 0, first
     for place in reversed(range(len(params))):
         leaf = params[place]
         if (leaf.dtype, leaf.device) != kind or size >= limit:
-            limit = rest if buckets else first
+            limit = min(rest, left // 2 if left > last else left) if buckets else first
             buckets.append([])
             kind, size = (leaf.dtype, leaf.device), 0
         buckets[-1].append(place)
-        size += leaf.numel() * leaf.element_size()
+        size += leaf.nbytes
+        left -= leaf.nbytes
     return buckets
 
 
-def allocate(params: list[Tensor], places: Iterable[int], riders: int, rank: int, world_size: int) -> Bucket:
-    """A bucket with storage for these leaves, and for some more numbers; process r has the r-th share of the norm."""
+def allocate(params: list[Tensor], places: Iterable[int], riders: int) -> Bucket:
+    """A bucket with storage for these leaves, and for some more numbers."""
     places = tuple(places)
     chosen = [params[i] for i in places]
     sizes = [t.numel() for t in chosen]
     flat = torch.empty(sum(sizes) + riders, dtype=chosen[0].dtype, device=chosen[0].device)
     grads = flat[: sum(sizes)]
     views = tuple(part.view(t.shape) for part, t in zip(grads.split(sizes), chosen, strict=True))
-    return Bucket(places, flat, grads, grads.tensor_split(world_size)[rank], views)
+    return Bucket(places, flat, grads, views)
 
 
 class BucketedSum:
@@ -63,21 +69,13 @@ class BucketedSum:
     Python for each leaf would cost a small model 2 % of its step. Gradients are brought into the bucket in one call.
     The storage is kept from step to step, and what `finish` returned is valid until the next backward pass.
     A few more numbers may ride in the first bucket, so that they need no exchange of their own.
-    Each process takes the norm of its share of the sums only, (rank, world_size).
     """
 
-    def __init__(
-        self,
-        params: list[Tensor],
-        group: dist.ProcessGroup | None = None,
-        riders: int = 0,
-        share: tuple[int, int] = (0, 1),
-        **sizes: int,
-    ):
-        self.group, self.riders, self.share = group, riders, share
+    def __init__(self, params: list[Tensor], group: dist.ProcessGroup | None = None, riders: int = 0, **sizes: int):
+        self.group, self.riders = group, riders
         self.kinds = [(t.shape, t.dtype, t.device) for t in params]
         places = layout(params, **sizes)
-        self.buckets = [allocate(params, chosen, 0 if i else riders, *share) for i, chosen in enumerate(places)]
+        self.buckets = [allocate(params, chosen, 0 if i else riders) for i, chosen in enumerate(places)]
         self.views = {p: v for bucket in self.buckets for p, v in zip(bucket.places, bucket.views, strict=True)}
         self.leaves: list[Tensor] = []
         self.hooks: list[RemovableHandle] = []
@@ -148,16 +146,6 @@ class BucketedSum:
         norms = []
         for bucket, work in zip(self.buckets, self.sent, strict=True):
             work.wait()
-            norms.append(vector_norm(bucket.share))  # while the next bucket travels
+            norms.append(vector_norm(bucket.grads))  # while the next bucket travels
         norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0].dtype) for n in norms]))
-        return [self.views[place] for place in range(len(self.kinds))], self.over_shares(norm)
-
-    def over_shares(self, norm: Tensor) -> Tensor:
-        """The norm [] of all processes' shares, given that of this one's: the same bits on all."""
-        rank, world_size = self.share
-        if world_size == 1:
-            return norm
-        norms = norm.new_zeros(world_size)
-        norms[rank] = norm
-        dist.all_reduce(norms, group=self.group)
-        return torch.linalg.vector_norm(norms)
+        return [self.views[place] for place in range(len(self.kinds))], norm

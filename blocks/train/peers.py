@@ -9,8 +9,6 @@ from blocks.train.buckets import BucketedSum
 from blocks.train.gradient import LeafCopies
 from blocks.tree import Tree
 
-WHOLE_NORM = 1 << 22  # numbers: below it, on a CPU, the norm of all takes less than to share it and exchange
-
 
 @attrs.define(eq=False)
 class Peers:
@@ -52,12 +50,8 @@ class Peers:
             self.sums.release()
             self.sums = None
         if self.sums is None:
-            self.sums = BucketedSum(params, self.group, len(ride), self.share(sum(p.numel() for p in params)))
+            self.sums = BucketedSum(params, self.group, len(ride))
         self.sums.begin(copies.copies, carried, ride)
-
-    def share(self, size: int) -> tuple[int, int]:
-        """(rank, world_size) of this process's share of the norm of so many numbers; (0, 1) is the whole."""
-        return (0, 1) if size < WHOLE_NORM else (self.rank, self.world_size)
 
     def finish(self) -> tuple[list[Tensor], Tensor, Tensor]:
         """(the sums leaf by leaf, their norm, the riders' sums), valid until the next `begin`."""

@@ -5,9 +5,8 @@ import torch
 import torch.distributed as dist
 
 import blocks
-from blocks.train.buckets import BucketedSum, allocate, layout
+from blocks.train.buckets import BucketedSum, layout
 from blocks.train.gradient import LeafCopies
-from blocks.train.peers import WHOLE_NORM, Peers
 
 
 def leaves(*sizes, dtype=torch.float32):
@@ -16,6 +15,12 @@ def leaves(*sizes, dtype=torch.float32):
 
 def test_buckets_go_from_the_last_leaf_to_the_first_and_the_first_bucket_is_small():
     assert layout(leaves(10, 10, 10, 10, 10), first=40, rest=80) == [[4], [3, 2], [1, 0]]
+
+
+def test_a_bucket_holds_half_of_what_is_left_so_that_the_last_ones_are_small():
+    buckets = layout(leaves(*[1] * 65), first=4, rest=80, last=16)
+    assert [len(bucket) for bucket in buckets] == [1, 20, 20, 12, 6, 3, 3]
+    assert [len(bucket) for bucket in layout(leaves(*[1] * 5), first=4, rest=80, last=16)] == [1, 4]
 
 
 def test_a_leaf_larger_than_a_bucket_has_one():
@@ -121,18 +126,6 @@ def test_what_was_carried_is_added_once_also_for_leaves_without_a_gradient(wire)
     sums = begun(3, 3, first=64, carried=[torch.full((3,), 10.0), torch.full((3,), 20.0)])
     give(sums, 1, 1.0)
     assert [view.tolist() for view in sums.finish()[0]] == [[20.0] * 3, [42.0] * 3]
-
-
-def test_a_large_norm_is_shared_and_a_small_one_is_not():
-    peers = Peers(1, 2, None)
-    assert peers.share(WHOLE_NORM) == (1, 2)
-    assert peers.share(WHOLE_NORM - 1) == (0, 1)
-
-
-def test_shares_leave_no_number_out_and_take_none_twice():
-    buckets = [allocate(leaves(4, 3), (1, 0), 2, rank, 3) for rank in range(3)]
-    assert [bucket.share.numel() for bucket in buckets] == [3, 2, 2]
-    assert [bucket.share.storage_offset() for bucket in buckets] == [0, 3, 5]
 
 
 def test_gradients_in_bfloat16_are_summed_in_float32(wire):

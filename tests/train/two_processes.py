@@ -111,7 +111,7 @@ def small_buckets(processes):
 def shared_norm(processes, *broken):
     """The norm of leaves filled with 1, 2, ... on process 0 and ten times that on process 1; some become NaN."""
     params = [torch.zeros(3, dtype=torch.float64) for _ in range(5)]
-    sums = BucketedSum(params, share=(processes.rank, processes.world_size), first=24, rest=48)
+    sums = BucketedSum(params, first=24, rest=48)
     leaves = [torch.zeros(3, dtype=torch.float64, requires_grad=True) for _ in range(5)]
     sums.begin(leaves)
     for place, leaf in enumerate(leaves):
