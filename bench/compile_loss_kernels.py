@@ -1,4 +1,4 @@
-"""Compiles the kernels of losses and of the optimizer for an H100 or H200 on a machine without one.
+"""Compiles the kernels of losses, of the optimizer and of draws for an H100 or H200 on a machine without one.
 
 `python bench/compile_loss_kernels.py [name ...]`. What the lines say: bench/compile_case.py.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import triton.language as tl
 
 from bench.compile_case import Case, show
-from blocks.ops.kernels import adamw_ema, cross_entropy, moving_average, nt_xent, sinkhorn
+from blocks.ops.kernels import adamw_ema, cross_entropy, dropout, moving_average, nt_xent, sinkhorn, threefry
 
 ROWS = {"views": "i32", "rows": "i32", "width": "i32=16", "num_codes": "i32"}
 STRIDES = {"s_view": "i32=16", "s_row": "i32=16", "s_col": 1, "t_view": "i32=16", "t_row": "i32=16", "t_col": 1}
@@ -65,6 +65,18 @@ def of_moving_average() -> Iterator[Case]:
     yield "unaligned", moving_average._move, {**own, "ALIGNED": False}, 8
 
 
+def of_dropout() -> Iterator[Case]:
+    for kind in ("*bf16", "*fp32"):
+        own = {"X": kind, "KEYS": "*i32", "OUT": kind, "size": "i32=16", "chunks": "i32", "keep": "fp32"}
+        yield kind, dropout._dropout, {**own, "PAIRS": dropout.PAIRS}, 4
+
+
+def of_threefry() -> Iterator[Case]:
+    pointers = dict.fromkeys(("KEYS", "COUNTERS", "OUT"), "*i32")
+    sizes = dict.fromkeys(("pairs", "each", "period"), "i32")
+    yield "", threefry._words, {**pointers, **sizes, "BLOCK": threefry.BLOCK}, 4
+
+
 if __name__ == "__main__":
     every = {
         "cross_entropy": of_cross_entropy,
@@ -72,6 +84,8 @@ if __name__ == "__main__":
         "nt_xent": of_nt_xent,
         "adamw_ema": of_adamw_ema,
         "moving_average": of_moving_average,
+        "dropout": of_dropout,
+        "threefry": of_threefry,
     }
     for wanted in sys.argv[1:] or every:
         for case in every[wanted]():

@@ -16,6 +16,7 @@ from blocks.ops.adamw_ema import Leaves, Rates, adamw_ema_, adamw_ema_plain_
 from blocks.ops.choose import Impl
 from blocks.ops.cross_entropy import cross_entropy
 from blocks.ops.cross_view import cross_view
+from blocks.ops.dropout import keyed_dropout
 from blocks.ops.gelu import linear_gelu
 from blocks.ops.gpsa import gpsa, position_attention
 from blocks.ops.moving_average import moving_average_
@@ -23,6 +24,7 @@ from blocks.ops.nt_xent import nt_xent
 from blocks.ops.queue_nce import queue_nce, queue_nce_plain
 from blocks.ops.residual_norm import residual_norm
 from blocks.ops.sinkhorn import sinkhorn
+from blocks.ops.threefry import words
 
 Form = Callable[..., Any]  # (*inputs) -> a tensor or a tuple of them
 
@@ -240,6 +242,28 @@ def moving_average_case(like: Tensor, small: bool) -> Case:
     return Case(f"{leaves} x {size:,}", columns[0] + columns[1], ours(move, like.is_cuda), (0, 12.0 * leaves * size))
 
 
+def dropout_case(like: Tensor, small: bool) -> Case:
+    """Dropout in the MLP of ViT-S, by a key for each sample."""
+    batch, tokens, width = (2, 5, 16) if small else (256, 197, 1536)
+    x, keys = normal(0, batch, tokens, width, like=like), random.split(key(1, like.device), batch)
+    forms: dict[str, Form] = {
+        name: lambda x, form=form: form(x, keys, 0.1) for name, form in ours(keyed_dropout, like.is_cuda).items()
+    }
+    skipped = {"torch fused": "F.dropout draws other numbers, which cannot be compared"}
+    return Case(f"{batch} x {tokens} x {width}", [x], forms, (0, 4 * x.numel() * x.element_size()), skipped)
+
+
+def draws_case(like: Tensor, small: bool) -> Case:
+    """The words of a step's drop path: 256 samples, 12 layers of two branches."""
+    batch, blocks = (2, 3) if small else (256, 12)
+    keys = random.split(key(0, like.device), batch)[:, None]
+    counters = torch.arange(2 * blocks, dtype=torch.int32, device=like.device).view(blocks, 2)
+    forms: dict[str, Form] = {
+        name: lambda _, form=form: form(keys, counters) for name, form in ours(words, like.is_cuda).items()
+    }
+    return Case(f"{batch} x {2 * blocks}", [like.float()], forms, (0, 8.0 * batch * blocks))
+
+
 CASES = {
     "gpsa": gpsa_case,
     "residual_norm": residual_norm_case,
@@ -251,4 +275,6 @@ CASES = {
     "sinkhorn": sinkhorn_case,
     "adamw_ema": adamw_ema_case,
     "moving_average": moving_average_case,
+    "dropout": dropout_case,
+    "draws": draws_case,
 }

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.ops.dropout import keyed_dropout
 from blocks.ops.numbers import numbers_on
-from blocks.random import bernoulli, fold_in, per_sample, uniform
+from blocks.random import fold_in, per_sample, uniform
 
 
 def is_rate(_: Any, attribute: attrs.Attribute, value: float) -> None:
@@ -29,7 +30,7 @@ def dropout(x: Tensor, rate: float, key: Tensor | None, place: int = 0) -> Tenso
     if key is None or rate == 0:
         return x
     keys = fold_in(per_sample(key, x.shape[0]), place)
-    return torch.where(bernoulli(keys, 1 - rate, x.shape[1:]), x / (1 - rate), 0)
+    return keyed_dropout(x, keys, rate)
 
 
 def drop_path_scales(

@@ -1,0 +1,1 @@
+from blocks.ops import threefry as threefry  # `blocks.threefry` on a GPU, whatever draws first

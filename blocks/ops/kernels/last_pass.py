@@ -11,10 +11,10 @@ import triton.language as tl
 from torch import Tensor
 
 from blocks.ops.kernels.fusion import AS_WRITTEN
+from blocks.ops.kernels.threefry import threefry
 from blocks.ops.on_device import on_its_device
 
 FOLD = tl.constexpr(1 << 30)  # of folded keys' counters: blocks.random
-PARITY = tl.constexpr(0x1BD11BDA)  # of threefry's key schedule
 BLOCK = 512  # pixels of a program: 4 a thread
 
 
@@ -101,7 +101,7 @@ def _values(PICTURES, MEAN, STD, TABLE, QUANTILES, sample, at, pitch, pixels, wi
                 new_red, new_green, new_blue = red * 0, red * 0, red * 0
                 if HOW != "const":
                     colour = at if HOW == "pixel" else at * 0
-                    first, second = _threefry(tl.load(box + 4), tl.load(box + 5), colour)
+                    first, second = threefry(tl.load(box + 4), tl.load(box + 5), colour, FOLD)
                     new_red = tl.load(QUANTILES + ((first & 0xFFFF) ^ 0x8000))
                     new_green = tl.load(QUANTILES + ((first >> 16) ^ 0x8000))
                     new_blue = tl.load(QUANTILES + ((second & 0xFFFF) ^ 0x8000))
@@ -128,30 +128,3 @@ def _lerp(own, other, share):
     """torch.lerp's: from the nearer end, in one rounding."""
     near = share < 0.5
     return tl.fma(tl.where(near, share, share - 1.0), other - own, tl.where(near, own, other))
-
-
-@triton.jit
-def _threefry(key0, key1, number):
-    """The two words of a key folded with a number: blocks.threefry."""
-    key0, key1 = key0.to(tl.uint32), key1.to(tl.uint32)
-    key2 = key0 ^ key1 ^ PARITY
-    first, second = number.to(tl.uint32) + key0, key1 + FOLD
-    first, second = _rounds(first, second + 0 * first, 13, 15, 26, 6)
-    first, second = _rounds(first + key1, second + key2 + 1, 17, 29, 16, 24)
-    first, second = _rounds(first + key2, second + key0 + 2, 13, 15, 26, 6)
-    first, second = _rounds(first + key0, second + key1 + 3, 17, 29, 16, 24)
-    first, second = _rounds(first + key1, second + key2 + 4, 13, 15, 26, 6)
-    return first + key2, second + key0 + 5
-
-
-@triton.jit
-def _rounds(first, second, A: tl.constexpr, B: tl.constexpr, C: tl.constexpr, D: tl.constexpr):
-    first += second
-    second = ((second << A) | (second >> (32 - A))) ^ first
-    first += second
-    second = ((second << B) | (second >> (32 - B))) ^ first
-    first += second
-    second = ((second << C) | (second >> (32 - C))) ^ first
-    first += second
-    second = ((second << D) | (second >> (32 - D))) ^ first
-    return first, second
