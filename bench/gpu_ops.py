@@ -10,9 +10,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from blocks import key, random
 from blocks.ops.adamw_ema import Leaves, Rates, adamw_ema_, adamw_ema_plain_
+from blocks.ops.attention import attention, attention_weights
 from blocks.ops.choose import Impl
 from blocks.ops.cross_entropy import cross_entropy
 from blocks.ops.cross_view import cross_view
@@ -26,6 +28,11 @@ from blocks.ops.residual_norm import residual_norm
 from blocks.ops.sinkhorn import sinkhorn
 from blocks.ops.threefry import words
 
+BACKENDS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
 Form = Callable[..., Any]  # (*inputs) -> a tensor or a tuple of them
 
 
@@ -74,6 +81,23 @@ def gpsa_case(like: Tensor, small: bool) -> Case:
     shape = f"{batch} x {heads} heads x {side} x {side} x {width}"
     skipped = {"timm": "has it within a layer only; see the steps"}
     return Case(shape, [q, k, v, rows, cols, gate], ours(gpsa, like.is_cuda), work, skipped)
+
+
+def attention_case(like: Tensor, small: bool) -> Case:
+    """Plain attention of ViT-B, by each of the kernels that PyTorch may choose from: "torch" is its own choice."""
+    shape = (2, 2, 17, 16) if small else (256, 12, 197, 64)
+    q, k, v = (normal(seed, *shape, like=like) for seed in range(3))
+    forms: dict[str, Form] = {"plain": lambda q, k, v: attention_weights(q, k) @ v, "torch": attention}
+    if like.is_cuda:
+        forms |= {name: partial(by_backend, backend) for name, backend in BACKENDS.items()}
+    batch, heads, tokens, width = shape
+    work = 14.0 * batch * heads * tokens**2 * width, 12 * q.numel() * q.element_size()
+    return Case(" x ".join(map(str, shape)), [q, k, v], forms, work)
+
+
+def by_backend(backend: SDPBackend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    with sdpa_kernel(backend):
+        return attention(q, k, v)
 
 
 def residual_norm_case(like: Tensor, small: bool) -> Case:
@@ -266,6 +290,7 @@ def draws_case(like: Tensor, small: bool) -> Case:
 
 CASES = {
     "gpsa": gpsa_case,
+    "attention": attention_case,
     "residual_norm": residual_norm_case,
     "linear_gelu": linear_gelu_case,
     "cross_entropy": cross_entropy_case,

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from blocks.random import bernoulli, per_sample
+from blocks.ops.dropout import keyed_dropout
+from blocks.random import per_sample
 
 
 def attention(
@@ -25,5 +26,4 @@ def drop_weights(weights: Tensor, drop: float, key: Tensor | None) -> Tensor:
     """Dropout of attention weights [B, h, N, N], each sample's mask from its own key; nothing without a key."""
     if drop == 0.0 or key is None:
         return weights
-    kept = bernoulli(per_sample(key, weights.shape[0]), 1.0 - drop, tuple(weights.shape[1:]))
-    return weights * kept / (1.0 - drop)
+    return keyed_dropout(weights, per_sample(key, weights.shape[0]), drop)
