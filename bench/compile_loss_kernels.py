@@ -66,15 +66,16 @@ def of_moving_average() -> Iterator[Case]:
 
 
 def of_dropout() -> Iterator[Case]:
-    for kind in ("*bf16", "*fp32"):
-        own = {"X": kind, "KEYS": "*i32", "OUT": kind, "size": "i32=16", "chunks": "i32", "keep": "fp32"}
-        yield kind, dropout._dropout, {**own, "PAIRS": dropout.PAIRS}, 4
+    for kind, size in (("*bf16", "i32=16"), ("*fp32", "i32=16"), ("*bf16", "i32")):  # attention weights: any size
+        own = {"X": kind, "KEYS": "*i32", "OUT": kind, "size": size, "chunks": "i32", "keep": "fp32", "place": "i32"}
+        yield f"{kind} {size}", dropout._dropout, {**own, "PAIRS": dropout.PAIRS}, 4
 
 
 def of_threefry() -> Iterator[Case]:
     pointers = dict.fromkeys(("KEYS", "COUNTERS", "OUT"), "*i32")
-    sizes = dict.fromkeys(("pairs", "each", "period"), "i32")
-    yield "", threefry._words, {**pointers, **sizes, "BLOCK": threefry.BLOCK}, 4
+    sizes = dict.fromkeys(("blocks", "each", "period"), "i32")
+    for far in (False, True):
+        yield f"far {far}", threefry._words, {**pointers, **sizes, "FAR": far, "BLOCK": threefry.BLOCK}, 4
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from blocks.ops.nt_xent import nt_xent
 from blocks.ops.queue_nce import queue_nce, queue_nce_plain
 from blocks.ops.residual_norm import residual_norm
 from blocks.ops.sinkhorn import sinkhorn
-from blocks.ops.threefry import words
+from blocks.ops.threefry import words_of
+from blocks.threefry import threefry_reference
 
 BACKENDS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -41,7 +42,7 @@ class Case:
     """An op on inputs, of which those that require a gradient get one. `forms` are its implementations by name.
 
     "plain" is the reference and what "compiled" compiles. `work` is (FLOP, bytes) that no form can do without, forward
-    and backward. `skipped` says why a form is not there.
+    and backward. `skipped` says why a form is not there. `unlike` are forms that are right and give other numbers.
     """
 
     shape: str
@@ -49,6 +50,7 @@ class Case:
     forms: dict[str, Form]
     work: tuple[float, float]
     skipped: dict[str, str] = field(default_factory=dict)
+    unlike: dict[str, Form] = field(default_factory=dict)
 
 
 def normal(seed: int, *shape: int, like: Tensor, grad: bool = True) -> Tensor:
@@ -270,11 +272,18 @@ def dropout_case(like: Tensor, small: bool) -> Case:
     """Dropout in the MLP of ViT-S, by a key for each sample."""
     batch, tokens, width = (2, 5, 16) if small else (256, 197, 1536)
     x, keys = normal(0, batch, tokens, width, like=like), random.split(key(1, like.device), batch)
-    forms: dict[str, Form] = {
-        name: lambda x, form=form: form(x, keys, 0.1) for name, form in ours(keyed_dropout, like.is_cuda).items()
-    }
-    skipped = {"torch fused": "F.dropout draws other numbers, which cannot be compared"}
-    return Case(f"{batch} x {tokens} x {width}", [x], forms, (0, 4 * x.numel() * x.element_size()), skipped)
+    counters = torch.zeros(tokens * width // 2, 2, dtype=torch.int32, device=like.device)
+    counters[:, 0] = torch.arange(len(counters), device=like.device)
+
+    def plain(x: Tensor) -> Tensor:
+        """In operations that a compiler sees through."""
+        words = threefry_reference(keys[:, None], counters).view(x.shape)
+        return torch.where(((words.long() & 0xFFFFFFFF) >> 8).float() * 2**-24 < 0.9, x / 0.9, 0)
+
+    forms = {name: partial(form, keys=keys, rate=0.1) for name, form in ours(keyed_dropout, like.is_cuda).items()}
+    case = Case(f"{batch} x {tokens} x {width}", [x], forms | {"plain": plain}, (0, 4 * x.numel() * x.element_size()))
+    case.unlike["torch fused"] = partial(F.dropout, p=0.1)
+    return case
 
 
 def draws_case(like: Tensor, small: bool) -> Case:
@@ -283,7 +292,7 @@ def draws_case(like: Tensor, small: bool) -> Case:
     keys = random.split(key(0, like.device), batch)[:, None]
     counters = torch.arange(2 * blocks, dtype=torch.int32, device=like.device).view(blocks, 2)
     forms: dict[str, Form] = {
-        name: lambda _, form=form: form(keys, counters) for name, form in ours(words, like.is_cuda).items()
+        name: lambda _, form=form: form(keys, counters) for name, form in ours(words_of, like.is_cuda).items()
     }
     return Case(f"{batch} x {2 * blocks}", [like.float()], forms, (0, 8.0 * batch * blocks))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from blocks.block import Block, Params
 from blocks.ops.dropout import keyed_dropout
 from blocks.ops.numbers import numbers_on
-from blocks.random import fold_in, per_sample, uniform
+from blocks.random import per_sample, uniform
 
 
 def is_rate(_: Any, attribute: attrs.Attribute, value: float) -> None:
@@ -29,8 +29,7 @@ def dropout(x: Tensor, rate: float, key: Tensor | None, place: int = 0) -> Tenso
     """
     if key is None or rate == 0:
         return x
-    keys = fold_in(per_sample(key, x.shape[0]), place)
-    return keyed_dropout(x, keys, rate)
+    return keyed_dropout(x, per_sample(key, x.shape[0]), rate, place)
 
 
 def drop_path_scales(

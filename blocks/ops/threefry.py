@@ -1,4 +1,4 @@
-"""`blocks.threefry` on a GPU: one launch, where tensor operations are some 150 a draw."""
+"""`blocks.threefry` on a GPU: by a kernel in one launch, where tensor operations are some 150 a draw."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,13 @@ from blocks.threefry import threefry_reference
 
 
 @on_its_device
-def words(key: Tensor, counter: Tensor, *, impl: Impl = "auto") -> Tensor:
-    """Words of (key, counter): int32 [..., 2] each, broadcast -> int32 [..., 2]. All forms give the same."""
+def words_of(key: Tensor, counter: Tensor, *, impl: Impl = "auto") -> Tensor:
+    """Words of (key, counter): int32 [..., 2] each, broadcast -> int32 [..., 2]. "torch" is the reference."""
     if choose(impl, counter, unsupported(key, counter)) != "triton":
         return threefry_reference(key, counter)
     from blocks.ops.kernels import threefry as kernels  # Triton, only where it is asked for
 
-    return kernels.words(key, counter)
+    return kernels.words_of(key, counter)
 
 
 def unsupported(key: Tensor, counter: Tensor) -> str | None:
@@ -25,4 +25,4 @@ def unsupported(key: Tensor, counter: Tensor) -> str | None:
     return "key and counter lie on two devices" if key.device != counter.device else None
 
 
-torch.library.impl("blocks::threefry", "cuda")(words)
+torch.library.impl("blocks::threefry", "cuda")(words_of)

@@ -12,7 +12,7 @@ from blocks.optim.clip import vector_norm
 
 FIRST_BUCKET = 1 << 20  # bytes: small, so that communication starts early
 BUCKET = 25 << 20  # bytes: large enough for the full bandwidth, small enough to overlap
-LAST_BUCKETS = 12 << 20  # bytes: to send still less by itself costs more than to send it sooner saves
+LAST_BUCKETS = 12 << 20  # bytes: what is left goes at once, as a call more costs what it saves (ViT-S, two on gloo)
 
 
 @attrs.frozen(eq=False)
@@ -31,8 +31,8 @@ def layout(
     """Places of leaves, bucket by bucket, from the last leaf to the first, about as their gradients come.
 
     The first is full at `first` bytes, each other one at `rest` or, if that is less, at half of those left, as long as
-    these are more than `last`: so little is still to be sent when the backward pass ends.
-    It follows from the leaves' shapes alone, so that a run that was resumed sums in the same order.
+    these are more than `last`: so little is still to be sent when the backward pass ends. It follows from the leaves'
+    shapes, types and devices alone, so that a run that was resumed sums in the same order.
     """
     buckets: list[list[int]] = []
     left = sum(leaf.nbytes for leaf in params)
@@ -139,7 +139,10 @@ class BucketedSum:
         self.sent.append(dist.all_reduce(bucket.flat, group=self.group, async_op=True))
 
     def finish(self) -> tuple[list[Tensor], Tensor]:
-        """Send the rest, wait for all, and return (the sums leaf by leaf, their 2-norm [])."""
+        """Send the rest, wait for all, and return (the sums leaf by leaf, their 2-norm []).
+
+        Each process takes the norm by itself: processes on processors of one kind find the same bits.
+        """
         for bucket in self.buckets[len(self.sent) :]:
             self.send(bucket, self.grads_of(bucket))
         self.carried, self.sending = None, False

@@ -89,13 +89,14 @@ def test_sums_are_right_where_a_leaf_is_used_on_one_process_only(two):
             assert torch.equal(value, torch.full((3,), 2.0 * (int(name) + 1) * times))
 
 
-def test_shares_of_the_norm_make_the_norm_of_the_sums(two):
+def test_both_processes_find_the_norm_of_the_sums_and_the_same_bits(two):
     expected = 11 * (3 * sum(i * i for i in range(1, 6))) ** 0.5
-    for results in two:
-        assert abs(results["shared norm"][""] / expected - 1) < 1e-14
+    first, second = (results["norm"][""] for results in two)
+    assert abs(first / expected - 1) < 1e-14
+    assert torch.equal(first, second)
 
 
-def test_every_process_sees_a_nan_in_any_share_of_the_norm(two):
+def test_every_process_sees_a_nan_in_any_bucket(two):
     assert all(norm.isnan() for results in two for norm in results["broken norms"].values())
 
 

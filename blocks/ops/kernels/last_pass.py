@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from blocks.ops.kernels.fusion import AS_WRITTEN
-from blocks.ops.kernels.threefry import threefry
+from blocks.ops.kernels.threefry import WRAPPING, block_of
 from blocks.ops.on_device import on_its_device
 
 FOLD = tl.constexpr(1 << 30)  # of folded keys' counters: blocks.random
@@ -38,7 +38,7 @@ def last_pass(
     _finish[(triton.cdiv(height * width, BLOCK), count)](
         *(pictures, out, mean, std, table, quantiles, lam, box, cut),
         *(pictures.stride(0), out.stride(0), count, height * width, width, table.shape[1] if erased else 0),
-        HOW=how, MIXED=mixture is not None, ALIKE=len(lam) == 1, BLOCK=BLOCK, num_warps=4, **AS_WRITTEN,
+        HOW=how, MIXED=mixture is not None, ALIKE=len(lam) == 1, BLOCK=BLOCK, num_warps=4, **AS_WRITTEN, **WRAPPING,
     )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def _values(PICTURES, MEAN, STD, TABLE, QUANTILES, sample, at, pitch, pixels, wi
                 new_red, new_green, new_blue = red * 0, red * 0, red * 0
                 if HOW != "const":
                     colour = at if HOW == "pixel" else at * 0
-                    first, second = threefry(tl.load(box + 4), tl.load(box + 5), colour, FOLD)
+                    first, second = block_of(tl.load(box + 4), tl.load(box + 5), colour, FOLD)
                     new_red = tl.load(QUANTILES + ((first & 0xFFFF) ^ 0x8000))
                     new_green = tl.load(QUANTILES + ((first >> 16) ^ 0x8000))
                     new_blue = tl.load(QUANTILES + ((second & 0xFFFF) ^ 0x8000))

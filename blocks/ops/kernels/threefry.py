@@ -1,4 +1,4 @@
-"""Threefry-2x32 in kernels: the rounds, for whatever draws, and words of keys and counters in one launch."""
+"""Threefry-2x32 in kernels: a block, for whatever draws, and the words of keys and counters in one launch."""
 
 import math
 
@@ -8,12 +8,14 @@ import triton.language as tl
 from torch import Tensor
 
 from blocks.ops.kernels.fusion import AS_WRITTEN
+from blocks.ops.kernels.offsets import FURTHEST
 
 PARITY = tl.constexpr(0x1BD11BDA)  # of the key schedule: blocks.threefry
-BLOCK = 256  # pairs of words of a program: 2 a thread, 16 bytes
+BLOCK = 256  # threefry blocks of a program: 2 a thread, 16 bytes
+WRAPPING = {"sanitize_overflow": False}  # sums of words wrap, also under TRITON_DEBUG, which would stop at them
 
 
-def words(key: Tensor, counter: Tensor) -> Tensor:
+def words_of(key: Tensor, counter: Tensor) -> Tensor:
     """`blocks.threefry`: int32 [..., 2] each, broadcast -> int32 [..., 2]."""
     key, counter = torch.broadcast_tensors(key, counter)
     out = torch.empty(counter.shape, dtype=torch.int32, device=counter.device)
@@ -21,9 +23,10 @@ def words(key: Tensor, counter: Tensor) -> Tensor:
         return out
     keys, each = trailing(key)
     counters, period = leading(counter)
-    pairs = out.numel() // 2
-    _words[(triton.cdiv(pairs, BLOCK),)](
-        keys, counters, out, pairs, each, period, BLOCK=BLOCK, num_warps=4, **AS_WRITTEN
+    blocks = out.numel() // 2
+    far = out.numel() + 2 * BLOCK > FURTHEST
+    _words[(triton.cdiv(blocks, BLOCK),)](
+        keys, counters, out, blocks, each, period, FAR=far, BLOCK=BLOCK, num_warps=4, **AS_WRITTEN, **WRAPPING
     )
     return out
 
@@ -45,27 +48,27 @@ def leading(pairs: Tensor) -> tuple[Tensor, int]:
 
 
 @triton.jit
-def _words(KEYS, COUNTERS, OUT, pairs, each, period, BLOCK: tl.constexpr):
-    start = tl.program_id(0).to(tl.int64) * BLOCK
-    pair = start + tl.arange(0, BLOCK)
-    here = pair < pairs
-    key, counter = KEYS + 2 * (pair // each), COUNTERS + 2 * (pair % period)
-    first, second = threefry(
+def _words(KEYS, COUNTERS, OUT, blocks, each, period, FAR: tl.constexpr, BLOCK: tl.constexpr):
+    start = tl.program_id(0).to(tl.int64) * BLOCK if FAR else tl.program_id(0) * BLOCK
+    block = start + tl.arange(0, BLOCK)
+    here = block < blocks
+    key, counter = KEYS + 2 * (block // each), COUNTERS + 2 * (block % period)
+    first, second = block_of(
         tl.load(key, mask=here, other=0),
         tl.load(key + 1, mask=here, other=0),
         tl.load(counter, mask=here, other=0),
         tl.load(counter + 1, mask=here, other=0),
     )
-    word = 2 * start + tl.arange(0, 2 * BLOCK)
-    tl.store(OUT + word, tl.interleave(first, second).to(tl.int32), mask=word < 2 * pairs)
+    word = tl.arange(0, 2 * BLOCK)
+    tl.store(OUT + 2 * start + word, tl.interleave(first, second).to(tl.int32), mask=start + word // 2 < blocks)
 
 
 @triton.jit
-def threefry(key0, key1, counter0, counter1):
-    """The two words of a key and a counter, uint32 of `counter0`'s shape."""
+def block_of(key0, key1, counter0, counter1):
+    """The two words of a key, int32, and a counter, int32 or a number: uint32 of `counter0`'s shape."""
     key0, key1 = key0.to(tl.uint32), key1.to(tl.uint32)
     key2 = key0 ^ key1 ^ PARITY
-    first = counter0.to(tl.uint32) + key0
+    first = key0 + counter0
     second = key1 + counter1 + 0 * first
     first, second = _rounds(first, second, 13, 15, 26, 6)
     first, second = _rounds(first + key1, second + key2 + 1, 17, 29, 16, 24)

@@ -8,16 +8,7 @@ from hypothesis import strategies as st
 pytest.importorskip("triton")
 
 from blocks.ops.dropout import keyed_dropout
-from blocks.ops.kernels import dropout as kernels
-from blocks.random import key, normal, split
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _narrow():
-    """A sample of a few numbers has several programs."""
-    before, kernels.PAIRS = kernels.PAIRS, 4
-    yield
-    kernels.PAIRS = before
+from blocks.random import fold_in, key, normal, split
 
 
 def inputs(shape, device, dtype=torch.float32):
@@ -39,6 +30,20 @@ def close(ours, theirs):
 def test_the_same_numbers_are_dropped_as_by_draws(device, shape, rate):
     x, keys = inputs(shape, device)
     close(keyed_dropout(x, keys, rate, impl="triton"), keyed_dropout(x, keys, rate, impl="plain"))
+
+
+@pytest.mark.parametrize("size", [1023, 1024, 1025, 2500])
+def test_a_sample_of_several_programs(device, size):
+    x, keys = inputs((2, size), device)
+    close(keyed_dropout(x, keys, 0.3, impl="triton"), keyed_dropout(x, keys, 0.3, impl="plain"))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 16])
+def test_a_place_is_folded_into_the_keys(device, place):
+    x, keys = inputs((3, 40), device)
+    found = keyed_dropout(x, keys, 0.3, place, impl="triton")
+    close(found, keyed_dropout(x, keys, 0.3, place, impl="plain"))
+    close(found, keyed_dropout(x, fold_in(keys, place), 0.3, impl="triton"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -66,8 +71,9 @@ def test_the_gradient_is_dropped_by_the_same_keys_and_so_is_its_own(device):
         (grad,) = torch.autograd.grad(keyed_dropout(leaf, keys, 0.4, impl=impl).sin().sum(), leaf, create_graph=True)
         leaf.first = grad
         (leaf.second,) = torch.autograd.grad(grad.sum(), leaf)
-    close(ours.first, theirs.first)
-    torch.testing.assert_close(ours.second, theirs.second)
+    for order in ("first", "second"):
+        assert torch.equal(getattr(ours, order) == 0, getattr(theirs, order) == 0)
+        torch.testing.assert_close(getattr(ours, order), getattr(theirs, order))
 
 
 def loss(x, keys):
@@ -98,7 +104,7 @@ def test_a_compiled_step_gives_the_eager_gradients(device):
 
 def test_the_op_passes_pytorchs_own_checks(device):
     checks = ("test_schema", "test_faketensor")
-    torch.library.opcheck(torch.ops.blocks.keyed_dropout.default, (*inputs((3, 5), device), 0.3), test_utils=checks)
+    torch.library.opcheck(torch.ops.blocks.keyed_dropout.default, (*inputs((3, 5), device), 0.3, 1), test_utils=checks)
 
 
 @pytest.mark.parametrize(

@@ -1,40 +1,39 @@
 """Threefry's words in one launch, against the reference in tensor operations."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 pytest.importorskip("triton")
 
-import blocks  # noqa: F401, it registers what computes on a GPU
 from blocks.ops.kernels import threefry as kernels
-from blocks.ops.threefry import words
+from blocks.ops.threefry import words_of
 from blocks.threefry import threefry_reference
-from tests.test_threefry import VECTORS, keys_and_counters
-from tests.test_threefry import words as pair_of
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _narrow():
-    before, kernels.BLOCK = kernels.BLOCK, 8
-    yield
-    kernels.BLOCK = before
+from tests.test_threefry import VECTORS, keys_and_counters, words
 
 
 def check(key, counter):
-    found = words(key, counter, impl="triton")
+    found = words_of(key, counter, impl="triton")
     assert found.dtype == torch.int32
     assert torch.equal(found, threefry_reference(key, counter))
 
 
 @pytest.mark.parametrize(("key", "counter", "wanted"), VECTORS)
 def test_it_gives_the_published_words(device, key, counter, wanted):
-    found = words(pair_of(*key).to(device), pair_of(*counter).to(device), impl="triton")
-    assert torch.equal(found.cpu(), pair_of(*wanted))
+    found = words_of(words(*key).to(device), words(*counter).to(device), impl="triton")
+    assert torch.equal(found.cpu(), words(*wanted))
 
 
-@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 33])
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 600])
 def test_any_number_of_words(device, count):
     check(*(x.to(device) for x in keys_and_counters(count)))
+
+
+def test_offsets_may_be_wide(device, monkeypatch):
+    monkeypatch.setattr(kernels, "FURTHEST", 100)
+    check(*(x.to(device) for x in keys_and_counters(300)))
 
 
 @pytest.mark.parametrize(
@@ -61,11 +60,13 @@ def test_views_of_any_order(device):
 
 
 def test_on_a_gpu_whatever_draws_comes_here():
-    assert torch._C._dispatch_has_kernel_for_dispatch_key("blocks::threefry", "CUDA")
+    asked = 'torch._C._dispatch_has_kernel_for_dispatch_key("blocks::threefry", "CUDA")'
+    code = f"import torch, blocks.random; raise SystemExit(not {asked})"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_what_the_kernel_cannot_do_is_said(device):
     key, counter = (x.to(device) for x in keys_and_counters(3))
     with pytest.raises(ValueError, match=r"torch\.int64"):
-        words(key.long(), counter, impl="triton")
-    assert torch.equal(words(key, counter), threefry_reference(key, counter))
+        words_of(key.long(), counter, impl="triton")
+    assert torch.equal(words_of(key, counter), threefry_reference(key, counter))
