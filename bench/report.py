@@ -67,7 +67,7 @@ def step() -> str:
             f"2 gloo processes, {r['depth']} x {r['width']}, against DDP",
             spread(r["DDP / ours"]),
             spread(r["same work / ours"]),
-            str(r["rounds"]),
+            f"{r['launches']} x {r['rounds']}",
         ]
         for r in rows("ddp-cpu.jsonl")
     ]
