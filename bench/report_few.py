@@ -10,8 +10,9 @@ PICTURE = ROOT / "docs" / "pictures" / "few-images.png"
 FEW = ("few-cifar-10.jsonl", "few-cifar-10-long.jsonl", "few-cifar-10-crops.jsonl")
 WHY = (
     "After 1,000 steps ConViT's lead is no larger than seeds of one model differ. After 3,000, with 5 % of the images, "
-    "it is ahead in each pair, by {leads} points. Crops, which teach what locality brings, took most of the lead away in "
-    "the pair that was run with them, and 8 x 8 patches and 6 layers leave little for it. The paper's regime (14 x 14 patches, DeiT's augmentation, hundreds of epochs) wants a GPU."
+    "it is ahead in each pair, by {leads} points. Crops, which teach what locality brings, took most of the lead away "
+    "in the pair that was run with them, and 8 x 8 patches and 6 layers leave little for it. The paper's regime "
+    "(14 x 14 patches, DeiT's augmentation, hundreds of epochs) wants a GPU."
 )
 TAUGHT = {  # the runs that `bench/report.py --keep` kept under these names
     "learning-distillation-teacher": "the teacher, a ResNet-18",
