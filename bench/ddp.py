@@ -148,9 +148,10 @@ def launch(args: argparse.Namespace) -> Times:
 
 
 def report(args: argparse.Namespace, launches: list[Times]) -> None:
-    times = {name: [seconds for launch in launches for seconds in launch[name]] for name in launches[0]}
-    speeds = {f"{name} / ours": ratio(times[name], times["ours"]) for name in ("DDP", "same work")}
-    apart = {pair: [ratio(launch[pair.split(" /")[0]], launch["ours"])[0] for launch in launches] for pair in speeds}
+    times = {name: [seconds for found in launches for seconds in found[name]] for name in launches[0]}
+    peers = {f"{name} / ours": name for name in ("DDP", "same work")}
+    speeds = {pair: ratio(times[name], times["ours"]) for pair, name in peers.items()}
+    apart = {pair: [ratio(found[name], found["ours"])[0] for found in launches] for pair, name in peers.items()}
     medians = {f"{name} ms": 1e3 * statistics.median(values) for name, values in times.items()}
     where = hardware(args.device)
     print(where)

@@ -25,7 +25,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from gpu_ops import CASES, Case  # bench/gpu_ops.py: a script's own folder is on its path
+from gpu_case import Case  # bench/gpu_case.py: a script's own folder is on its path
+from gpu_ops import CASES
 from gpu_steps import MODELS, PLAIN, STAGES, batch_of, flops, makers
 from measure import hardware, interleaved, on_device, peak_bytes
 from tables import RESULTS
@@ -104,7 +105,11 @@ def op_row(name: str, args: argparse.Namespace, peak: dict[str, float]) -> dict:
             right[kind] = passes(form, again(case.inputs))
         else:
             wrong[kind] = f"differs from the plain form in float32 by {off:.2g} of its norm"
-    right |= {kind: passes(form, again(case.inputs)) for kind, form in case.unlike.items() if not args.forms}
+    right |= {
+        kind: passes(form, again(case.inputs))
+        for kind, form in case.unlike.items()
+        if kind in (args.forms or case.unlike)
+    }
     row = measured(right, args)
     work, moved = case.work
     least = max(work / peak[str(dtype).removeprefix("torch.")], moved / peak["bytes"])

@@ -16,6 +16,7 @@ Impl = Literal["auto", "plain", "torch", "triton"]
 KNOWN = ("auto", "plain", "torch", "triton")
 # whether "auto" takes the kernels on a GPU: not before they were run and measured on one
 KERNELS_ARE_MEASURED = False
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)  # of what the layers' kernels read and write
 OLDEST = (8, 0)  # compute capability of Ampere
 HAS_TRITON = importlib.util.find_spec("triton") is not None  # a constant to torch.compile, which sees through a cache
 

@@ -5,11 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blocks.ops.choose import Impl, choose
+from blocks.ops.choose import DTYPES, Impl, choose
 from blocks.ops.define import define
 from blocks.random import bernoulli, fold_in
-
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def keyed_dropout(x: Tensor, keys: Tensor, rate: float, place: int | None = None, *, impl: Impl = "auto") -> Tensor:

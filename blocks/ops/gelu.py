@@ -11,10 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from blocks.ops.choose import Impl, choose
+from blocks.ops.choose import DTYPES, Impl, choose
 from blocks.ops.define import define, one_by_one
-
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor, *, impl: Impl = "auto") -> Tensor:

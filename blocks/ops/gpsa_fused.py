@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from blocks.ops.choose import no_room
+from blocks.ops.choose import DTYPES, no_room
 from blocks.ops.define import define
 
 LARGEST = 128  # channels of a head, and patches along a side of the grid: what a tile holds
@@ -15,7 +15,6 @@ SHARED = {
     (2, 64, 32): 73_728, (2, 64, 128): 115_712, (2, 128, 32): 98_304, (2, 128, 128): 163_840,
     (4, 64, 32): 98_304, (4, 64, 128): 180_224, (4, 128, 32): 102_784, (4, 128, 64): 205_184,
 }  # fmt: skip
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def unsupported(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cols: Tensor) -> str | None:

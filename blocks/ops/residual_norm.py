@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from blocks.ops.choose import Impl, choose
+from blocks.ops.choose import DTYPES, Impl, choose
 from blocks.ops.define import define, one_by_one
 
 WIDEST = 8192
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def residual_norm(

@@ -11,7 +11,7 @@ from blocks.threefry import threefry_reference
 @on_its_device
 def words_of(key: Tensor, counter: Tensor, *, impl: Impl = "auto") -> Tensor:
     """Words of (key, counter): int32 [..., 2] each, broadcast -> int32 [..., 2]. "torch" is the reference."""
-    if choose(impl, counter, unsupported(key, counter)) != "triton":
+    if choose(impl, counter, lambda: unsupported(key, counter)) != "triton":
         return threefry_reference(key, counter)
     from blocks.ops.kernels import threefry as kernels  # Triton, only where it is asked for
 

@@ -75,9 +75,8 @@ def trace(body: Body, state: State, batch: Batch, backend: str) -> Trace:
         return [*fresh, *metrics.values()]
 
     given = [*tree.leaves(state), *tree.leaves(batch)]
-    fused = (
-        {} if state.step.is_cpu else {threefry: threefry_reference}
-    )  # numpy's words are a CPU's fastest, a graph's own a GPU's
+    # a CPU's words come fastest from numpy, a GPU's from within the graph
+    fused = {} if state.step.is_cpu else {threefry: threefry_reference}
     graph = reshaping(make_fx(flat, decomposition_table=fused, tracing_mode="fake")(*given))
     if any(node.target is ATEN._local_scalar_dense.default for node in graph.graph.nodes):
         raise ValueError(

@@ -6,10 +6,8 @@ import triton.language as tl
 from torch import Tensor
 
 from blocks.ops.kernels.fusion import AS_WRITTEN
-from blocks.ops.kernels.threefry import WRAPPING, block_of
-from blocks.random import FOLD
+from blocks.ops.kernels.threefry import FOLD, WRAPPING, block_of
 
-FOLDED = tl.constexpr(FOLD)  # a key's counters for places
 PAIRS = 512  # pairs of neighbours of a program, a threefry block each: 4 a thread, 16 bytes of a two-byte type
 
 
@@ -29,7 +27,7 @@ def _dropout(X, KEYS, OUT, size, chunks, keep, place, PAIRS: tl.constexpr):
     sample, chunk = tl.program_id(0) // chunks, tl.program_id(0) % chunks
     key0, key1 = tl.load(KEYS + 2 * sample), tl.load(KEYS + 2 * sample + 1)
     if place is not None:
-        key0, key1 = block_of(key0, key1, place, FOLDED)
+        key0, key1 = block_of(key0, key1, place, FOLD)
     first, second = block_of(key0, key1, chunk * PAIRS + tl.arange(0, PAIRS), 0)
     at = chunk * (2 * PAIRS) + tl.arange(0, 2 * PAIRS)
     mask, start = at < size, sample.to(tl.int64) * size

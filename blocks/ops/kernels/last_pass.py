@@ -11,10 +11,9 @@ import triton.language as tl
 from torch import Tensor
 
 from blocks.ops.kernels.fusion import AS_WRITTEN
-from blocks.ops.kernels.threefry import WRAPPING, block_of
+from blocks.ops.kernels.threefry import FOLD, WRAPPING, block_of
 from blocks.ops.on_device import on_its_device
 
-FOLD = tl.constexpr(1 << 30)  # of folded keys' counters: blocks.random
 BLOCK = 512  # pixels of a program: 4 a thread
 
 

@@ -7,10 +7,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from blocks import random, threefry
 from blocks.ops.kernels.fusion import AS_WRITTEN
 from blocks.ops.kernels.offsets import FURTHEST
 
-PARITY = tl.constexpr(0x1BD11BDA)  # of the key schedule: blocks.threefry
+PARITY = tl.constexpr(threefry.PARITY)
+FOLD = tl.constexpr(random.FOLD)  # the second counter word of folded keys
 BLOCK = 256  # threefry blocks of a program: 2 a thread, 16 bytes
 WRAPPING = {"sanitize_overflow": False}  # sums of words wrap, also under TRITON_DEBUG, which would stop at them
 
