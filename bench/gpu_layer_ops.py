@@ -27,15 +27,20 @@ BACKENDS = {
 
 def gpsa_case(like: Tensor, small: bool) -> Case:
     """A layer of ConViT-B: content and position in one."""
-    batch, heads, side, width = (2, 2, 4, 16) if small else (256, 16, 14, 48)
+    batch, heads, side, width = (4, 4, 6, 16) if small else (256, 16, 14, 48)
     q, k, v = (normal(seed, batch, heads, side * side, width, like=like) for seed in range(3))
-    weight, bias = normal(3, heads, 3, like=like.float(), grad=False), torch.zeros(heads, device=like.device)
-    rows, cols = (x.detach().to(like.dtype).requires_grad_() for x in position_attention(weight, bias, (side, side)))
+    weight, bias = normal(3, heads, 3, like=like), torch.zeros(heads, device=like.device)
     gate = torch.linspace(0.2, 0.8, heads, device=like.device).to(like.dtype).requires_grad_()
     work = 14 * batch * heads * side**4 * width, 12 * q.numel() * q.element_size()
     shape = f"{batch} x {heads} heads x {side} x {side} x {width}"
     skipped = {"timm": "has it within a layer only; see the steps"}
-    return Case(shape, [q, k, v, rows, cols, gate], ours(gpsa, like.is_cuda), work, skipped)
+
+    def from_weight(form: Form, q: Tensor, k: Tensor, v: Tensor, weight: Tensor, gate: Tensor) -> Tensor:
+        """The factors alone would get another gradient from a form that normalises, equal after their softmax."""
+        return form(q, k, v, *position_attention(weight, bias, (side, side)), gate)
+
+    forms: dict[str, Form] = {name: partial(from_weight, form) for name, form in ours(gpsa, like.is_cuda).items()}
+    return Case(shape, [q, k, v, weight, gate], forms, work, skipped)
 
 
 def attention_case(like: Tensor, small: bool) -> Case:
