@@ -74,4 +74,12 @@ class Attention(Block):
     def _project(self, params: Params, x: Tensor) -> tuple[Tensor, ...]:
         """q, k and v, [B, h, N, d] each."""
         qkv = self.qkv(params["qkv"], x.flatten(0, 1)).view(*x.shape[:2], 3, self.num_heads, -1)
-        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return by_head(qkv)
+
+
+def by_head(parts: Tensor) -> tuple[Tensor, ...]:
+    """[B, N, parts, h, d] -> its parts, [B, h, N, d] each.
+
+    Transposed last: the gradients of SDPA, which lie as [B, N, h, d], come back side by side in one copy.
+    """
+    return tuple(part.transpose(1, 2) for part in parts.unbind(2))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from blocks.block import Block, Params
-from blocks.layers.attention import check_heads
+from blocks.layers.attention import by_head, check_heads
 from blocks.layers.drop import dropout, is_rate
 from blocks.layers.linear import Linear
 from blocks.ops.attention import attention_weights
@@ -108,7 +108,7 @@ class GPSA(Block):
 
     def _queries_and_keys(self, params: Params, x: Tensor) -> tuple[Tensor, ...]:
         """q and k, [B, h, N, d] each."""
-        return self.qk(params["qk"], x).view(*x.shape[:2], 2, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        return by_head(self.qk(params["qk"], x).view(*x.shape[:2], 2, self.num_heads, -1))
 
     def _attend(
         self, params: Params, q: Tensor, k: Tensor, v: Tensor, grid: Grid, keep: Tensor | None, key: Tensor | None

@@ -8,9 +8,10 @@ from torch import Tensor
 from blocks.block import Params
 from blocks.layers.batch_norm import BatchNorm
 from blocks.layers.linear import Linear
+from blocks.ops.gelu import gelu
 from blocks.tree import Flat, unflatten
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": gelu}
 NormCall = Callable[[str, BatchNorm, Params, Tensor], Tensor]
 
 

@@ -3,12 +3,13 @@ import torch
 from torch import nn
 
 from blocks import LayerNorm, LayerScale, Linear, MeanPool, Mlp, ProjectionMlp, TanhMlpHead, TokenPool, key
+from blocks.tree import cast
 
 
 def test_mlp_is_linear_exact_gelu_linear():
     mlp = Mlp(6, 10)
-    params, x = mlp.init(key(0)), torch.randn(2, 5, 6)
-    module = nn.Sequential(nn.Linear(6, 10), nn.GELU(), nn.Linear(10, 6))
+    params, x = cast(mlp.init(key(0)), torch.float64), torch.randn(2, 5, 6).double()  # in float32 by other kernels
+    module = nn.Sequential(nn.Linear(6, 10), nn.GELU(), nn.Linear(10, 6)).double()
     for layer, leaves in zip((module[0], module[2]), (params["fc1"], params["fc2"]), strict=True):
         layer.load_state_dict(leaves)
     assert torch.equal(mlp(params, x), module(x))
