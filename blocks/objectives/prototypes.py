@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from blocks.collective import world
+from blocks.collective import maximum, world
 from blocks.objectives.collapse import code_entropy
 from blocks.objectives.queue import Queue
 
@@ -50,7 +50,8 @@ def hardened(codes: Tensor) -> Tensor:
 def usage(heads: list[Tensor]) -> dict[str, Tensor]:
     """Means over heads of codes [A, b, K]: code_entropy, and prototypes_used.
 
-    The latter is the share of the prototypes (or of the codes, where these are fewer) that are some code's largest.
+    The latter is the share of the prototypes (or of the codes, where these are fewer) that are some code's largest, on
+    any process.
     """
     entropy = torch.stack([code_entropy(codes) for codes in heads]).mean()
     return {
@@ -60,5 +61,6 @@ def usage(heads: list[Tensor]) -> dict[str, Tensor]:
 
 
 def _used(codes: Tensor) -> Tensor:
-    first = torch.zeros_like(codes[0]).scatter_(0, codes.argmax(-1), 1)
-    return first.sum() / min(codes.shape)
+    count, places = codes.shape
+    first = maximum(torch.zeros_like(codes[0]).scatter_(0, codes.argmax(-1), 1))
+    return first.sum() / min(world()[1] * count, places)

@@ -75,7 +75,9 @@ def descend(objective, params, memory, batch, step_key: Tensor | None = None, ra
                 torch.distributed.all_reduce(grad)
         tree.map(lambda p, g: p.sub_(rate * g), params, grads)
         memory, settled = objective.settle_(params, outcome.memory, skip)
-        return {"loss": average(outcome.loss.detach()), "grads": grads, "settled": settled}, params, memory
+        found = {"loss": average(outcome.loss.detach()), "grads": grads, "settled": settled}
+        metrics = {name: average(value) for name, value in outcome.metrics.items()}
+        return {**found, "metrics": metrics}, params, memory
 
 
 CASES = {
