@@ -50,6 +50,12 @@ def strangers(folder: str | Path) -> list[str]:
     return [] if ours else [name for name in FILES if (Path(folder) / name).is_file()]
 
 
+def best_without_newest(folder: str | Path) -> str | None:
+    """The checkpoint of a run's best epoch where none is left to go on from."""
+    path = Path(folder) / best.NAME
+    return str(path) if path.is_file() and checkpoint.latest(folder) is None else None
+
+
 def begin(
     folder: str | Path,
     about: About,

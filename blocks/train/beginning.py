@@ -47,8 +47,8 @@ def begin(
 ) -> tuple[State, Totals, Path | None]:
     """(state, sums of the epoch so far, checkpoint): as given, or the checkpoint's; and the folder's first files.
 
-    Raises ValueError where the folder's run is another one, `options.resume` is off and it holds any, or somebody
-    else's files would be replaced.
+    Raises ValueError where the folder's run is another one, `options.resume` is off and it holds any, or where
+    somebody else's files or a best epoch's checkpoint would be replaced.
     """
     saved = newest(options.out, processes.world_size)
     if not options.resume and agree(folder.is_run(options.out), processes.world_size):
@@ -61,6 +61,12 @@ def begin(
         raise ValueError(
             f"{options.out} holds {', '.join(strangers)} that no run wrote and this one would replace; give another "
             "output folder (--out)"
+        )
+    best = agree(None if saved else folder.best_without_newest(options.out), processes.world_size)
+    if best:
+        raise ValueError(
+            f"{best} is a run's best epoch, whose newer checkpoints are gone: a run that begins here would delete it. "
+            "Give another output folder (--out), or move it elsewhere"
         )
     totals, changes = Totals(), []
     if saved:

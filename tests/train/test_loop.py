@@ -11,11 +11,14 @@ import attrs
 import pytest
 import torch
 
-from blocks import random, tree
+from blocks import random, tree, trunk_from_module
+from blocks.objectives.supervised import Supervised
 from blocks.optim.clip import ClipValue
 from blocks.optim.schedule import linear
 from blocks.runs import checkpoint
 from blocks.runs.records import read
+from blocks.train.distributed import Processes
+from tests.interop.modules import small
 from tests.train.tiny import IMAGES, Classifier, Remembering, TrainData, ValData, numbers, train
 
 
@@ -179,6 +182,18 @@ def test_the_best_epoch_s_checkpoint_stays_through_a_stop_and_a_resume(tmp_path,
     assert "best.pt" in capsys.readouterr().out
 
 
+def test_a_best_epoch_whose_newer_checkpoints_were_deleted_is_not_begun_over(tmp_path):
+    train(tmp_path, val_data=ValData(), best="val_top1")
+    for path in checkpoint.steps(tmp_path).values():
+        path.unlink()
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"best\.pt is a run's best epoch.* Give another output folder"):
+        train(tmp_path, val_data=ValData(), best="val_top1")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == left
+    (tmp_path / "best.pt").unlink()
+    assert train(tmp_path, val_data=ValData(), best="val_top1").finished
+
+
 def test_evaluation_may_come_every_few_epochs_and_comes_after_the_last(tmp_path, straight):
     result = train(tmp_path, epochs=5, val_data=ValData(), evaluate_every=2, best="val_top1")
     assert [record["epoch"] for record in result.history if "val_top1" in record] == [2, 4, 5]
@@ -252,6 +267,13 @@ def test_unreadable_images_are_named_once(tmp_path, capsys):
 def test_an_own_evaluation_takes_the_place_of_the_accuracy(tmp_path):
     result = train(tmp_path, epochs=1, evaluate=lambda params: {"norm": float(params["head"]["weight"].norm())})
     assert result.history[0].keys() >= {"val_norm", "ema_norm"}
+
+
+def test_batch_norm_that_would_wait_for_another_process_in_evaluation_is_refused_at_once(tmp_path):
+    objective, two = Supervised(trunk_from_module(small(), 4)), Processes(0, 2, 0)
+    with pytest.raises(ValueError, match=r"batch norm of the Model .* in one process"):
+        train(tmp_path / "two", objective=objective, processes=two, val_data=ValData(two))
+    assert not (tmp_path / "two").exists()
 
 
 def test_an_objective_without_a_model_needs_an_own_evaluation(tmp_path):
