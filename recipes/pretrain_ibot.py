@@ -23,6 +23,7 @@ from blocks.layers.published_heads import dino_head
 from blocks.objectives.ibot import IBOT
 from blocks.objectives.monitored import monitored
 from blocks.optim.adamw import adamw
+from blocks.optim.clip import ClipEach
 from blocks.optim.schedule import cosine, linear, scaled_lr, warmup_cosine
 from blocks.probe.knn_monitor import knn_monitor
 from blocks.train.cli import cli
@@ -62,7 +63,7 @@ class Recipe(RunOptions):
     min_lr: float = 1e-6  # the rate at the end of the cosine, whatever the batch
     warmup_epochs: float = 10.0  # of a linear rise from 0; 0: none
     weight_decay: tuple[float, float] = (0.04, 0.4)  # of weights alone, at the start and, by a cosine, at the end
-    clip_norm: float = 3.0  # largest norm of the gradient; 0: any
+    clip_norm: float = 3.0  # largest norm of each parameter's gradient; 0: any
     local_size: int = 96  # pixels of a side of the small crops
     num_local: int = 10  # small crops of an image, beside two large ones; 0: none
     scale: tuple[float, float] = (0.25, 1.0)  # least and largest area of the large crops, shares of the image
@@ -103,13 +104,13 @@ def main(r: Recipe) -> None:
         temperature = linear(*r.teacher_temp, r.temp_epochs * steps)
         ibot = IBOT(model, momentum=momentum, teacher_temp=temperature, patch_temp=temperature)
 
-        peak = scaled_lr(r.lr, r.batch_size, per=256)
+        peak, clip = scaled_lr(r.lr, r.batch_size, per=256), ClipEach(r.clip_norm) if r.clip_norm else None
         schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, end=r.min_lr)
         decay, wake = cosine(*r.weight_decay, r.epochs * steps), {"head.last_layer.*": round(r.freeze_epochs * steps)}
         run(
             monitored(ibot, train_shards.num_classes), adamw(schedule, weight_decay=decay, wake=wake), train_data,
             evaluate=knn_monitor(model, knn_data, processes), epochs=r.epochs, options=r, processes=processes,
-            clip_norm=r.clip_norm or None, accumulate=r.accumulate, precision=r.precision, compile=r.compile,
+            clip=clip, accumulate=r.accumulate, precision=r.precision, compile=r.compile,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The gradient's norm, and clipping: by norm, by value, and adaptive."""
+"""The gradient's norm, and clipping: by norm, of all gradients or of each, by value, and adaptive."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -42,6 +42,17 @@ class ClipNorm:
     def factor(self, norm: Tensor) -> Tensor:
         """What gradients of this norm are multiplied by: []."""
         return norm_factor(norm, self.max_norm)
+
+
+@attrs.frozen
+class ClipEach:
+    """Each parameter's gradient scaled by itself, so that its norm is at most `max_norm`: DINO's code and iBOT's."""
+
+    max_norm: float = attrs.field(validator=_above_zero)
+
+    def __call__(self, params: Flat, grads: Flat, norm: Tensor) -> Flat:
+        """New gradients."""
+        return _named(grads, clip_each(list(grads.values()), self.max_norm))
 
 
 @attrs.frozen
@@ -121,6 +132,15 @@ def clip_by_norm(grads: Tree, max_norm: float) -> tuple[Tree, Tensor]:
 def scale_to_norm(grads: list[Tensor], norm: Tensor, max_norm: float) -> list[Tensor]:
     """New gradients, multiplied by the `norm_factor`."""
     return list(torch._foreach_mul(grads, norm_factor(norm, max_norm)))
+
+
+def clip_each(grads: list[Tensor], max_norm: float) -> list[Tensor]:
+    """New gradients, each multiplied by the `norm_factor` of its own norm."""
+    factors = torch._foreach_add([torch.linalg.vector_norm(g) for g in grads], 1e-6)
+    torch._foreach_reciprocal_(factors)
+    torch._foreach_mul_(factors, max_norm)
+    torch._foreach_clamp_max_(factors, 1.0)
+    return list(torch._foreach_mul(grads, factors))
 
 
 def norm_factor(norm: Tensor, max_norm: float) -> Tensor:

@@ -74,6 +74,17 @@ def test_clipping_by_value_equals_torch():
     assert grads["w0"].abs().max() > 0.3
 
 
+@pytest.mark.parametrize("most", [0.5, 3.0, 100.0])
+def test_clipping_each_is_clipping_by_norm_one_by_one(most):
+    grads = flat(1, *SHAPES)
+    clipped = clip.ClipEach(most)(flat(0, *SHAPES), grads, torch.tensor(1.0))
+    for name, grad in grads.items():
+        alone, _ = clip.clip_by_norm({name: grad}, most)
+        torch.testing.assert_close(clipped[name], alone[name], rtol=1e-6, atol=0)
+        assert clipped[name].norm() <= most * (1 + 1e-6)
+    assert not torch.equal(clipped["w0"], grads["w0"]) or most > grads["w0"].norm()
+
+
 @pytest.mark.parametrize("factor", [0.01, 0.5, 100.0])
 def test_adaptive_clipping_equals_timms(factor):
     params, grads = flat(0, *SHAPES), flat(1, *SHAPES)
@@ -104,7 +115,7 @@ def test_adaptive_clipping_spares_the_exempt():
         clip.ClipAdaptive(exempt=("head",))(params, grads, torch.tensor(1.0))
 
 
-@pytest.mark.parametrize("clipping", [clip.ClipNorm(0.1), clip.ClipValue(0.1), clip.ClipAdaptive()])
+@pytest.mark.parametrize("clipping", [clip.ClipNorm(0.1), clip.ClipEach(0.1), clip.ClipValue(0.1), clip.ClipAdaptive()])
 def test_clipping_leaves_params_and_gradients_as_they_are_and_a_nan_a_nan(clipping):
     params, grads = flat(0, *SHAPES), flat(1, *SHAPES)
     grads["w1"][0, 0] = torch.nan
@@ -119,6 +130,7 @@ def test_clipping_leaves_params_and_gradients_as_they_are_and_a_nan_a_nan(clippi
     ("make", "message"),
     [
         (lambda: clip.ClipNorm(0.0), r"max_norm 0\.0 is not above 0"),
+        (lambda: clip.ClipEach(0.0), r"max_norm 0\.0 is not above 0"),
         (lambda: clip.ClipValue(-1.0), r"max -1\.0 is not above 0"),
         (lambda: clip.ClipAdaptive(0.0), r"factor 0\.0 is not above 0"),
         (lambda: clip.ClipAdaptive(eps=0.0), r"eps 0\.0 is not above 0"),

@@ -7,7 +7,7 @@ import torch
 from blocks import convit, tree
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
-from blocks.optim.clip import ClipAdaptive, ClipNorm, ClipValue
+from blocks.optim.clip import ClipAdaptive, ClipEach, ClipNorm, ClipValue
 from blocks.optim.lamb import lamb
 from blocks.optim.lars import lars
 from blocks.optim.lion import lion
@@ -199,7 +199,8 @@ FAMILIES = {
     "Lion": lion,
     "Muon": muon,
 }
-PAIRS = [(family, None) for family in FAMILIES] + [("SGD", c) for c in (ClipNorm(0.1), ClipValue(1e-3), ClipAdaptive())]
+CLIPS = (ClipNorm(0.1), ClipEach(0.05), ClipValue(1e-3), ClipAdaptive())
+PAIRS = [(family, None) for family in FAMILIES] + [("SGD", clip) for clip in CLIPS]
 
 
 @pytest.mark.parametrize(("family", "clip"), PAIRS, ids=str)
