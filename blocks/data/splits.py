@@ -20,12 +20,19 @@ def train_and_val(data: str, val: str) -> tuple[Index, Index]:
     """The training and the validation shards, by pattern, file, folder or URL each.
 
     Without `val` a folder is asked for its splits train and val; "digits" brings its own of both. Raises ValueError
-    where one lacks the other, or where their classes differ, FileNotFoundError where there is nothing of a name.
+    where one lacks the other, where their classes differ, or where there is one alone; FileNotFoundError where there is
+    nothing of a name.
     """
     train, held_out = _places(data, val)
     if held_out is None:
         raise ValueError(f"--data {data} needs --val, the shards to evaluate on; a folder may hold both")
-    return _agreeing(data, val, open_shards(*train), open_shards(*held_out))
+    found = _agreeing(data, val, open_shards(*train), open_shards(*held_out))
+    if found[0].num_classes < 2:
+        raise ValueError(
+            f"--data {data} has one class alone, and nothing to tell it from: give each class a folder of its own, or "
+            "learn without labels by a recipe that pretrains"
+        )
+    return found
 
 
 @hiding_secrets()

@@ -86,8 +86,13 @@ class LinearProbes:
         return {**params, "features": {"mean": mean.to(like), "std": std.to(like)}}
 
     def classifier(self, params: Params, head: int) -> Params:
-        """The params of the model with this head as its "head", a linear one; the standardisation is folded into it."""
+        """The params of the model with this head as its "head", a linear one; the standardisation is folded into it.
+
+        Of a distilled model both heads are this one: their mean is the probe of the mean of its tokens.
+        """
         own, (mean, std) = params["heads"][str(head)], (params["features"][name] for name in ("mean", "std"))
         weight = own["weight"] / std
         model = {name: node for name, node in params.items() if name not in ("features", "heads")}
-        return {**model, "head": {"weight": weight, "bias": own["bias"] - weight @ mean}}
+        linear = {"weight": weight, "bias": own["bias"] - weight @ mean}
+        names = ("head", "head_dist") if hasattr(self.model, "head_dist") else ("head",)
+        return {**model, **dict.fromkeys(names, linear)}

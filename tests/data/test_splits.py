@@ -65,6 +65,15 @@ def test_one_without_the_other_is_refused(data, val):
         train_and_val(data, val)
 
 
+def test_one_class_alone_is_refused(tmp_path):
+    parts = [str(tmp_path / part) for part in ("train", "val")]
+    for part in parts:
+        write_dataset([("a", picture(0), 0, {}), ("b", picture(1), 0, {})], part, workers=0, progress=False)
+    with pytest.raises(ValueError, match="has one class alone, and nothing to tell it from: give each class a folder"):
+        train_and_val(*parts)
+    assert pretraining_shards(*parts)[0].num_classes == 1
+
+
 def test_other_classes_are_refused(tmp_path):
     train_path, val_path = digits()
     folder = tmp_path / "copy"

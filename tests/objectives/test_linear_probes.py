@@ -12,6 +12,7 @@ from blocks.probe.probe_accuracy import ProbeAccuracy
 from blocks.random import key, normal
 from blocks.train.evaluate import evaluate
 from blocks.train.step import init_state, make_step
+from blocks.trunks.distilled import distilled
 from tests.probe.small import CLASSES, HERE, Images, trunk
 
 RATES = (0.03, 0.3, 3.0)
@@ -92,6 +93,16 @@ def test_a_chosen_head_becomes_an_ordinary_model_s():
     model, images = trunk(num_classes=CLASSES), Images(6).images
     chosen = tree.like(model.init(key(0)), tree.flatten(probes.classifier(state.params, 2)))
     torch.testing.assert_close(model(chosen, images), probes.logits(state.params, images)[2], atol=1e-5, rtol=1e-5)
+
+
+def test_the_classifier_of_a_distilled_model_fills_both_heads():
+    bare, model = distilled(trunk()), distilled(trunk(num_classes=CLASSES))
+    probes = LinearProbes(bare, CLASSES, heads=2)
+    params, images = probes.with_heads(bare.init(key(1))), Images(4).images
+    params["heads"]["1"] = {"weight": normal(key(2), (CLASSES, 8)), "bias": normal(key(3), (CLASSES,))}
+    params["features"] = {"mean": normal(key(4), (8,)), "std": 1 + normal(key(5), (8,)).abs()}
+    chosen = tree.like(model.init(key(0)), tree.flatten(probes.classifier(params, 1)))
+    torch.testing.assert_close(model(chosen, images), probes.logits(params, images)[1], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
