@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from blocks.durable import take_lock
+
 LOCK = ".lock"  # says who writes, for people
 
 
@@ -18,7 +20,8 @@ def claimed(folder: str | Path) -> Iterator[None]:
     Raises ValueError for a folder that another process has claimed, and for one that cannot be written to.
     """
     with _opened(folder) as file:
-        if not _locked(file):
+        # the process's own: data workers that fork do not keep it
+        if take_lock(fcntl.lockf, file, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
             file.seek(0)
             raise ValueError(
                 f"another run is writing to {folder} ({file.read()}); let it end, or give another folder (--out)"
@@ -35,14 +38,3 @@ def _opened(folder: str | Path) -> TextIO:
         return open(Path(folder) / LOCK, "a+", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"{folder} cannot be written to ({error.strerror}); give another folder (--out)") from error
-
-
-def _locked(file: TextIO) -> bool:
-    """Whether nobody else has the lock; on a file system without locks nobody has."""
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the process's own: data workers that fork do not keep it
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        pass
-    return True

@@ -35,6 +35,7 @@ class Server:
     faults: dict[str, Fault] = attrs.field(factory=dict)
     ranges: bool = True
     etags: bool = True
+    types: dict[str, str] = attrs.field(factory=dict)  # Content-Type by path
     asked: list[tuple[str, str]] = attrs.field(factory=list)  # (path, Range)
     sent: Counter = attrs.field(factory=Counter)  # bytes by path
     url: str = ""
@@ -71,7 +72,7 @@ def _handler(server: Server) -> type:
                 return
             data = server.files[path]
             start = self.start(data, wanted) if server.ranges and fault.ranged else 0
-            self.head(data, start, wanted, fault)
+            self.head(path, data, start, wanted, fault)
             self.body(path, b"x" * len(data) if fault.garbage else data, start, wanted, fault)
 
         def fault(self, path: str, wanted: str) -> Fault:
@@ -89,7 +90,7 @@ def _handler(server: Server) -> type:
         def etag(self, data: bytes) -> str:
             return f'"{hash(data)}"'
 
-        def head(self, data: bytes, start: int, wanted: str, fault: Fault) -> None:
+        def head(self, path: str, data: bytes, start: int, wanted: str, fault: Fault) -> None:
             partial = wanted and server.ranges and fault.ranged and (start or wanted == "bytes=0-0")
             self.send_response(206 if partial else 200)
             stop = 1 if partial and wanted == "bytes=0-0" else len(data)
@@ -98,6 +99,8 @@ def _handler(server: Server) -> type:
             self.send_header("Content-Length", str(stop - start if fault.length is None else fault.length))
             if server.etags:
                 self.send_header("ETag", self.etag(data))
+            if path in server.types:
+                self.send_header("Content-Type", server.types[path])
             self.end_headers()
 
         def body(self, path: str, data: bytes, start: int, wanted: str, fault: Fault) -> None:

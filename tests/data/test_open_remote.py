@@ -149,6 +149,29 @@ def test_an_index_that_may_not_be_read_is_none(folder, status):
             open_shards(f"{server.url}/", retries=QUICK)
 
 
+FILE_URLS = ["files/train-000000.tar/content", "get", "files/123"]
+
+
+@pytest.mark.parametrize("path", FILE_URLS)
+def test_a_url_whose_last_part_has_no_dot_may_be_a_shard(folder, path):
+    wanted = read_all(open_shards(folder / "train-000000.tar"))
+    with serving({path: (folder / "train-000000.tar").read_bytes()}) as server:
+        url = f"{server.url}/{path}?file=train-0.tar"
+        assert read_all(open_shards(url, retries=QUICK)) == wanted
+        train, val = train_and_val(url, f"{folder}/train-000001.tar")
+        assert (len(train), len(val)) == (PER_SHARD, PER_SHARD)
+        with pytest.raises(ValueError, match=r"is one file, and no folder with the split train; .*--val"):
+            train_and_val(url, "")  # never the same shard for both
+
+
+@pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8", "application/json", "application/xml"])
+def test_a_page_at_the_url_of_a_folder_is_no_shard(kind):
+    with serving({"set": b"<html>train-000000.tar</html>"}, types={"set": kind}) as server:
+        for name in ("set", "none"):
+            with pytest.raises(FileNotFoundError, match=rf"/{name} has no index\.json .*{name}/train-\{{000000"):
+                open_shards(f"{server.url}/{name}", retries=QUICK)
+
+
 def test_an_index_out_of_reach_is_an_error_and_not_none(folder):
     with serving(files(folder)) as server:
         server.faults["index.json"] = Fault(ALWAYS, status=500)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from blocks.data.storage import CacheFull, FetchError, Retries, ShardCache
-from blocks.data.storage.cache import once
+from blocks.data.storage.cache import once, try_locked
 from blocks.data.storage.part import Part
 from blocks.data.storage.shard import RemoteShard
 from blocks.data.storage.source import Version
@@ -128,6 +128,44 @@ def test_a_source_that_cannot_be_read_is_not_blamed_on_the_cache(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OSError, match="cannot write the cache"):
             once(folder / "table.npy", lambda target: target.touch())
+
+
+@pytest.fixture(params=[errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def no_locks(request, monkeypatch):
+    """As on a file system that has none."""
+
+    def refuse(*_):
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_where_there_are_no_locks_shards_are_fetched_and_parts_of_others_stay(server, tmp_path):
+    """Nothing says whether somebody is still writing them; nor is the own part in the way."""
+    one = shard(server, 0, tmp_path)
+    others = [tmp_path / f"{name}.x.tmp" / name for name in (one.in_cache().name, "another.tar")]
+    for other in others:
+        other.parent.mkdir()
+        other.touch()
+    assert content(one.local()) == server.files["0.tar"]
+    assert all(other.exists() for other in others)
+    with try_locked(tmp_path / "another.tar") as free:
+        assert not free
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.parametrize("create", [lambda path: path.touch(), lambda path: (path / "below").mkdir(parents=True)])
+def test_where_there_are_no_locks_two_may_make_the_same_at_once(tmp_path, create):
+    target = tmp_path / "cache" / "target"
+
+    def make(path):
+        if not target.exists():
+            once(target, create)  # as another process does
+        create(path)
+
+    assert once(target, make) == target
+    assert {path.name for path in target.parent.iterdir()} == {"target", "target.lock"}
 
 
 def test_the_limit_is_the_environments(monkeypatch, cache):

@@ -1,5 +1,6 @@
 """One run at a time in a folder."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -34,3 +35,13 @@ def test_a_folder_that_cannot_be_made_is_clear(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"file/run cannot be written to \(Not a directory\); give another folder"):
         claimed(tmp_path / "file" / "run").__enter__()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_folder_without_locks_is_anybodys(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with claimed(tmp_path):
+        assert (tmp_path / LOCK).read_text().startswith(f"process {os.getpid()} on ")

@@ -12,7 +12,7 @@ from blocks.data.index.files import IndexFiles
 from blocks.data.index.format import IndexFile
 from blocks.data.index.pictures import has_images
 from blocks.data.index.places import Place, join, place_in, place_of
-from blocks.data.storage.fetch import is_http, is_pipe, is_remote
+from blocks.data.storage.fetch import is_file, is_http, is_pipe, is_remote
 from blocks.data.storage.filesystem import ask, filesystem
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -32,7 +32,7 @@ def expand(pattern: str, split: str | None, files: IndexFiles) -> list[Place]:
 
 
 def names_folder(pattern: str) -> bool:
-    """Whether it is a folder; a URL is one if it ends in a slash or its last part has no dot."""
+    """Whether it is a folder; a URL is taken for one if it ends in a slash or its last part has no dot."""
     if not is_remote(pattern):
         return os.path.isdir(os.path.expanduser(pattern.removeprefix("file://")))
     last = "." if is_pipe(pattern) else _path(pattern).rpartition("/")[2]
@@ -61,7 +61,7 @@ def _remote(name: str, split: str | None, files: IndexFiles) -> list[Place]:
     if is_pipe(name):
         return [place_of(name)]
     if names_folder(name):
-        return _in_folder(name, split, files)
+        return [_one_file(name, split)] if _is_file(name, files) else _in_folder(name, split, files)
     path = _path(name)
     if is_http(name):
         if "*" in path:
@@ -71,6 +71,22 @@ def _remote(name: str, split: str | None, files: IndexFiles) -> list[Place]:
             )
         return [place_of(name)]
     return [place_of(url) for url in _remote_glob(name, files)] if glob.has_magic(path) else [place_of(name)]
+
+
+def _is_file(url: str, files: IndexFiles) -> bool:
+    """Whether a URL without a dot at its end, https://host/files/123, is a file and no folder after all."""
+    ends_in_a_name = is_http(url) and _path(url).rpartition("/")[2]
+    return bool(ends_in_a_name) and files.at(url) is None and is_file(url, files.retries)
+
+
+def _one_file(url: str, split: str | None) -> Place:
+    """Of no split: else the same file would be both train and val."""
+    if split is not None:
+        raise ValueError(
+            f'{url} is one file, and no folder with the split {split}; for training give --val too, else --split "", '
+            "in Python no split"
+        )
+    return place_of(url)
 
 
 def _remote_glob(pattern: str, files: IndexFiles) -> list[str]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from blocks.durable import take_lock
+
 NAME = "vitmason"
 
 
@@ -34,13 +36,16 @@ def digest(*texts: str) -> str:
 def once(target: Path, make: Callable[[Path], None]) -> Path:
     """`target`, made by `make(temporary path)` unless it is there: by one process while others wait, or not at all.
 
-    Raises OSError that names the cache when it cannot be written.
+    Where a file system has no locks nobody waits, and several may make it. Raises OSError that names the cache when it
+    cannot be written.
     """
     if target.exists():
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target):
+        with locked(target) as alone:
+            if alone:
+                _remove_left_over(target)
             if not target.exists():
                 _make(target, make)
     except OSError as error:
@@ -59,16 +64,29 @@ def _is_elsewhere(file: object, folder: Path) -> bool:
     return not (path.is_relative_to(folder.absolute()) or folder.absolute().is_relative_to(path))
 
 
-def _make(target: Path, make: Callable[[Path], None]) -> None:
-    for left_over in target.parent.glob(f"{target.name}.*.tmp"):  # of a process that was killed here
+def _remove_left_over(target: Path) -> None:
+    """Of a process that was killed here."""
+    for left_over in target.parent.glob(f"{target.name}.*.tmp"):
         _remove(left_over)
+
+
+def _make(target: Path, make: Callable[[Path], None]) -> None:
     folder = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".tmp", dir=target.parent))
     try:
         make(folder / target.name)
         _sync(folder / target.name)
-        os.rename(folder / target.name, target)
+        _name(folder / target.name, target)
     finally:
         _remove(folder)
+
+
+def _name(path: Path, target: Path) -> None:
+    """Without locks another process may have been faster; a folder cannot replace its folder."""
+    try:
+        os.rename(path, target)
+    except OSError:
+        if not target.is_dir():
+            raise
 
 
 def _sync(path: Path) -> None:
@@ -79,29 +97,31 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """One process at a time for this target; the lock goes with its process, however that ends."""
-    with open(_lock_of(target), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)  # a process forked meanwhile has it open as well
+def locked(target: Path) -> Iterator[bool]:
+    """One process at a time for this target; the lock goes with its process, however that ends.
+
+    Whether that is so: a file system without locks lets all of them in.
+    """
+    with _held(target, fcntl.LOCK_EX) as held:
+        yield held
 
 
 @contextmanager
 def try_locked(target: Path) -> Iterator[bool]:
-    """As `locked`, without waiting: whether the lock was free."""
+    """As `locked`, without waiting: whether the lock was free, as far as there are locks."""
+    with _held(target, fcntl.LOCK_EX | fcntl.LOCK_NB) as held:
+        yield held
+
+
+@contextmanager
+def _held(target: Path, how: int) -> Iterator[bool]:
     with open(_lock_of(target), "w") as lock:
+        held = bool(take_lock(fcntl.flock, lock, how))
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        try:
-            yield True
+            yield held
         finally:
-            fcntl.flock(lock, fcntl.LOCK_UN)
+            if held:
+                fcntl.flock(lock, fcntl.LOCK_UN)  # a process forked meanwhile has it open as well
 
 
 def _lock_of(target: Path) -> Path:

@@ -51,6 +51,11 @@ def version(name: str, retries: Retries) -> Version:
     return retries.run(name, _source(name, retries, ANY).version)
 
 
+def is_file(url: str, retries: Retries) -> bool:
+    """Whether a web server gives a file for this URL, and not a page or nothing."""
+    return retries.run(url, HttpSource(url, retries.timeout, ANY).is_file)
+
+
 def _source(name: str, retries: Retries, expected: Version) -> Source:
     kind: Any = PipeSource if is_pipe(name) else HttpSource if is_http(name) else FilesystemSource
     return kind(name, retries.timeout, expected)

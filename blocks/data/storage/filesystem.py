@@ -1,22 +1,29 @@
 """Files of an object store, and whatever else fsspec opens: s3://, gs://, hf://, memory:// ..."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from blocks.data.storage.part import Part
 from blocks.data.storage.retries import FetchError, NotAllowed, NotThere, Passing
-from blocks.data.storage.source import Version, within
+from blocks.data.storage.source import LEAST, Version, within
 
-PIECE = 1 << 23  # bytes of a request: what a slow line moves within a timeout
+PIECE = 1 << 23  # bytes of a request
+LESS = 8  # times, after one that took too long: in few attempts it is what the slowest line moves within a timeout
 MARKS = ("ETag", "etag", "md5Hash", "blob_id", "LastModified", "last_modified", "mtime", "updated", "created")
 
 
+class _Late(Passing):
+    """No answer in time: of a line that gives nothing, or that is too slow for the piece."""
+
+
 class FilesystemSource:
-    """A file of an fsspec filesystem, read in pieces; those that have arrived are kept."""
+    """A file of an fsspec filesystem, read in pieces, smaller ones on a slow line; those that have arrived are kept."""
 
     def __init__(self, url: str, timeout: float, expected: Version):
         self.url, self.timeout, self.expected = url, timeout, expected
         self._first = Version()
+        self._piece = PIECE
 
     def version(self) -> Version:
         fs, path = filesystem(self.url)
@@ -35,11 +42,18 @@ class FilesystemSource:
             raise FetchError(f"{self.url}: its file system does not tell how long it is; copy it to a folder first")
         part.expect(found.bytes)
         while part.size < found.bytes:
-            start, stop = part.size, min(part.size + PIECE, found.bytes)
-            piece = self._ask(lambda: fs.cat_file(path, start=start, end=stop))  # noqa: B023  called in this turn
-            if len(piece) != stop - start:
-                raise Passing(f"cut after {start + len(piece)} of {found.bytes} bytes")
+            size = min(self._piece, found.bytes - part.size)
+            piece = self._read(fs, path, part.size, size)
+            if len(piece) != size:
+                raise Passing(f"cut after {part.size + len(piece)} of {found.bytes} bytes")
             part.write(piece)
+
+    def _read(self, fs: Any, path: str, start: int, size: int) -> bytes:
+        try:
+            return self._ask(lambda: fs.cat_file(path, start=start, end=start + size))
+        except _Late:
+            self._piece = max(size // LESS, math.ceil(LEAST * self.timeout))
+            raise
 
     def _ask(self, call: Callable[[], Any]) -> Any:
         return ask(self.url, call, self.timeout)
@@ -70,7 +84,7 @@ def ask(url: str, call: Callable[[], Any], timeout: float) -> Any:
     except ImportError as error:
         raise FetchError(f"{url}: {_one_line(error)}") from None
     except TimeoutError:
-        raise Passing(f"no answer in {timeout:g} s") from None
+        raise _Late(f"no answer in {timeout:g} s") from None
     except Exception as error:
         raise Passing(f"{type(error).__name__}: {_one_line(error)}") from None
 

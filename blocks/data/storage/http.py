@@ -19,6 +19,7 @@ from blocks.data.storage.source import READ, Pace, Version, within
 
 AGENT = {"User-Agent": "vitmason"}
 URL_CHARACTERS = "%!#$&'()*+,/:;=?@[]~"  # those that stay as they are, RFC 3986; blanks and letters beyond ASCII do not
+PAGES = ("text/html", "text/xml", "application/xml", "application/json")  # of a folder, a login, a record
 LATER = (408, 425, 429)  # and all from 500
 BEYOND = 416  # the server's file ends before the range starts
 
@@ -39,6 +40,14 @@ class HttpSource:
         """Asks for one byte: unlike HEAD, every server answers that, also to a URL signed for GET."""
         with self._open({"Range": "bytes=0-0"}) as response:
             return _version(response, encoding_of(self.url, response.headers))
+
+    def is_file(self) -> bool:
+        """Whether it is there, may be read, and is no page."""
+        try:
+            with self._open({"Range": "bytes=0-0"}) as response:
+                return response.headers.get_content_type() not in PAGES
+        except (NotThere, NotAllowed):
+            return False
 
     def append(self, part: Part) -> None:
         with self._ask_for_rest(part) as response:

@@ -11,6 +11,7 @@ import numpy as np
 
 from blocks.data.writing.manifest import FILE, TIMM_FILE
 from blocks.data.writing.writer import shard_name, writing_to
+from blocks.durable import take_lock
 
 NAME = "unfinished.jsonl"
 WAY_OUT = "go on with the former, or begin anew with --restart (restart=True)"
@@ -19,7 +20,8 @@ WAY_OUT = "go on with the former, or begin anew with --restart (restart=True)"
 class Journal:
     """A line with the settings, then one for each whole shard: {"split", "shard", "rows", ...}.
 
-    One process at a time has it. Raises ValueError for a folder with other shards, or with those of other settings.
+    One process at a time has it, where there are locks. Raises ValueError for a folder with other shards, or with those
+    of other settings.
     """
 
     records: list[dict[str, Any]]
@@ -66,10 +68,8 @@ class Journal:
         self._file.close()
 
     def _lock(self) -> None:
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is writing shards to {self.folder}; wait for it, or stop it") from None
+        if take_lock(fcntl.lockf, self._file, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
+            raise ValueError(f"another process is writing shards to {self.folder}; wait for it, or stop it")
 
     def _begin(self, settings: dict[str, Any], restart: bool) -> None:
         self._settings, self.records, length = self._read()

@@ -1,5 +1,6 @@
 """An interrupted conversion goes on, and ends in the files of an uninterrupted one."""
 
+import errno
 import multiprocessing
 import os
 import time
@@ -278,6 +279,16 @@ def _hold(folder, held, release):
         release.wait()
 
     write(waiting(), folder)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_folder_without_locks_is_written_to(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    write(items(9), tmp_path)
+    assert len(open_shards(tmp_path)) == 9
 
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path):
