@@ -11,6 +11,7 @@ from blocks.layers.heads import ProjectionMlp
 from blocks.objectives.moco import MoCo
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
+from blocks.optim.clip import ClipEach
 from blocks.optim.lion import lion
 from blocks.optim.schedule import warmup_cosine
 from blocks.optim.sgd import sgd
@@ -69,8 +70,8 @@ def test_one_graph_gives_the_eager_numbers_with_clip_average_drop_path_and_queue
 
 @pytest.mark.parametrize(
     ("optimizer", "knobs"),
-    [(sgd(RATE), {"accumulate": 2}), (lion(RATE), {"precision": "float16"})],
-    ids=["sgd, accumulated", "lion, float16"],
+    [(sgd(RATE), {"accumulate": 2, "clip": ClipEach(0.05)}), (lion(RATE), {"precision": "float16"})],
+    ids=["sgd, accumulated, clipped", "lion, float16"],
 )
 def test_a_traced_step_is_the_same_operations(optimizer, knobs):
     objective, _, _ = small_problem.setup()
