@@ -25,11 +25,12 @@ from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.evaluate import evaluate
 
-vit_micro = partial(blocks.vit, embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
-convit_micro = partial(blocks.convit, embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0, local_up_to_layer=3)
+MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
 NAMES = ("vit_{}", "deit_{}", "deit_{}_distilled", "convit_{}")
 SIZES = [name.format(size) for name in NAMES for size in ("tiny", "small", "base")]
-MODELS = {"vit_micro": vit_micro, "convit_micro": convit_micro, **{name: getattr(blocks, name) for name in SIZES}}
+MODELS = {name: getattr(blocks, name) for name in SIZES} | {"vit_micro": partial(blocks.vit, **MICRO)}
+MODELS |= {"convit_micro": partial(blocks.convit, **MICRO, local_up_to_layer=3)}
+MODELS |= {"vit_small_12_heads": partial(blocks.vit_small, num_heads=12)}  # MoCo v3's own ViT-S
 
 
 @attrs.frozen
@@ -40,7 +41,7 @@ class Recipe:
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
     model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else deit_small
     global_pool: Literal["", "token", "avg"] = ""  # the head's input: class token or mean; "": the run's, else token
-    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MoCo v3's and MAE's; "": the run's, else learn
+    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MAE's files, learn: MoCo v3's; "": the run's, else learn
     data: str = ""  # shards: a pattern, a glob, a folder, "digits"; "": the run's validation shards, else digits
     split: str = "val"  # the part of a folder that is meant; "": all of it
     img_size: int = 0  # pixels of a side, positions are resized to it; 0: the run's, else 224

@@ -28,10 +28,11 @@ from blocks.train.distributed import connect
 from blocks.train.loop import run
 from blocks.train.options import RunOptions
 
-vit_micro = partial(blocks.vit, embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
-convit_micro = partial(blocks.convit, embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0, local_up_to_layer=3)
+MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
 SIZES = [f"{name}_{size}" for name in ("vit", "deit", "convit") for size in ("tiny", "small", "base")]
-MODELS = {"vit_micro": vit_micro, "convit_micro": convit_micro, **{name: getattr(blocks, name) for name in SIZES}}
+MODELS = {name: getattr(blocks, name) for name in SIZES} | {"vit_micro": partial(blocks.vit, **MICRO)}
+MODELS |= {"convit_micro": partial(blocks.convit, **MICRO, local_up_to_layer=3)}
+MODELS |= {"vit_small_12_heads": partial(blocks.vit_small, num_heads=12)}  # MoCo v3's own ViT-S
 
 
 @attrs.frozen
@@ -42,7 +43,7 @@ class Recipe(RunOptions):
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
     model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else deit_base
     global_pool: Literal["", "token", "avg"] = ""  # the head's input: class token or mean; "": the run's, else token
-    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MoCo v3's and MAE's; "": the run's, else learn
+    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MAE's files, learn: MoCo v3's; "": the run's, else learn
     data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
     head: Literal["keep", "fit", "new"] = "fit"  # fit: a new one where the number of classes differs
@@ -86,8 +87,7 @@ DIGITS = dict(
 def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
         train_shards, val_shards = train_and_val(r.data, r.val)
-        classes = train_shards.num_classes
-        weights, key = file_of(r.weights), blocks.key(r.seed, processes.device)
+        classes, weights, key = train_shards.num_classes, file_of(r.weights), blocks.key(r.seed, processes.device)
         knobs = dict(num_classes=classes, head=r.head, drop_path_rate=r.drop_path)
         model, _ = chosen(MODELS, weights, r, usual=USUAL, **knobs)
         params, report = load_weights(model, weights, key=key, which=r.which, head=r.head)

@@ -37,6 +37,7 @@ SIZES = [f"{name}_{size}" for name in ("vit", "deit", "convit") for size in ("ti
 MODELS = {
     "vit_micro": partial(blocks.vit, **MICRO), "convit_micro": partial(blocks.convit, **MICRO, local_up_to_layer=3),
     **{name: getattr(blocks, name) for name in SIZES},
+    "vit_small_12_heads": partial(blocks.vit_small, num_heads=12),  # MoCo v3's own ViT-S
 }  # fmt: skip
 
 
@@ -48,7 +49,7 @@ class Recipe:
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
     model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else vit_small, for digits convit_micro
     global_pool: Literal["", "token", "avg"] = ""  # the feature: class token or mean; "": the run's, else token
-    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MoCo v3's and MAE's; "": the run's, else learn
+    pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MAE's files, learn: MoCo v3's; "": the run's, else learn
     data: str = "digits"  # training shards: a pattern, a folder, or "digits"; without labels for --features alone
     val: str = ""  # validation shards; none needed where data is a folder with both, or has no labels
     img_size: int = 0  # pixels of a side; 0: the run's, else 224, for digits 16

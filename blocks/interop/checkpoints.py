@@ -13,6 +13,7 @@ from blocks import random, tree
 from blocks.block import Block, Params
 from blocks.interop.entries import every, some
 from blocks.interop.layouts import Weights, Which, weights_of
+from blocks.interop.moco_v3 import is_table, misread, other_heads
 from blocks.interop.positions import fitted
 from blocks.interop.spare import spare
 from blocks.interop.vissl import NORM_EPS
@@ -23,7 +24,7 @@ Head = Literal["keep", "new", "fit"]
 # what the names of heads begin with, and of what pretraining keeps beside a trunk
 HEADS: tuple[str, ...] = (
     *("head.", "head_dist.", "heads.", "pre_logits.", "fc.", "projection_head."),
-    *("predictor.", "prototypes.", "decoder.", "mask_token", "patch_head."),
+    *("predictor.", "prototypes.", "decoder.", "mask_token", "patch_head.", "features."),
 )
 NORMS = ("norm.", "fc_norm.")  # the last, of tokens, or of their mean: a model has one of them
 
@@ -92,7 +93,8 @@ def load_weights(
     leaves = {name: leaf for name, leaf in found.leaves.items() if name not in left}
     table = _position_table(model, leaves)
     fits = new | ({"pos_embed"} if table else set())
-    _check({n: t for n, t in wanted.items() if n not in fits}, leaves, fits, _hint(wanted, found.leaves, head))
+    more = misread(model, _trunk(model), found, leaves, grid)
+    _check({n: t for n, t in wanted.items() if n not in fits}, leaves, fits, more, _hint(wanted, found.leaves, head))
     start = _start(model, new, key)
     resized: tuple[str, ...] = ()
     if table:
@@ -103,7 +105,7 @@ def load_weights(
     params = tree.like(template, read | {n: start[n] for n in new})
     names = (tuple(read), resized, tuple(n for n in wanted if n in new), tuple(n for n in found.leaves if n in left))
     title = "a dictionary" if isinstance(source, Mapping) else str(source)
-    return params, Report(title, found.layout, *names, _notes(model, found))
+    return params, Report(title, found.layout, *names, _notes(model, found, read))
 
 
 def _init(model: Block | Pretraining, key: Tensor) -> Params:
@@ -148,11 +150,12 @@ def _position_table(model: Block | Pretraining, leaves: Flat) -> PositionEmbeddi
     return table if found.shape[2] == table.embed_dim else None
 
 
-def _notes(model: Block | Pretraining, found: Weights) -> tuple[str, ...]:
-    eps = getattr(getattr(_trunk(model), "norm", None), "eps", NORM_EPS)
-    if not found.other_eps or eps == NORM_EPS:
-        return ()
-    return (f"its norms had eps {NORM_EPS:g}, the model's have {eps:g}; vissl.with_eps(model) has equal numbers",)
+def _notes(model: Block | Pretraining, found: Weights, read: Flat) -> tuple[str, ...]:
+    trunk = _trunk(model)
+    eps = getattr(getattr(trunk, "norm", None), "eps", NORM_EPS)
+    norms = f"its norms had eps {NORM_EPS:g}, the model's have {eps:g}; vissl.with_eps(model) has equal numbers"
+    heads = other_heads(trunk, found.leaves) if "pos_embed" in read and is_table(found.leaves["pos_embed"]) else ""
+    return (*([norms] if found.other_eps and eps != NORM_EPS else []), *([heads] if heads else []))
 
 
 def _matching(names: Flat, patterns: Sequence[str], whose: str) -> set[str]:
@@ -165,7 +168,7 @@ def _matching(names: Flat, patterns: Sequence[str], whose: str) -> set[str]:
     return set().union(*hits.values())
 
 
-def _check(wanted: Flat, found: Flat, fits: set[str], hint: str) -> None:
+def _check(wanted: Flat, found: Flat, fits: set[str], more: Sequence[str], hint: str) -> None:
     both = [name for name in wanted if name in found]
     problems = {
         "missing": [f"{n} {list(t.shape)}" for n, t in wanted.items() if n not in found],
@@ -179,7 +182,7 @@ def _check(wanted: Flat, found: Flat, fits: set[str], hint: str) -> None:
             f"{n} {_kind(found[n])}" for n in both if wanted[n].is_floating_point() and _kind(found[n])
         ],
     }
-    lines = [f"{kind}: {every(entries)}" for kind, entries in problems.items() if entries]
+    lines = [*(f"{kind}: {every(entries)}" for kind, entries in problems.items() if entries), *more]
     if lines:
         raise ValueError("\n".join(["these weights do not fit the model", *lines, hint]))
 

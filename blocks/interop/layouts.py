@@ -22,6 +22,7 @@ from blocks.tree import Flat
 Which = Literal["params", "ema", "teacher"]
 LAYER_SCALE = re.compile(r"\.gamma_([12])$")  # DeiT III's own files
 OWN = "this library's"
+MOCO_V3 = "MoCo v3"
 OURS = {"state", "about"}  # entries of a file that the training loop writes
 BOXES: tuple[dict[str, str], ...] = (  # where a dictionary has what
     {"params": "model", "ema": "model_ema"},
@@ -33,7 +34,7 @@ ENCODERS = (("base_encoder.", "momentum_encoder."), ("encoder_q.", "encoder_k.")
 FAMILIES = tuple(  # by a name that none but its files have
     (family, re.compile(mark))
     for family, mark in (
-        ("MoCo v3", r"^(base|momentum)_encoder\."),
+        (MOCO_V3, r"^(base|momentum)_encoder\."),
         ("MoCo", r"^encoder_[qk]\."),
         ("MAE", r"^decoder_embed\."),
         ("SwAV", r"^projection_head\."),

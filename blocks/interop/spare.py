@@ -23,13 +23,22 @@ def spare(model: object, leaves: Flat, wanted: Container[str], grid: Grid | None
     return found | {n for n, block in fixed.items() if _are_sines(leaves[n], block, _tokens(leaves), grid)}
 
 
+def has_rows_first(model: object, leaves: Flat, grid: Grid | None) -> bool:
+    """Whether `pos_embed` is what the model makes by itself but for the halves' order, as in MoCo v3's own files."""
+    found, block = leaves.get("pos_embed"), _sines(model).get("pos_embed")
+    if found is None or block is None or found.ndim != 3:
+        return False
+    swapped, tokens = found.roll(found.shape[2] // 2, -1), _tokens(leaves)
+    return _are_sines(swapped, block, tokens, grid) and not _are_sines(found, block, tokens, grid)
+
+
 def _is_idle(leaves: Flat, name: str, wanted: Container[str]) -> bool:
     """Whether a weight norm's lengths are all 1, as those of wanted rows that are normalised."""
     return name[:-1] + "v" in wanted and bool((leaves[name] == 1).all())
 
 
 def _sines(model: object) -> dict[str, SinCosPosition]:
-    """Fixed positions by the names that MAE and MoCo v3 save them by."""
+    """Fixed positions by the names that MAE saves them by."""
     trunk, decoder = getattr(model, "trunk", None), getattr(model, "decoder", None)
     trunk = getattr(getattr(model, "model", None), "trunk", trunk)
     found = {

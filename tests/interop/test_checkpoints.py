@@ -9,8 +9,10 @@ import torch
 import blocks
 from blocks import key, tree
 from blocks.interop.checkpoints import load_weights
+from blocks.objectives.linear_probes import LinearProbes
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
+from blocks.optim.sgd import sgd
 from blocks.runs import checkpoint
 from blocks.train.step import init_state
 from tests.interop.timms import CONVIT, VIT, assert_same, images, timms, timms_convit
@@ -74,6 +76,18 @@ def test_our_own_checkpoint_gives_its_params_or_their_average(tmp_path):
     assert report.layout == "this library's"
     with pytest.raises(ValueError, match="which='teacher': this checkpoint has none"):
         load_weights(model, path, which="teacher")
+
+
+@pytest.mark.parametrize("head", ["new", "fit"])
+def test_a_linear_probe_s_checkpoint_gives_its_trunk(head, tmp_path):
+    probes = LinearProbes(blocks.vit(**VIT | {"num_classes": 0}), 3, heads=2)
+    path = checkpoint.save(tmp_path, init_state(probes, sgd(0.1), key(3)), 7, {})
+    model = blocks.vit(**VIT)
+    params, report = load_weights(model, path, key=key(2), head=head)
+    trunk = {n: t for n, t in tree.flatten(params).items() if not n.startswith("head.")}
+    saved = checkpoint.read(path)[0]
+    assert all(torch.equal(leaf, saved[f"params.{name}"]) for name, leaf in trunk.items())
+    assert {"features.mean", "features.std", "heads.0.weight"} <= set(report.left)
 
 
 def test_params_share_nothing_with_the_file_or_dictionary():

@@ -3,7 +3,9 @@
 No file of theirs is at hand: each is made here of the modules and by the names of its method's released code.
 """
 
+import runpy
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from torch import nn
 import blocks
 from blocks import key, load_weights, tree
 from blocks.interop.layouts import weights_of
+from blocks.interop.moco_v3 import other_heads
+from blocks.layers.checkpointed import checkpointed
 from blocks.layers.dino_head import DinoHead
 from blocks.layers.published_heads import moco_v2_head, moco_v3_predictor, moco_v3_projector, simclr_head, swav_head
 from blocks.objectives.dino import DINO
@@ -61,10 +65,19 @@ def mlp(*widths, bias=False, last=None):
     return nn.Sequential(*layers)
 
 
+def moco_v3_positions(side, width):
+    """[1, 1 + side * side, D]: the mesh of (columns, rows) is indexed "ij", so the first half counts rows of tokens."""
+    mesh = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    frequencies = 1 / 10000 ** (torch.arange(width // 4) / (width // 4))
+    angles = [torch.outer(places.flatten(), frequencies) for places in mesh]
+    patches = torch.cat([wave(a) for a in angles for wave in (torch.sin, torch.cos)], dim=1)
+    return torch.cat((torch.zeros(1, width), patches))[None]
+
+
 def moco_v3_file(seed=0):
     projector = shaken(mlp(WIDTH, HIDDEN, HIDDEN, OUT, last=nn.BatchNorm1d(OUT, affine=False)), seed)
     predictor = shaken(mlp(OUT, HIDDEN, OUT, last=nn.BatchNorm1d(OUT, affine=False)), seed + 1)
-    sines = blocks.SinCosPosition((4, 4), WIDTH, 1).table((4, 4))
+    sines = moco_v3_positions(4, WIDTH)
     leaves = {f"module.base_encoder.{n}": t for n, t in (trunk() | {"pos_embed": sines}).items()}
     leaves |= {f"module.momentum_encoder.{n}": t for n, t in (trunk(1) | {"pos_embed": sines}).items()}
     leaves |= named("module.base_encoder.head.", projector) | named("module.predictor.", predictor)
@@ -72,9 +85,9 @@ def moco_v3_file(seed=0):
     return {"epoch": 300, "arch": "vit_small", "state_dict": leaves, "optimizer": {}}, leaves
 
 
-def of_moco_v3():
+def of_moco_v3(pos_embed="learn"):
     head = moco_v3_projector(WIDTH, HIDDEN, OUT)
-    return MoCoV3(model(head, pos_embed="sincos"), moco_v3_predictor(OUT, HIDDEN))
+    return MoCoV3(model(head, pos_embed=pos_embed), moco_v3_predictor(OUT, HIDDEN))
 
 
 def test_moco_v3_s_projector_and_predictor_compute_what_they_did():
@@ -91,10 +104,9 @@ def test_moco_v3_s_projector_and_predictor_compute_what_they_did():
     torch.testing.assert_close(objective.predictor(params["predictor"], z), predictor(projector(x)), rtol=0, atol=1e-4)
     assert report.layout == "MoCo v3's names in 'state_dict'"
     assert report.fresh == ()
-    moments = ("running_mean", "running_var", "num_batches_tracked")
-    assert {n for n in report.left if not n.endswith(moments)} == {"pos_embed"}
-    assert len(report.left) == 1 + 3 * 5  # of five batch norms
-    expected = {n: t for n, t in trunk().items() if n != "pos_embed"}
+    assert all(n.endswith(("running_mean", "running_var", "num_batches_tracked")) for n in report.left)
+    assert len(report.left) == 3 * 5  # of five batch norms
+    expected = trunk() | {"pos_embed": moco_v3_positions(4, WIDTH)}
     assert_same({n: t for n, t in params.items() if n not in ("head", "predictor")}, expected)
 
 
@@ -110,11 +122,87 @@ def test_moco_v3_s_teacher_begins_ours():
     assert not any(name.startswith("predictor") for name in report.left)
 
 
+@pytest.mark.parametrize(("which", "seed"), [("params", 0), ("teacher", 1)])
+def test_moco_v3_s_positions_are_taken_as_they_are_and_give_its_features(which, seed):
+    file, _ = moco_v3_file()
+    theirs = timms()
+    theirs.load_state_dict(trunk(seed) | {"pos_embed": moco_v3_positions(4, WIDTH)}, strict=False)
+    params, _ = load_weights(model(), file, which=which, head="new")
+    expected = theirs.forward_features(images())[:, 0]
+    torch.testing.assert_close(model().features(params, images()), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("which", ["params", "teacher"])
+def test_moco_v3_s_positions_are_not_those_of_our_sines_and_the_error_says_what_takes_them(which):
+    file, _ = moco_v3_file()
+    ours = of_moco_v3("sincos").model
+    with pytest.raises(ValueError, match=r"pos_embed has the sines of rows first.*pos_embed=\"learn\"") as error:
+        load_weights(ours, file, which=which, ignore=["predictor.*"] if which == "params" else [])
+    assert "unexpected: pos_embed [1, 17, 12]\n" in str(error.value)
+
+
 def test_positions_that_are_no_sines_are_not_left_out():
-    file, leaves = moco_v3_file()
-    leaves["module.base_encoder.pos_embed"] = leaves["module.base_encoder.pos_embed"] + 0.01
-    with pytest.raises(ValueError, match=r"unexpected: pos_embed \[1, 17, 12\]"):
-        load_weights(of_moco_v3(), file)
+    leaves = mae_leaves()
+    leaves["pos_embed"] = leaves["pos_embed"] + 0.01
+    with pytest.raises(ValueError, match=r"unexpected: pos_embed \[1, 17, 12\]") as error:
+        load_weights(of_mae(), leaves)
+    assert "rows first" not in str(error.value)
+
+
+SMALL = {"embed_dim": 384, "depth": 1, "img_size": 56}  # MoCo v3's ViT-S but for its depth and pixels
+
+
+def small_file(heads=12):
+    """(timm's model of so many heads, its leaves with MoCo v3's positions)."""
+    theirs = timms(**SMALL, num_heads=heads)
+    leaves = {n: t for n, t in theirs.state_dict().items() if not n.startswith("head.")}
+    leaves["pos_embed"] = moco_v3_positions(14, 384)
+    theirs.load_state_dict(leaves, strict=False)
+    return theirs, leaves
+
+
+@pytest.mark.parametrize(("which", "prefix"), [("params", "base_encoder"), ("teacher", "momentum_encoder")])
+@pytest.mark.parametrize("change", [lambda model: model, checkpointed])
+def test_moco_v3_s_small_vit_has_12_heads_which_no_shape_tells(which, prefix, change):
+    theirs, leaves = small_file()
+    file = {"state_dict": {f"module.{prefix}.{n}": t for n, t in leaves.items()}}
+    with pytest.raises(ValueError, match=r"ViT-S has 12 heads, the model 6, .*vit_small\(num_heads=12\).*base_encoder"):
+        load_weights(change(model(**SMALL, num_heads=6)), file, which=which)
+    ours = change(model(**SMALL, num_heads=12))
+    params, report = load_weights(ours, file, which=which)
+    expected = theirs.forward_features(images(56))[:, 0]
+    torch.testing.assert_close(ours.features(params, images(56)), expected, rtol=0, atol=1e-4)
+    assert report.notes == ()
+
+
+@pytest.mark.parametrize("name", ["knn", "linear_probe"])
+def test_recipes_have_moco_v3_s_small_vit_by_the_name_that_the_error_says(name):
+    path = Path(__file__).parents[2] / "recipes" / f"{name}.py"
+    made = runpy.run_path(str(path), run_name="recipe")["MODELS"]["vit_small_12_heads"](num_classes=0)
+    assert made == blocks.vit_small(0, num_heads=12)
+    said = other_heads(blocks.vit_small(0).trunk, tree.flatten(made.init(key(0, device="meta"))))
+    assert "--model vit_small_12_heads" in said
+
+
+def test_a_file_of_moco_v3_s_small_vit_without_its_names_is_told_by_its_positions():
+    """Its code for linear probes and its conversion to DeiT's names write such; another's ViT may have had 6 heads."""
+    _, leaves = small_file()
+    _, report = load_weights(model(**SMALL, num_heads=6), leaves)
+    assert len(report.notes) == 1
+    assert report.notes[0].startswith("MoCo v3's ViT-S has 12 heads, the model 6")
+    assert load_weights(model(**SMALL, num_heads=12), leaves)[1].notes == ()
+    leaves["pos_embed"] = leaves["pos_embed"] + 0.01
+    assert load_weights(model(**SMALL, num_heads=6), leaves)[1].notes == ()
+
+
+def test_what_has_not_the_width_of_moco_v3_s_small_vit_may_have_any_heads():
+    file, _ = moco_v3_file()
+    load_weights(model(num_heads=2), file, head="new")
+    _, leaves = small_file()
+    names = {f"base_encoder.{n}": t for n, t in leaves.items()}
+    with pytest.raises(ValueError, match="of another shape") as error:
+        load_weights(model(**SMALL | {"embed_dim": 192}, num_heads=6), names)
+    assert "heads" not in str(error.value)
 
 
 @pytest.mark.parametrize("has_mlp", [True, False])
@@ -334,7 +422,7 @@ def test_an_objective_s_own_head_may_start_afresh_and_our_own_leaves_serve_it_to
 
 def test_what_one_method_has_and_another_lacks_is_named():
     file, _ = moco_v3_file()
-    objective = SimCLR(model(moco_v3_projector(WIDTH, HIDDEN, OUT), pos_embed="sincos"))
+    objective = SimCLR(model(moco_v3_projector(WIDTH, HIDDEN, OUT)))
     with pytest.raises(ValueError, match=r"unexpected: predictor.layers.0.weight \[10, 6\]") as error:
         load_weights(objective, file)
     assert "predictor.norms.0.bias [10]" in str(error.value)
