@@ -1,7 +1,7 @@
 """The features of a whole data set that is spread over processes."""
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.block import Params
-from blocks.collective import gather, maximum
+from blocks.collective import gather, maximum, world
 
 UNKNOWN = -1  # the label of an image without one
 
@@ -55,9 +55,10 @@ def features(
     """The features of this process's share, in its order, on its device; computed and held in dtype, by default the
     params' own.
 
-    All processes must call it; a share may be empty. Raises ValueError where no process has an image, and
-    FloatingPointError where a feature is not finite.
+    All processes must call it; a share may be empty. Raises ValueError where no process has an image, and as
+    `check_apart` does, FloatingPointError where a feature is not finite.
     """
+    check_apart(model, params)
     params = params if dtype is None else tree.cast(params, dtype)
     kind = next(t.dtype for t in tree.leaves(params) if t.is_floating_point())
     parts = [_part(model, params, batch, processes.device, kind) for batch in loader]
@@ -66,6 +67,19 @@ def features(
     none = Features(torch.zeros(0, width, dtype=kind, device=processes.device), nothing, nothing)
     columns = [(part.values, part.labels, part.index) for part in (none, *parts)]
     return Features(*map(torch.cat, zip(*columns, strict=True)))
+
+
+def check_apart(model: Any, params: Params) -> None:
+    """Raises ValueError where a module trunk's batch norm would wait, at every batch, for processes that may have fewer
+    of them.
+    """
+    trunk = getattr(model, "trunk", None)
+    if world()[1] > 1 and set(getattr(trunk, "statistics", ())) - tree.flatten(params).keys():
+        raise ValueError(
+            f"batch norm of the {type(trunk).__name__} takes its moments from all {world()[1]} processes' batches, and "
+            "they may have unequally many; give params that hold running moments, as with_statistics finds them, or "
+            "use one process"
+        )
 
 
 def _part(

@@ -10,7 +10,7 @@ from torch import Tensor
 from blocks import tree
 from blocks.block import Params
 from blocks.collective import total
-from blocks.probe.features import Place
+from blocks.probe.features import Place, check_apart
 
 
 class Probes(Protocol):
@@ -29,7 +29,8 @@ class ProbeAccuracy:
     """`accuracy(params) -> {"top1", "best_head", "top1_0", "top1_1", ..., "images"}` over all processes' images.
 
     An `evaluate=` for the training loop. "top1" is the best head's on these very images, as is the custom: a little
-    too good where heads are many and images few. Raises ValueError where no process saw an image.
+    too good where heads are many and images few. Raises ValueError where no process saw an image, and as `check_apart`
+    does.
     """
 
     probes: Probes
@@ -39,6 +40,7 @@ class ProbeAccuracy:
 
     @torch.no_grad()
     def __call__(self, params: Params) -> dict[str, float]:
+        check_apart(getattr(self.probes, "model", None), params)
         params = params if self.dtype is None else tree.cast(params, self.dtype)
         kind = tree.leaves(params)[0].dtype
         device = self.processes.device

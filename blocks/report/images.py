@@ -89,7 +89,7 @@ def spread(index: Index, transform: EvalTransform, name: str) -> Images:
 
 def transform_of(settings: Mapping[str, Any]) -> EvalTransform:
     """How a run's evaluation cuts images. Raises Absent where its settings do not give their size."""
-    if "img_size" not in settings:
+    if not settings.get("img_size"):
         raise Absent("the run's settings have no img_size, the size of its images")
     size = settings["img_size"]
     crop = {"crop_pct": settings["crop_pct"]} if "crop_pct" in settings else {}  # as a recipe without it

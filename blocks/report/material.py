@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from blocks import tree
 from blocks.interop.layouts import Which
+from blocks.interop.refit import image_size
 from blocks.report.answers import Answers, answers
 from blocks.report.given_images import given_index
 from blocks.report.images import Images, own_images, spread, transform_of
@@ -62,9 +63,15 @@ class Material:
         return _found(self.run.objective_params)
 
     @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """The run's settings; an img_size of 0, "as the weights' run had it", is the model's."""
+        settings = self.run.settings
+        return {**settings, "img_size": image_size(self.model)} if settings.get("img_size") == 0 else settings
+
+    @cached_property
     def own(self) -> tuple[Images, Images | None]:
         """The run's training and validation images, None for none of these."""
-        return own_images(self.run.settings)
+        return own_images(self.settings)
 
     @cached_property
     def images(self) -> Images:
@@ -72,7 +79,7 @@ class Material:
         if self.given is None:
             return self.own[1] or self.own[0]
         name = f"images of {os.fspath(self.given)}"
-        return spread(given_index(self.given, self.scratch.name), transform_of(self.run.settings), name)
+        return spread(given_index(self.given, self.scratch.name), transform_of(self.settings), name)
 
     @cached_property
     def logits(self) -> Answers:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import attrs
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from blocks import tree
 from blocks.collective import world
 from blocks.layers.dino_head import DinoHead
+from blocks.layers.normed_head import NormedHead
 from blocks.pictures.figures.examples import Gallery, neighbours_figure, prototypes_figure
 from blocks.pictures.similar import nearest, neighbours, prototype_examples
 from blocks.report.answers import Answers
@@ -86,12 +86,11 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 def prototypes_of(material: Material) -> tuple[Tensor, Tensor] | None:
     """(prototypes [K, E], embeddings [n, E] of the images with features), SwAV's or DINO's; or None."""
     head, features = getattr(material.model, "head", None), material.features.values
+    if not isinstance(head, DinoHead) and "prototypes" not in material.beside:
+        return None
+    if world()[1] > 1 and isinstance(head, NormedHead) and head.running():  # the other processes have left the run
+        raise Absent("the head's batch norm waits for all processes; python -m blocks.report shows them afterwards")
     params = tree.to(material.params.get("head", {}), "cpu")
     if isinstance(head, DinoHead):
         return params["last_layer"]["weight_v"], head.bottleneck(params, features)
-    beside: Any = material.beside
-    if "prototypes" not in beside:
-        return None
-    if world()[1] > 1:  # its batch norm would wait for the other processes
-        raise Absent("the head's batch norm waits for all processes; python -m blocks.report shows them afterwards")
-    return beside["prototypes"]["0"]["weight"], head(params, features) if head else features
+    return material.beside["prototypes"]["0"]["weight"], head(params, features) if head else features

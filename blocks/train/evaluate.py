@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+import attrs
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.block import Block, Params
+from blocks.layers.batch_norm import BatchNorm
 from blocks.train.distributed import Processes
 from blocks.train.precision import cast_inputs, compute_dtype
 
@@ -26,9 +29,10 @@ def evaluate(
     """{"top1", "top5" (from 5 classes on), "loss", "images", "unreadable"} over all processes' images.
 
     Each process sums over its own batches, as many as it has, and the sums meet once, at the end: unequal shares are
-    fine, an empty one too. Raises ValueError for an unknown precision, when no process saw an image, and when all
-    together met more unreadable ones than the loader's `most_unreadable`, if it has that.
+    fine, an empty one too. Raises ValueError for an unknown precision, when no process saw an image, when all together
+    met more unreadable ones than the loader's `most_unreadable`, if it has that, and as `check_apart` does.
     """
+    check_apart(model, params, processes.world_size)
     dtype = compute_dtype(precision)
     params = params if dtype is None else tree.cast(params, dtype)
     sums = torch.zeros(6, dtype=torch.float64, device=processes.device)
@@ -45,6 +49,29 @@ def evaluate(
             "validation shards, or give the loader a higher max_unreadable"
         )
     return _means(sums)
+
+
+def check_apart(model: Any, params: Params, world_size: int) -> None:
+    """Raises ValueError where batch norm would wait, at every batch, for processes that may have fewer of them."""
+    held = sum(name.split(".")[-1] == "running_mean" for name in tree.flatten(params))
+    if world_size > 1 and _norms(model) > held:
+        raise ValueError(
+            f"batch norm of the {type(model).__name__} takes its moments from all {world_size} processes' batches, and "
+            "they may have unequally many; evaluate params that hold running moments, as with_statistics finds them "
+            "(evaluate=...), or in one process"
+        )
+
+
+def _norms(block: Any) -> int:
+    """How many of a block's batch norms need running moments if they are not to go by the batch of all processes."""
+    if isinstance(block, BatchNorm):
+        return int(block.group_size is None)
+    if isinstance(block, tuple):
+        return sum(map(_norms, block))
+    if not isinstance(block, Block):
+        return 0
+    parts = (getattr(block, field.name) for field in attrs.fields(type(block)))
+    return len(getattr(block, "norm_names", ())) + sum(map(_norms, parts))  # a ModuleTrunk names its module's
 
 
 def _sums(logits: Tensor, labels: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from blocks.train.compiled import WHOLE, Compile, compile_mode
 from blocks.train.distributed import Processes
 from blocks.train.dry_run import Planned, dry_run
 from blocks.train.ending import report
+from blocks.train.evaluate import check_apart
 from blocks.train.evaluate import evaluate as accuracy
 from blocks.train.interrupt import interrupts
 from blocks.train.journal import Journal, gather_unreadable
@@ -100,7 +101,7 @@ def run(
     out, seed, every = options.out, options.seed, options.checkpoint_every_steps
     steps, world_size, first = train_data.steps_per_epoch, processes.world_size, processes.is_main
     _check(epochs=epochs, log_every=log_every, max_skipped=max_skipped)
-    evaluate = evaluate or _accuracy(objective, val_data, processes, precision)
+    evaluate = evaluate or _accuracy(objective, val_data, processes, precision, params)
     if options.best and evaluate is None:
         raise ValueError(
             f"best {options.best}: this run evaluates nothing; leave it out, or give labelled images to do it"
@@ -217,14 +218,17 @@ def _facts(objective: Any, train_data: Any, seed: int, accumulate: int) -> dict[
     return facts(train_data, seed) | ({"accumulate": accumulate} if compares else {})
 
 
-def _accuracy(objective: Any, val_data: Any, processes: Processes, precision: str) -> Evaluation | None:
-    """The evaluation of an objective with a model that classifies; None without data."""
+def _accuracy(
+    objective: Any, val_data: Any, processes: Processes, precision: str, params: tree.Tree | None
+) -> Evaluation | None:
+    """The evaluation of an objective with a model that classifies, from these params on; None without data."""
     if val_data is None:
         return None
     if not getattr(getattr(val_data, "index", None), "labelled", True):
         raise ValueError("val_data has no labels for an accuracy; give evaluate=..., or labelled images")
     if not hasattr(objective, "model") or hasattr(objective, "outcome"):
         raise ValueError(f"{type(objective).__name__} has no `model` that classifies val_data; give evaluate=...")
+    check_apart(objective.model, params or {}, processes.world_size)
     return lambda params: accuracy(objective.model, params, val_data, processes, precision=precision)
 
 

@@ -6,6 +6,8 @@ import re
 import attrs
 import numpy as np
 import PIL.Image
+import pytest
+import torch.distributed as dist
 
 from blocks.report import chapters, write, write_report
 from blocks.report.__main__ import main
@@ -83,10 +85,33 @@ def test_a_self_supervised_run_shows_neighbours_and_prototypes(swav_run):
     )
 
 
-def test_a_report_at_the_end_of_a_run_of_several_processes_never_waits_for_the_others(swav_run, monkeypatch):
-    monkeypatch.setattr("blocks.report.neighbours.world", lambda: (0, 2))
-    (said,) = chapters.written(only("Prototypes"), Material(Run.open(swav_run))).parts
-    assert "python -m blocks.report" in said.text
+@pytest.fixture
+def left_alone(monkeypatch):
+    """The first of two processes, of which the other never answers: to exchange anything with it raises."""
+    for name, value in {"is_initialized": True, "get_rank": 0, "get_world_size": 2}.items():
+        monkeypatch.setattr(dist, name, lambda value=value: value)
+
+
+@pytest.mark.usefixtures("left_alone")
+def test_a_report_at_the_end_of_a_run_of_several_processes_never_waits_for_the_others(swav_run, data, tmp_path):
+    for folder in (swav_run, tiny_runs.dino(tmp_path / "dino", data, norm="batch")):
+        (said,) = chapters.written(only("Prototypes"), Material(Run.open(folder))).parts
+        assert "python -m blocks.report" in said.text
+
+
+@pytest.mark.usefixtures("left_alone")
+def test_prototypes_of_a_head_without_batch_norm_are_shown_at_the_end_of_a_run_of_several_processes(data, tmp_path):
+    run = Run.open(tiny_runs.dino(tmp_path / "dino", data, norm=None))
+    (prototypes,) = chapters.written(only("Prototypes"), Material(run)).parts
+    assert prototypes.name == "prototypes"
+
+
+def test_a_run_whose_settings_leave_the_images_size_to_its_model_has_its_pictures(data, tmp_path):
+    run = tiny_runs.probe(tmp_path / "probe", data)
+    page = check(write_report(run, **SILENT).read_text())
+    (said,) = remarks(page)
+    assert said.endswith("The reason: the model has no classifier of its own.")
+    assert {"attention-class", "attention-distance", "patch-pca", "kernels-after"} <= set(page.ids)
 
 
 def test_given_pictures_without_classes_are_looked_at_and_nothing_is_said_of_their_classes(swav_run, tmp_path):

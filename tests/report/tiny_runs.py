@@ -1,10 +1,12 @@
 """Folders as runs leave them, of tiny models that were never trained: what a report is made from."""
 
+import attrs
 import torch
 
 import blocks
 from blocks.data import write_dataset
 from blocks.data.writing.iterator import iterator_source
+from blocks.layers.dino_head import DinoHead
 from blocks.layers.published_heads import swav_head
 from blocks.layers.weight_norm import Prototypes
 from blocks.pictures.vitals import vitals
@@ -55,6 +57,18 @@ def record(epoch, score="top1"):
     values = {"train_loss": 2.0 - epoch / 2, f"val_{score}": epoch / 4, "lr": 1e-3}
     course = {"images": 24, "seconds": 0.5, "images_per_second": 48.0, "evaluation_seconds": 0.1}
     return {"kind": "epoch", "step": 2 * epoch, "epoch": epoch, **values, **course}
+
+
+def probe(place, data):
+    """A run of linear classifiers on a ConViT, whose settings leave the images' size to the model."""
+    model, like = attrs.evolve(convit(), head=None), dict.fromkeys(("mean", "std"), torch.ones(8))
+    own = {"features": like, "heads": {"0": {"weight": torch.zeros(3, 8), "bias": torch.zeros(3)}}}
+    return write_run(place, model, data, beside=own, img_size=0)
+
+
+def dino(place, data, norm):
+    """A run of a ViT with DINO's head."""
+    return write_run(place, blocks.vit(**KNOBS, head=DinoHead(8, 5, 8, 4, norm=norm)), data, score="knn20")
 
 
 def swav(place, data):
