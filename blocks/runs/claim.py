@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from blocks.durable import take_lock
+from blocks.locks import take_lock
 
 LOCK = ".lock"  # says who writes, for people
 

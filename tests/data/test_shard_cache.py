@@ -68,13 +68,14 @@ def test_processes_that_want_the_same_shard_download_it_once(server, tmp_path):
 @pytest.mark.parametrize("another", [0, 1])
 def test_what_a_killed_process_left_is_removed(server, tmp_path, another):
     """By whoever fetches that shard or another one."""
-    server.faults["0.tar"] = Fault(trickle=0.0005)
+    server.faults["0.tar"] = Fault(ALWAYS, trickle=0.0005)
     process = FORK.Process(target=shard(server, 0, tmp_path).local)
     process.start()
     while server.sent["0.tar"] < 500:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
+    del server.faults["0.tar"]
     assert shard(server, 0, tmp_path).here() is None
     assert len(plain_files(tmp_path)) == 1
     other = shard(server, another, tmp_path)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from blocks.durable import take_lock
+from blocks.locks import take_lock
 
 NAME = "vitmason"
 

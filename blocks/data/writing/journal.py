@@ -11,7 +11,7 @@ import numpy as np
 
 from blocks.data.writing.manifest import FILE, TIMM_FILE
 from blocks.data.writing.writer import shard_name, writing_to
-from blocks.durable import take_lock
+from blocks.locks import take_lock
 
 NAME = "unfinished.jsonl"
 WAY_OUT = "go on with the former, or begin anew with --restart (restart=True)"
