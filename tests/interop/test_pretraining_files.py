@@ -3,10 +3,6 @@
 No file of theirs is at hand: each is made here of the modules and by the names of its method's released code.
 """
 
-import runpy
-from itertools import pairwise
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,130 +11,16 @@ from torch import nn
 import blocks
 from blocks import key, load_weights, tree
 from blocks.interop.layouts import weights_of
-from blocks.interop.moco_v3 import other_heads
-from blocks.layers.checkpointed import checkpointed
 from blocks.layers.dino_head import DinoHead
-from blocks.layers.published_heads import moco_v2_head, moco_v3_predictor, moco_v3_projector, simclr_head, swav_head
+from blocks.layers.published_heads import moco_v2_head, moco_v3_projector, simclr_head, swav_head
 from blocks.objectives.dino import DINO
 from blocks.objectives.mae import MAE
 from blocks.objectives.moco import MoCo
-from blocks.objectives.moco_v3 import MoCoV3
 from blocks.objectives.simclr import SimCLR
 from blocks.objectives.swav import SwAV
 from blocks.trunks.mae_decoder import mae_decoder
+from tests.interop.published import HIDDEN, OUT, WIDTH, features, mlp, moco_v3_file, model, named, shaken, trunk
 from tests.interop.timms import VIT, assert_same, images, timms
-
-WIDTH, HIDDEN, OUT = VIT["embed_dim"], 10, 6
-
-
-def trunk(seed=0):
-    return {n: t for n, t in timms(seed=seed).state_dict().items() if not n.startswith("head.")}
-
-
-def shaken(module, seed=5):
-    """The module with no leaf left at 0 or 1."""
-    draw = torch.Generator().manual_seed(seed)
-    for leaf in [*module.parameters(), *(b for b in module.buffers() if b.is_floating_point())]:
-        leaf.data.add_(0.2 * torch.rand(leaf.shape, generator=draw))
-    return module
-
-
-def named(prefix, module):
-    return {f"{prefix}{name}": leaf for name, leaf in module.state_dict().items()}
-
-
-def model(head=None, **knobs):
-    return blocks.vit(**VIT | {"num_classes": 0} | knobs, head=head)
-
-
-def features(objective, params):
-    return objective.model.features(params, images())
-
-
-def mlp(*widths, bias=False, last=None):
-    """Linear, batch norm and ReLU in turn, as MoCo v3's `_build_mlp`; with `last`, the norm at the end."""
-    layers = []
-    for i, (a, b) in enumerate(pairwise(widths)):
-        hidden = i < len(widths) - 2
-        layers += [nn.Linear(a, b, bias=bias)]
-        layers += [nn.BatchNorm1d(b), nn.ReLU()] if hidden else [last] if last else []
-    return nn.Sequential(*layers)
-
-
-def moco_v3_positions(side, width):
-    """[1, 1 + side * side, D]: the mesh of (columns, rows) is indexed "ij", so the first half counts rows of tokens."""
-    mesh = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    frequencies = 1 / 10000 ** (torch.arange(width // 4) / (width // 4))
-    angles = [torch.outer(places.flatten(), frequencies) for places in mesh]
-    patches = torch.cat([wave(a) for a in angles for wave in (torch.sin, torch.cos)], dim=1)
-    return torch.cat((torch.zeros(1, width), patches))[None]
-
-
-def moco_v3_file(seed=0):
-    projector = shaken(mlp(WIDTH, HIDDEN, HIDDEN, OUT, last=nn.BatchNorm1d(OUT, affine=False)), seed)
-    predictor = shaken(mlp(OUT, HIDDEN, OUT, last=nn.BatchNorm1d(OUT, affine=False)), seed + 1)
-    sines = moco_v3_positions(4, WIDTH)
-    leaves = {f"module.base_encoder.{n}": t for n, t in (trunk() | {"pos_embed": sines}).items()}
-    leaves |= {f"module.momentum_encoder.{n}": t for n, t in (trunk(1) | {"pos_embed": sines}).items()}
-    leaves |= named("module.base_encoder.head.", projector) | named("module.predictor.", predictor)
-    leaves |= named("module.momentum_encoder.head.", shaken(projector, 9))
-    return {"epoch": 300, "arch": "vit_small", "state_dict": leaves, "optimizer": {}}, leaves
-
-
-def of_moco_v3(pos_embed="learn"):
-    head = moco_v3_projector(WIDTH, HIDDEN, OUT)
-    return MoCoV3(model(head, pos_embed=pos_embed), moco_v3_predictor(OUT, HIDDEN))
-
-
-def test_moco_v3_s_projector_and_predictor_compute_what_they_did():
-    file, leaves = moco_v3_file()
-    objective = of_moco_v3()
-    params, report = load_weights(objective, file)
-    projector = mlp(WIDTH, HIDDEN, HIDDEN, OUT, last=nn.BatchNorm1d(OUT, affine=False))
-    predictor = mlp(OUT, HIDDEN, OUT, last=nn.BatchNorm1d(OUT, affine=False))
-    for module, prefix in ((projector, "module.base_encoder.head."), (predictor, "module.predictor.")):
-        module.load_state_dict({n.removeprefix(prefix): t for n, t in leaves.items() if n.startswith(prefix)})
-    x = torch.randn(7, WIDTH, generator=torch.Generator().manual_seed(0))
-    z = objective.model.head(params["head"], x)
-    torch.testing.assert_close(z, projector(x), rtol=0, atol=1e-5)
-    torch.testing.assert_close(objective.predictor(params["predictor"], z), predictor(projector(x)), rtol=0, atol=1e-4)
-    assert report.layout == "MoCo v3's names in 'state_dict'"
-    assert report.fresh == ()
-    assert all(n.endswith(("running_mean", "running_var", "num_batches_tracked")) for n in report.left)
-    assert len(report.left) == 3 * 5  # of five batch norms
-    expected = trunk() | {"pos_embed": moco_v3_positions(4, WIDTH)}
-    assert_same({n: t for n, t in params.items() if n not in ("head", "predictor")}, expected)
-
-
-def test_moco_v3_s_teacher_begins_ours():
-    file, leaves = moco_v3_file()
-    objective = of_moco_v3()
-    params, _ = load_weights(objective, file)
-    teacher, report = load_weights(objective.model, file, which="teacher")
-    memory = {**objective.remember(params), "teacher": teacher}
-    assert tree.flatten(memory["teacher"]).keys() == tree.flatten(objective.remember(params)["teacher"]).keys()
-    assert torch.equal(teacher["norm"]["bias"], leaves["module.momentum_encoder.norm.bias"])
-    assert torch.equal(teacher["head"]["layers"]["0"]["weight"], leaves["module.momentum_encoder.head.0.weight"])
-    assert not any(name.startswith("predictor") for name in report.left)
-
-
-@pytest.mark.parametrize(("which", "seed"), [("params", 0), ("teacher", 1)])
-def test_moco_v3_s_positions_are_taken_as_they_are_and_give_its_features(which, seed):
-    file, _ = moco_v3_file()
-    theirs = timms()
-    theirs.load_state_dict(trunk(seed) | {"pos_embed": moco_v3_positions(4, WIDTH)}, strict=False)
-    params, _ = load_weights(model(), file, which=which, head="new")
-    expected = theirs.forward_features(images())[:, 0]
-    torch.testing.assert_close(model().features(params, images()), expected, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("which", ["params", "teacher"])
-def test_moco_v3_s_positions_are_not_those_of_our_sines_and_the_error_says_what_takes_them(which):
-    file, _ = moco_v3_file()
-    ours = of_moco_v3("sincos").model
-    with pytest.raises(ValueError, match=r"pos_embed has the sines of rows first.*pos_embed=\"learn\"") as error:
-        load_weights(ours, file, which=which, ignore=["predictor.*"] if which == "params" else [])
-    assert "unexpected: pos_embed [1, 17, 12]\n" in str(error.value)
 
 
 def test_positions_that_are_no_sines_are_not_left_out():
@@ -147,62 +29,6 @@ def test_positions_that_are_no_sines_are_not_left_out():
     with pytest.raises(ValueError, match=r"unexpected: pos_embed \[1, 17, 12\]") as error:
         load_weights(of_mae(), leaves)
     assert "rows first" not in str(error.value)
-
-
-SMALL = {"embed_dim": 384, "depth": 1, "img_size": 56}  # MoCo v3's ViT-S but for its depth and pixels
-
-
-def small_file(heads=12):
-    """(timm's model of so many heads, its leaves with MoCo v3's positions)."""
-    theirs = timms(**SMALL, num_heads=heads)
-    leaves = {n: t for n, t in theirs.state_dict().items() if not n.startswith("head.")}
-    leaves["pos_embed"] = moco_v3_positions(14, 384)
-    theirs.load_state_dict(leaves, strict=False)
-    return theirs, leaves
-
-
-@pytest.mark.parametrize(("which", "prefix"), [("params", "base_encoder"), ("teacher", "momentum_encoder")])
-@pytest.mark.parametrize("change", [lambda model: model, checkpointed])
-def test_moco_v3_s_small_vit_has_12_heads_which_no_shape_tells(which, prefix, change):
-    theirs, leaves = small_file()
-    file = {"state_dict": {f"module.{prefix}.{n}": t for n, t in leaves.items()}}
-    with pytest.raises(ValueError, match=r"ViT-S has 12 heads, the model 6, .*vit_small\(num_heads=12\).*base_encoder"):
-        load_weights(change(model(**SMALL, num_heads=6)), file, which=which)
-    ours = change(model(**SMALL, num_heads=12))
-    params, report = load_weights(ours, file, which=which)
-    expected = theirs.forward_features(images(56))[:, 0]
-    torch.testing.assert_close(ours.features(params, images(56)), expected, rtol=0, atol=1e-4)
-    assert report.notes == ()
-
-
-@pytest.mark.parametrize("name", ["knn", "linear_probe"])
-def test_recipes_have_moco_v3_s_small_vit_by_the_name_that_the_error_says(name):
-    path = Path(__file__).parents[2] / "recipes" / f"{name}.py"
-    made = runpy.run_path(str(path), run_name="recipe")["MODELS"]["vit_small_12_heads"](num_classes=0)
-    assert made == blocks.vit_small(0, num_heads=12)
-    said = other_heads(blocks.vit_small(0).trunk, tree.flatten(made.init(key(0, device="meta"))))
-    assert "--model vit_small_12_heads" in said
-
-
-def test_a_file_of_moco_v3_s_small_vit_without_its_names_is_told_by_its_positions():
-    """Its code for linear probes and its conversion to DeiT's names write such; another's ViT may have had 6 heads."""
-    _, leaves = small_file()
-    _, report = load_weights(model(**SMALL, num_heads=6), leaves)
-    assert len(report.notes) == 1
-    assert report.notes[0].startswith("MoCo v3's ViT-S has 12 heads, the model 6")
-    assert load_weights(model(**SMALL, num_heads=12), leaves)[1].notes == ()
-    leaves["pos_embed"] = leaves["pos_embed"] + 0.01
-    assert load_weights(model(**SMALL, num_heads=6), leaves)[1].notes == ()
-
-
-def test_what_has_not_the_width_of_moco_v3_s_small_vit_may_have_any_heads():
-    file, _ = moco_v3_file()
-    load_weights(model(num_heads=2), file, head="new")
-    _, leaves = small_file()
-    names = {f"base_encoder.{n}": t for n, t in leaves.items()}
-    with pytest.raises(ValueError, match="of another shape") as error:
-        load_weights(model(**SMALL | {"embed_dim": 192}, num_heads=6), names)
-    assert "heads" not in str(error.value)
 
 
 @pytest.mark.parametrize("has_mlp", [True, False])
