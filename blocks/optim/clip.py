@@ -136,11 +136,8 @@ def scale_to_norm(grads: list[Tensor], norm: Tensor, max_norm: float) -> list[Te
 
 def clip_each(grads: list[Tensor], max_norm: float) -> list[Tensor]:
     """New gradients, each multiplied by the `norm_factor` of its own norm."""
-    factors = torch._foreach_add([torch.linalg.vector_norm(g) for g in grads], 1e-6)
-    torch._foreach_reciprocal_(factors)
-    torch._foreach_mul_(factors, max_norm)
-    torch._foreach_clamp_max_(factors, 1.0)
-    return list(torch._foreach_mul(grads, factors))
+    norms = torch.stack([torch.linalg.vector_norm(g) for g in grads])
+    return list(torch._foreach_mul(grads, norm_factor(norms, max_norm).unbind()))
 
 
 def norm_factor(norm: Tensor, max_norm: float) -> Tensor:

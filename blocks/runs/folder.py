@@ -50,10 +50,10 @@ def strangers(folder: str | Path) -> list[str]:
     return [] if ours else [name for name in FILES if (Path(folder) / name).is_file()]
 
 
-def best_without_newest(folder: str | Path) -> str | None:
-    """The checkpoint of a run's best epoch where none is left to go on from."""
+def best_epoch(folder: str | Path) -> str | None:
+    """The checkpoint of a run's best epoch, if there is one."""
     path = Path(folder) / best.NAME
-    return str(path) if path.is_file() and checkpoint.latest(folder) is None else None
+    return str(path) if path.is_file() else None
 
 
 def begin(

@@ -62,7 +62,7 @@ def begin(
             f"{options.out} holds {', '.join(strangers)} that no run wrote and this one would replace; give another "
             "output folder (--out)"
         )
-    best = agree(None if saved else folder.best_without_newest(options.out), processes.world_size)
+    best = agree(None if saved else folder.best_epoch(options.out), processes.world_size)
     if best:
         raise ValueError(
             f"{best} is a run's best epoch, whose newer checkpoints are gone: a run that begins here would delete it. "

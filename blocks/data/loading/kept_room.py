@@ -12,6 +12,7 @@ import attrs
 import torch
 
 from blocks.data.storage.cache import cache_folder, locked, try_locked
+from blocks.locks import take_lock
 
 VARIABLE = "VITMASON_DECODED_GB"
 SHARE = 2  # a half of what is free: the other is for a second loader, the model and the workers
@@ -84,8 +85,7 @@ class Used:
 
     def __init__(self, path: Path):
         self._file = os.open(path, os.O_RDONLY)
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(self._file, fcntl.LOCK_SH)
+        take_lock(fcntl.flock, self._file, fcntl.LOCK_SH)
         if os.fstat(self._file).st_ino != os.stat(path).st_ino:
             raise FileNotFoundError(path)
         with contextlib.suppress(OSError):  # a cache that is only read
