@@ -29,6 +29,7 @@ from blocks.train.distributed import Processes, connect
 from blocks.train.evaluate import evaluate
 from blocks.train.step import init_state, make_step
 
+MODELS = ("convit", "deit")
 ABOUT = (  # what a line of the results file says of its run
     *("width", "depth", "heads", "img_size", "patch_size", "drop_path"),
     *("scale", "steps", "batch_size", "lr", "precision"),
@@ -87,7 +88,7 @@ def table(rows: list[dict]) -> list[tuple[float, dict[str, float], int]]:
     """(share, {model: mean top-1}, seeds), by share."""
     lines = []
     for share in sorted({r["share"] for r in rows}):
-        of = {k: [r["top1"] for r in rows if r["share"] == share and r["model"] == k] for k in ("convit", "deit")}
+        of = {k: [r["top1"] for r in rows if r["share"] == share and r["model"] == k] for k in MODELS}
         of = {kind: found for kind, found in of.items() if found}
         lines.append((share, {k: statistics.fmean(v) for k, v in of.items()}, min(map(len, of.values()))))
     return lines
@@ -124,7 +125,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
     """All runs, each written to the file as soon as it is done."""
     rows = []
     with connect(data_workers=args.workers) as processes:
-        for seed, share, kind in product(args.seeds, args.shares, ("convit", "deit")):
+        for seed, share, kind in product(args.seeds, args.shares, args.models):
             rows.append({**row(kind, share, seed, args, processes), "hardware": hardware(processes.device)})
             print(f"{kind:7} {100 * share:5g} % seed {seed}: {100 * rows[-1]['top1']:.2f} %", flush=True)
             with args.out.open("a") as file:
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--data", help="training shards")
     parser.add_argument("--val", help="validation shards")
     parser.add_argument("--shares", nargs="+", type=float, default=[0.05, 0.1, 0.3, 1.0])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     for name, value in {"width": 192, "depth": 12, "heads": 4, "img-size": 32, "patch-size": 4}.items():
         parser.add_argument(f"--{name}", type=int, default=value)

@@ -1,4 +1,4 @@
-"""A model, an objective and batches small enough for any test, with all that a step must cope with."""
+"""A model, an objective, an optimizer and batches small enough for any test, with all that a step must cope with."""
 
 import attrs
 import torch
@@ -81,3 +81,26 @@ def assert_close(a, b, **tolerance):
     assert a.keys() == b.keys()
     for name in a:
         torch.testing.assert_close(a[name], b[name], msg=lambda text, name=name: f"{name}: {text}", **tolerance)
+
+
+def run(step, state, steps=3):
+    for number in range(steps):
+        state, metrics = step(state, batch_of(seed=number))
+    return state, metrics
+
+
+class Descent:
+    """Gradient descent with rate 1: the smallest optimizer that the contract allows."""
+
+    def init(self, params):
+        return {}
+
+    def update_(self, params, grads, state, *, skip=None):
+        for value, grad in zip(tree.flatten(params).values(), tree.flatten(grads).values(), strict=True):
+            value.sub_(grad.where(~skip, 0))
+        return {}
+
+
+def moved(new, old):
+    pairs = zip(tree.flatten(new.params).values(), tree.flatten(old.params).values(), strict=True)
+    return torch.stack([(a - b).norm() for a, b in pairs]).norm().item()

@@ -1,7 +1,5 @@
 """Float16: small gradients survive, overflows lower the scale and change nothing else."""
 
-import sys
-
 import pytest
 import torch
 
@@ -10,10 +8,8 @@ from blocks.objectives.supervised import Supervised
 from blocks.random import key
 from blocks.train.loss_scale import LossScale
 from blocks.train.step import init_state, make_step
-from tests.train.small_problem import assert_close, batch_of, net, same, setup
-from tests.train.test_loop import ask_to_stop, assert_same, spoilt
-from tests.train.test_step import Descent, moved
-from tests.train.tiny import train
+from tests.train.small_problem import Descent, assert_close, batch_of, moved, net, same, setup
+from tests.train.tiny import ask_to_stop, assert_same, spoilt, train
 
 HIGH = 2.0**40
 
@@ -165,12 +161,6 @@ def test_a_state_and_a_step_that_disagree_about_the_precision_are_an_error():
 FAST = {"precision": "float16", "loss_scale": LossScale(initial=2.0**18, growth_interval=3)}
 
 
-@pytest.fixture
-def _no_tensorboard(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-
-
-@pytest.mark.usefixtures("_no_tensorboard")
 def test_an_interrupted_run_in_float16_goes_on_to_the_same_state(tmp_path, capsys):
     straight = train(tmp_path / "straight", **FAST)
     assert "the gradient overflowed at loss scale" in capsys.readouterr().out
@@ -180,14 +170,12 @@ def test_an_interrupted_run_in_float16_goes_on_to_the_same_state(tmp_path, capsy
     assert_same(train(tmp_path / "cut", **FAST).state, straight.state)
 
 
-@pytest.mark.usefixtures("_no_tensorboard")
 def test_a_run_may_go_on_in_another_precision(tmp_path):
     train(tmp_path, train_data=ask_to_stop(2))
     train(tmp_path, train_data=ask_to_stop(5), **FAST)
     assert train(tmp_path).finished
 
 
-@pytest.mark.usefixtures("_no_tensorboard")
 def test_a_broken_run_names_the_params_whose_gradient_is_not_finite(tmp_path, capsys):
     with pytest.raises(FloatingPointError, match=r"loss nan, .* \(not finite: head.weight, head.bias\), 2 skipped"):
         train(tmp_path, train_data=spoilt(*range(4, 12)), max_skipped=2, **FAST)

@@ -11,8 +11,7 @@ from blocks.train import options as module
 from blocks.train.cli import cli
 from blocks.train.fields import flags
 from blocks.train.options import RunOptions, options_of
-from tests.train.test_loop import ask_to_stop
-from tests.train.tiny import ValData, train
+from tests.train.tiny import ValData, ask_to_stop, train
 
 
 @attrs.frozen
@@ -25,8 +24,7 @@ class Recipe(RunOptions):
 
 
 @pytest.fixture(autouse=True)
-def _no_tensorboard(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+def _its_own_excepthook(monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 

@@ -2,18 +2,10 @@
 
 import gzip
 import json
-import sys
-
-import pytest
 
 from blocks.train.options import RunOptions
 from tests.train.small_problem import same
 from tests.train.tiny import train
-
-
-@pytest.fixture(autouse=True)
-def _no_tensorboard(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
 
 
 def profiled(folder, **knobs):

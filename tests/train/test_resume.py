@@ -1,7 +1,5 @@
 """Contract 5: a run can stop anywhere, by a real kill -9 too, and goes on to the very state it would have had."""
 
-import sys
-
 import pytest
 import torch
 
@@ -12,13 +10,6 @@ from blocks.train.resume import check_same_run
 from tests.train import programs
 from tests.train.pretraining import OBJECTIVES, pretrain
 from tests.train.tiny import ValData, numbers, train
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_tensorboard():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
-        yield
 
 
 def test_an_empty_value_is_seen():

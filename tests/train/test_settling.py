@@ -1,7 +1,6 @@
 """Objectives that settle their memory after an update: in the step, in the loop, through a checkpoint."""
 
 import math
-import sys
 from functools import partial
 
 import attrs
@@ -23,14 +22,6 @@ from blocks.train.loss_scale import LossScale
 from blocks.train.step import init_state, make_step
 from blocks.train.sweep_step import init_sweep
 from tests.objectives.views import batch_of, head, model, same
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_tensorboard():
-    """It takes seconds to import and has its own test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
-        yield
 
 
 def byol():

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 
 import pytest
 import torch
@@ -12,11 +11,6 @@ from blocks.runs.run import Run
 from blocks.trunks.convit import convit
 from tests.train.pretraining import TINY
 from tests.train.tiny import TrainData, ValData, train
-
-
-@pytest.fixture(autouse=True)
-def _no_tensorboard(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
 
 
 def watched(folder, poison=lambda step, images: images, **knobs):

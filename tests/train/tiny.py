@@ -1,10 +1,15 @@
 """A tiny run: a linear classifier with a memory on made-up images, whose batches follow from the step alone."""
 
+import math
+import os
+import signal
+
 import attrs
 import torch
 import torch.distributed as dist
 
 import blocks.random as random
+from blocks import tree
 from blocks.block import Block
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
@@ -114,3 +119,26 @@ def train(out, *, processes=None, epochs=4, train_data=None, val_data=None, obje
     options = {"log_every": 1, "clip_norm": 1.0, "ema_decay": 0.9, "seed": 3} | options
     objective = objective or Remembering(Classifier())
     return run(objective, optimizer, train_data, val_data, epochs=epochs, out=out, processes=processes, **options)
+
+
+def assert_same(a, b):
+    a, b = tree.flatten(a), tree.flatten(b)
+    assert a.keys() == b.keys(), a.keys() ^ b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different, different
+
+
+def ask_to_stop(at, number=signal.SIGTERM):
+    """Images of step `at` come with a signal to this process."""
+
+    def poison(step, images):
+        if step == at:
+            os.kill(os.getpid(), number)
+        return images
+
+    return TrainData(poison=poison)
+
+
+def spoilt(*steps):
+    """The images of some steps are NaN."""
+    return TrainData(poison=lambda step, images: images * (math.nan if step in steps else 1.0))

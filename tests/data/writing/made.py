@@ -3,7 +3,11 @@
 import tarfile
 from pathlib import Path
 
-from blocks.data.writing import Item
+import pytest
+
+from blocks.data.index.index import open_shards
+from blocks.data.index.read import Reader
+from blocks.data.writing import Item, write_dataset
 from tests.data.pictures import encoded, picture
 
 
@@ -29,3 +33,19 @@ def members(path):
     """name -> bytes of all files of a tar, by Python's own reader."""
     with tarfile.open(path) as tar:
         return {info.name: tar.extractfile(info).read() for info in tar}
+
+
+def write(source, folder, **options):
+    return write_dataset(source, folder, workers=0, progress=False, **options)
+
+
+def stored(folder):
+    """(label, bytes) of all samples, sorted."""
+    index = open_shards(folder)
+    reader = Reader(index)
+    return sorted((int(index.label[i]), reader.read(i)) for i in range(len(index)))
+
+
+def refused(words, source, tmp_path, **options):
+    with pytest.raises(ValueError, match=words):
+        write(source, tmp_path / "out", **options)

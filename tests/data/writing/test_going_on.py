@@ -1,6 +1,5 @@
 """An interrupted conversion goes on, and ends in the files of an uninterrupted one."""
 
-import errno
 import multiprocessing
 import os
 import time
@@ -8,10 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from blocks.data import open_shards
 from blocks.data import shards as command
-from blocks.data.writing import Encoding, Item, NothingKept, Source, encoding, iterator_source, journal, write_dataset
+from blocks.data.writing import Item, NothingKept, encoding, iterator_source, journal
 from tests.data.pictures import encoded, picture
+from tests.data.writing.interruption import interrupted, write
 from tests.data.writing.made import files, image_folder, items
 
 DAMAGED = 3
@@ -21,24 +20,6 @@ def damaged(first=0, count=20):
     """Items with an unreadable one, the first ones in a shard that is whole early."""
     for item in items(count):
         yield Item(item.key, b"no image", item.label) if item.key == f"k{DAMAGED}" else item
-
-
-def write(source, folder, **options):
-    return write_dataset(source, folder, **{"samples_per_shard": 4, "workers": 0, "progress": False} | options)
-
-
-def interrupted(source, folder, after=10, **options):
-    """Write until the source fails behind so many samples."""
-
-    def failing():
-        for number, item in enumerate(source):
-            if number == after:
-                raise KeyError("out of a source")
-            yield item
-
-    with pytest.raises(KeyError) as caught:
-        write(failing(), folder, **options)
-    return caught.value
 
 
 def _slow_command(arguments):
@@ -158,151 +139,6 @@ def test_an_error_says_that_it_can_go_on(tmp_path):
     error = interrupted(items(20), tmp_path)
     assert error.__notes__ == [f"2 whole shards in {tmp_path} are kept; the same again goes on after them"]
     assert set(files(tmp_path)) == {"train-000000.tar", "train-000001.tar", journal.NAME}
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (dict(samples_per_shard=5), "with samples_per_shard 4; now samples_per_shard 5; go on with"),
-        (dict(bytes_per_shard=5), "with bytes_per_shard 1000000000; now bytes_per_shard 5"),
-        (dict(encoding=Encoding(resize=3)), "with resize None; now resize 3"),
-        (dict(encoding=Encoding(reencode="jpg")), "with reencode None; now reencode jpg"),
-        (dict(split="val"), "with train from the iterator; now val from the iterator"),
-    ],
-)
-def test_other_settings_are_refused_with_both_named(tmp_path, options, words):
-    interrupted(items(20), tmp_path)
-    before = files(tmp_path)
-    with pytest.raises(ValueError, match=words):
-        write(items(20), tmp_path, **options)
-    assert files(tmp_path) == before
-    write(items(20), tmp_path)
-
-
-def test_another_source_is_refused(tmp_path):
-    folder = image_folder(tmp_path / "images", count=10)
-    other = Source("other", [*items(9)], (), "2")
-    interrupted(items(20), tmp_path / "out")
-    with pytest.raises(ValueError, match=rf"with train from the iterator; now train from {folder} \(30 samples\)"):
-        write(folder, tmp_path / "out")
-    with pytest.raises(ValueError, match="is given twice"):
-        write(Source("one", [*items(14), *items(8)], (), "1"), tmp_path / "two")
-    with pytest.raises(ValueError, match=r"train from one \(22 samples\); now train from other \(9 samples\)"):
-        write(other, tmp_path / "two")
-    write(other, tmp_path / "two", restart=True)
-    write(other, tmp_path / "whole")
-    assert files(tmp_path / "two") == files(tmp_path / "whole")
-
-
-def test_an_iterator_that_gives_other_samples_is_refused(tmp_path):
-    interrupted(items(20), tmp_path)
-    with pytest.raises(ValueError, match="gives other samples than the 8 before; begin anew with --restart"):
-        write(items(20, first=1), tmp_path)
-    with pytest.raises(ValueError, match="gave 5 samples, but 8 before"):
-        write(items(5), tmp_path)
-
-
-def test_a_key_that_is_given_again_after_an_interruption_is_refused(tmp_path):
-    interrupted(items(20), tmp_path)
-    with pytest.raises(ValueError, match="key 'k2' is given twice, the second time to sample 8"):
-        write([*items(8), Item("k2", picture(0), 0)], tmp_path)
-
-
-def test_a_folder_that_was_moved_is_the_same_source(tmp_path, monkeypatch):
-    folder = image_folder(tmp_path / "images")
-    with monkeypatch.context() as patch:
-        patch.setattr("blocks.data.writing.convert.write_manifest", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            write(folder, tmp_path / "out")
-    folder.rename(tmp_path / "elsewhere")
-    write(tmp_path / "elsewhere", tmp_path / "out")
-
-
-@pytest.mark.parametrize("pattern", ["", "train-*.tar", "train-000000.tar"])
-def test_half_a_data_set_is_not_opened(tmp_path, pattern):
-    interrupted(items(20), tmp_path)
-    with pytest.raises(ValueError, match=r"half-finished conversion .* goes on"):
-        open_shards(tmp_path / pattern)
-    write(items(20), tmp_path)
-    assert len(open_shards(tmp_path)) == 20
-
-
-def test_restart_begins_anew_with_other_settings(tmp_path):
-    interrupted(items(20), tmp_path / "out")
-    write(items(6), tmp_path / "out", split="val", restart=True)
-    write(items(6), tmp_path / "whole", split="val")
-    assert files(tmp_path / "out") == files(tmp_path / "whole")
-
-
-def test_restart_does_not_remove_what_is_finished(tmp_path):
-    write(items(6), tmp_path)
-    with pytest.raises(ValueError, match="holds shards already"):
-        write(items(6), tmp_path, restart=True)
-
-
-@pytest.mark.parametrize("lost", ["torn", "missing", "short"])
-def test_a_shard_that_is_not_whole_is_written_again(tmp_path, lost):
-    write(items(20), tmp_path / "whole")
-    interrupted(items(20), tmp_path / "out")
-    shard, lines = tmp_path / "out" / "train-000001.tar", tmp_path / "out" / journal.NAME
-    if lost == "torn":
-        lines.write_bytes(lines.read_bytes()[:-20])
-    else:
-        shard.write_bytes(b"short")
-    if lost == "missing":
-        shard.unlink()
-    write(items(20), tmp_path / "out")
-    assert files(tmp_path / "out") == files(tmp_path / "whole")
-
-
-def test_other_shards_in_a_half_finished_folder_are_not_written_over(tmp_path):
-    interrupted(items(20), tmp_path)
-    (tmp_path / "train-000004.tar").write_bytes(b"of somebody else")
-    with pytest.raises(ValueError, match=r"holds other shards \(train-000004.tar, 1 files\); move them elsewhere"):
-        write(items(20), tmp_path, restart=True)
-
-
-def test_without_a_whole_shard_other_settings_are_taken(tmp_path):
-    interrupted(items(20), tmp_path, after=2)
-    assert not files(tmp_path)
-    (tmp_path / journal.NAME).write_text('{"sources": {"train": ["it", ""]}}\n')
-    (tmp_path / "train-000000.tar.tmp").write_bytes(b"of a killed process")
-    write(items(20), tmp_path, samples_per_shard=9)
-    write(items(20), tmp_path / "whole", samples_per_shard=9)
-    assert set(os.listdir(tmp_path)) - {"whole"} == set(files(tmp_path / "whole"))
-
-
-def _hold(folder, held, release):
-    def waiting():
-        yield from items(5)
-        held.set()
-        release.wait()
-
-    write(waiting(), folder)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_folder_without_locks_is_written_to(tmp_path, monkeypatch, number):
-    def refuse(*_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr("fcntl.lockf", refuse)
-    write(items(9), tmp_path)
-    assert len(open_shards(tmp_path)) == 9
-
-
-def test_two_processes_do_not_write_to_one_folder(tmp_path):
-    context = multiprocessing.get_context("fork")
-    held, release = context.Event(), context.Event()
-    process = context.Process(target=_hold, args=(tmp_path, held, release))
-    process.start()
-    held.wait()
-    with pytest.raises(ValueError, match="another process is writing shards to"):
-        write(items(5), tmp_path)
-    release.set()
-    process.join()
-    assert process.exitcode == 0
-    assert "train-000001.tar" in files(tmp_path)
 
 
 def test_strict_after_an_interruption_still_keeps_nothing(tmp_path):

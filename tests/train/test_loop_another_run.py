@@ -1,0 +1,64 @@
+"""The loop does not go on from another run, and tells what may differ."""
+
+from typing import ClassVar
+
+import attrs
+import pytest
+
+from tests.train.tiny import IMAGES, Classifier, Remembering, TrainData, ask_to_stop, train
+
+
+def test_another_accumulate_is_refused_where_the_loss_compares_images_and_told_where_not(tmp_path, capsys):
+    @attrs.frozen
+    class Comparing(Remembering):
+        compares_images: ClassVar[bool] = True
+
+    train(tmp_path / "alone", epochs=1, settings={"accumulate": 1})
+    train(tmp_path / "alone", epochs=1, settings={"accumulate": 2}, accumulate=2)
+    assert "accumulate was 1, is 2" in capsys.readouterr().out
+    comparing = Comparing(Classifier())
+    train(tmp_path / "together", epochs=1, objective=comparing)
+    with pytest.raises(ValueError, match="another run: accumulate was 1, is 2"):
+        train(tmp_path / "together", epochs=1, objective=comparing, accumulate=2)
+
+
+def test_another_batch_size_seed_or_setting_is_refused_with_both_values(tmp_path):
+    train(tmp_path, epochs=1, settings={"lr": 0.1, "workers": 2, "scale": (0.1, 1.0)})
+    other = TrainData(batch_size=4)
+    with pytest.raises(
+        ValueError, match=r"another run: seed was 3, is 4; batch_size was 8, is 4; .*; lr was 0.1, is 0.2\. "
+    ):
+        train(tmp_path, epochs=1, train_data=other, seed=4, settings={"lr": 0.2, "scale": (0.1, 1.0)})
+    with pytest.raises(ValueError, match=r"steps_per_epoch was 3, is 6"):
+        train(tmp_path, epochs=1, train_data=TrainData(num_samples=2 * IMAGES))
+
+
+def test_another_place_and_number_of_workers_is_told_and_allowed(tmp_path, capsys):
+    train(tmp_path, epochs=1, settings={"workers": 2, "scale": (0.1, 1.0)})
+    train(tmp_path, epochs=1, settings={"workers": 8, "scale": (0.1, 1.0)})
+    assert "workers was 2, is 8" in capsys.readouterr().out
+
+
+def test_another_models_checkpoint_is_refused(tmp_path):
+    train(tmp_path, epochs=1)
+    with pytest.raises(ValueError, match=r"another model.*weight \[6, 48\] in the file, \[7, 48\] here"):
+        train(tmp_path, epochs=1, objective=Remembering(Classifier(7)))
+
+
+def test_a_run_without_resume_does_not_mix_with_another(tmp_path):
+    train(tmp_path, epochs=1)
+    with pytest.raises(ValueError, match=r"holds a run already, at step-00000003\.pt; go on from it with resume"):
+        train(tmp_path, epochs=1, resume=False)
+
+
+def test_facts_of_the_data_belong_to_the_run(tmp_path):
+    """A shuffle window, say: with another one the rest of the run would see other samples."""
+    data = ask_to_stop(4)
+    data.facts = {"shuffle_window": 1000, "num_samples": IMAGES}
+    assert not train(tmp_path, train_data=data).finished
+    other = TrainData()
+    other.facts = {"shuffle_window": None, "num_samples": IMAGES}
+    with pytest.raises(ValueError, match="from another run: shuffle_window was 1000, is None"):
+        train(tmp_path, train_data=other)
+    other.facts = {"shuffle_window": 1000, "num_samples": IMAGES}
+    assert train(tmp_path, train_data=other).finished

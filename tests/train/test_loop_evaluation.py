@@ -1,0 +1,73 @@
+"""Evaluation in the loop: what it may be, when it comes, and the best epoch by it."""
+
+import pytest
+
+from blocks import trunk_from_module
+from blocks.objectives.supervised import Supervised
+from blocks.runs import checkpoint
+from blocks.train.distributed import Processes
+from tests.interop.modules import small
+from tests.train.tiny import ValData, ask_to_stop, train
+
+
+def test_the_best_epoch_s_checkpoint_stays_through_a_stop_and_a_resume(tmp_path, capsys):
+    scores = iter((0.3, 0.9, 0.5, 0.4))
+    knobs = {"evaluate": lambda params: {"score": next(scores)}, "ema_decay": None, "best": "val_score"}
+    train(tmp_path, train_data=ask_to_stop(7), **knobs)
+    train(tmp_path, **knobs)
+    leaves, _ = checkpoint.read(tmp_path / "best.pt")
+    assert int(leaves["step"]) == 6
+    assert list(checkpoint.steps(tmp_path)) == [9, 12]
+    assert "best.pt" in capsys.readouterr().out
+
+
+def test_a_best_epoch_whose_newer_checkpoints_were_deleted_is_not_begun_over(tmp_path):
+    train(tmp_path, val_data=ValData(), best="val_top1")
+    for path in checkpoint.steps(tmp_path).values():
+        path.unlink()
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"best\.pt is a run's best epoch.* Give another output folder"):
+        train(tmp_path, val_data=ValData(), best="val_top1")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == left
+    (tmp_path / "best.pt").unlink()
+    assert train(tmp_path, val_data=ValData(), best="val_top1").finished
+
+
+def test_evaluation_may_come_every_few_epochs_and_comes_after_the_last(tmp_path, straight):
+    result = train(tmp_path, epochs=5, val_data=ValData(), evaluate_every=2, best="val_top1")
+    assert [record["epoch"] for record in result.history if "val_top1" in record] == [2, 4, 5]
+    assert all("train_loss" in record and "evaluation_seconds" in record for record in result.history)
+    assert (tmp_path / "best.pt").is_file()
+
+
+def test_a_metric_that_no_evaluation_has_ends_the_run_with_its_epoch_saved(tmp_path):
+    with pytest.raises(ValueError, match=r"best val_topp1 is no metric of the evaluations; there are val_top1.*ema_"):
+        train(tmp_path, val_data=ValData(), best="val_topp1")
+    assert list(checkpoint.steps(tmp_path)) == [3]
+    assert train(tmp_path, val_data=ValData(), best="val_top1").finished
+
+
+def test_a_best_epoch_of_a_run_without_evaluation_is_refused_at_once(tmp_path):
+    with pytest.raises(ValueError, match="best val_top1: this run evaluates nothing"):
+        train(tmp_path, best="val_top1", val_data=None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_own_evaluation_takes_the_place_of_the_accuracy(tmp_path):
+    result = train(tmp_path, epochs=1, evaluate=lambda params: {"norm": float(params["head"]["weight"].norm())})
+    assert result.history[0].keys() >= {"val_norm", "ema_norm"}
+
+
+def test_batch_norm_that_would_wait_for_another_process_in_evaluation_is_refused_at_once(tmp_path):
+    objective, two = Supervised(trunk_from_module(small(), 4)), Processes(0, 2, 0)
+    with pytest.raises(ValueError, match=r"batch norm of the Model .* in one process"):
+        train(tmp_path / "two", objective=objective, processes=two, val_data=ValData(two))
+    assert not (tmp_path / "two").exists()
+
+
+def test_an_objective_without_a_model_needs_an_own_evaluation(tmp_path):
+    class Bare:
+        pass
+
+    with pytest.raises(ValueError, match=r"Bare has no `model`.*evaluate="):
+        train(tmp_path, objective=Bare(), val_data=ValData())

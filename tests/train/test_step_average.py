@@ -1,0 +1,34 @@
+"""The average of the params that the step keeps."""
+
+import pytest
+
+from blocks import tree
+from blocks.optim.schedule import linear
+from blocks.train.step import make_step
+from tests.train.small_problem import assert_close, batch_of, same, setup
+
+
+def test_the_average_of_the_params_follows_them():
+    objective, optimizer, state = setup()
+    assert same(state.ema, state.params)
+    new, _ = make_step(objective, optimizer, ema_decay=0.75)(state, batch_of())
+    expected = tree.map(lambda old, p: 0.75 * old + 0.25 * p, state.ema, new.params)
+    assert_close(new.ema, expected)
+
+
+def test_the_average_s_decay_may_follow_a_schedule_of_the_step():
+    objective, optimizer, state = setup()
+    step = make_step(objective, optimizer, ema_decay=linear(0.5, 0.9, 4))
+    for number, decay in enumerate((0.5, 0.6, 0.7)):
+        new, metrics = step(state, batch_of(seed=number))
+        expected = tree.map(lambda old, p, d=decay: d * old + (1 - d) * p, state.ema, new.params)
+        assert_close(new.ema, expected)
+        assert metrics["ema_decay"] == pytest.approx(decay)
+        state = new
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_a_state_and_a_step_that_disagree_about_the_average_are_an_error(ema):
+    objective, optimizer, state = setup(ema=ema)
+    with pytest.raises(ValueError, match="ema_decay"):
+        make_step(objective, optimizer, ema_decay=None if ema else 0.9)(state, batch_of())
