@@ -68,9 +68,6 @@ class Recipe(RunOptions):
     crop_pct: float = 0.875  # share of the resized image's side that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool | Literal["layers", "loss", "step", "graph"] = False  # true: the loss; false: nothing is compiled
-    workers: int = 8  # loading processes for each training process; 0: none, it loads by itself
-    decoded: Literal["", "disk", "memory", "device"] = ""  # keeps all pictures decoded there; "": none
-    shuffle_window: int = 0  # samples shuffled together, for remote shards; 0: all
     out: str = "runs/convit_supervised"  # checkpoints and metrics; a run found here goes on
 
 
@@ -92,15 +89,14 @@ def main(r: Recipe) -> None:
         )  # fmt: skip
         objective = Supervised(model, label_smoothing=r.smoothing)
 
-        where = dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
-        where |= dict(num_workers=r.workers, decoded=r.decoded or None)
+        where = r.loading(processes)
         transform = TrainTransform(r.img_size, scale=r.scale, flip=r.flip, policy=r.policy, home=r.augment)
         mixes = r.mixup or r.cutmix
         train_data = TrainLoader(
-            train_shards, batch_size=r.batch_size, num_classes=num_classes, seed=r.seed,
-            shuffle_window=r.shuffle_window or None, transform=transform, repeats=r.repeats,
-            erase=RandomErasing(r.erase) if r.erase else None,
-            mix=Mixing(num_classes=num_classes, mixup_alpha=r.mixup, cutmix_alpha=r.cutmix) if mixes else None, **where,
+            train_shards, batch_size=r.batch_size, num_classes=num_classes, transform=transform,
+            repeats=r.repeats, erase=RandomErasing(r.erase) if r.erase else None,
+            mix=Mixing(num_classes=num_classes, mixup_alpha=r.mixup, cutmix_alpha=r.cutmix) if mixes else None,
+            **r.order, **where,
         )  # fmt: skip
         val_data = EvalLoader(
             val_shards, batch_size=256, num_classes=num_classes, transform=EvalTransform(r.img_size, r.crop_pct),

@@ -68,7 +68,6 @@ class Recipe(RunOptions):
     crop_pct: float = 0.875  # share of the resized image's side that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool | Literal["layers", "loss", "step", "graph"] = False  # true: the loss; false: nothing is compiled
-    workers: int = 8  # loading processes for each training process; 0: none, it loads by itself
     out: str = "runs/deit_distilled"  # teacher/ and student/: checkpoints and metrics; a run found here goes on
 
 
@@ -83,13 +82,12 @@ def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
         train_shards, val_shards = train_and_val(r.data, r.val)
         classes = train_shards.num_classes
-        where = dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
-        where |= dict(num_classes=classes, num_workers=r.workers)
+        where = r.loading(processes) | dict(num_classes=classes)
         transform = TrainTransform(r.img_size, scale=r.scale, flip=r.flip, policy=r.policy, home=r.augment)
         train_data = TrainLoader(
-            train_shards, batch_size=r.batch_size, seed=r.seed, transform=transform, repeats=r.repeats,
-            erase=RandomErasing(r.erase) if r.erase else None,
-            mix=Mixing(classes, r.mixup, r.cutmix) if r.mixup or r.cutmix else None, **where,
+            train_shards, batch_size=r.batch_size, transform=transform,
+            repeats=r.repeats, erase=RandomErasing(r.erase) if r.erase else None,
+            mix=Mixing(classes, r.mixup, r.cutmix) if r.mixup or r.cutmix else None, **r.order, **where,
         )  # fmt: skip
         val_data = EvalLoader(val_shards, batch_size=256, transform=EvalTransform(r.img_size, r.crop_pct), **where)
 

@@ -51,6 +51,7 @@ class Recipe:
     batch_size: int = 256  # images at a time, per process
     precision: Literal["bfloat16", "float16", "float32"] = "float32"  # of the computation
     workers: int = -1  # loading processes for each process; 0: none, -1: the run's, else 8
+    max_unreadable: float = 0.01  # share of the images that may be unreadable; 0: not one
 
 
 USUAL = dict(model="deit_small", img_size=224, patch_size=16, global_pool="token", pos_embed="learn")
@@ -74,7 +75,7 @@ def main(r: Recipe) -> None:
         key = blocks.key(0, processes.device)  # nothing is drawn from it: it says where the params shall be
         params, report = load_weights(model, weights, key=key, which=r.which)
         data = EvalLoader(
-            shards, batch_size=r.batch_size, num_classes=classes, num_workers=workers,
+            shards, batch_size=r.batch_size, num_classes=classes, num_workers=workers, max_unreadable=r.max_unreadable,
             transform=EvalTransform(size, r.crop_pct or run.get("crop_pct", 0.875), r.interpolation),
             rank=processes.rank, world_size=processes.world_size, device=processes.device,
         )  # fmt: skip

@@ -72,7 +72,6 @@ class Recipe(RunOptions):
     crop_pct: float = 1.0  # share of the resized image's side that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool | Literal["layers", "loss", "step", "graph"] = False  # true: the loss; false: nothing is compiled
-    workers: int = 8  # loading processes for each training process; 0: none, it loads by itself
     out: str = "runs/finetune"  # checkpoints and metrics; a run found here goes on
 
 
@@ -95,13 +94,12 @@ def main(r: Recipe) -> None:
             print(report)
         objective = Supervised(model, label_smoothing=r.smoothing)
 
-        where = dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
-        where |= dict(num_classes=classes, num_workers=r.workers)
+        where = r.loading(processes) | dict(num_classes=classes)
         train_data = TrainLoader(
-            train_shards, batch_size=r.batch_size, seed=r.seed, repeats=r.repeats,
+            train_shards, batch_size=r.batch_size,
             transform=TrainTransform(r.img_size, r.scale, flip=r.flip, policy=r.policy),
-            erase=RandomErasing(r.erase) if r.erase else None,
-            mix=Mixing(classes, r.mixup, r.cutmix) if r.mixup or r.cutmix else None, **where,
+            repeats=r.repeats, erase=RandomErasing(r.erase) if r.erase else None,
+            mix=Mixing(classes, r.mixup, r.cutmix) if r.mixup or r.cutmix else None, **r.order, **where,
         )  # fmt: skip
         val_data = EvalLoader(val_shards, batch_size=256, transform=EvalTransform(r.img_size, r.crop_pct), **where)
 

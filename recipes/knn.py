@@ -60,7 +60,8 @@ class Recipe:
     batch_size: int = 256  # images at a time, per process
     precision: Literal["bfloat16", "float16", "float32"] = "float32"  # of the computation of features
     features: str = ""  # .npz file for the training images' features, labels, numbers and names; "": none
-    workers: int = 8  # loading processes for each training process; 0: none, it loads by itself
+    workers: int = 8  # loading processes for each process; 0: none, it loads by itself
+    max_unreadable: float = 0.01  # share of the images that may be unreadable; 0: not one
     seed: int = 0  # of random weights
 
 
@@ -90,10 +91,9 @@ def main(r: Recipe) -> None:
         if weights:
             params, report = load_weights(model, weights, key=key, which=r.which, head="new")
 
-        settings = dict(
-            batch_size=r.batch_size, num_workers=r.workers, transform=EvalTransform(size, r.crop_pct),
-            rank=processes.rank, world_size=processes.world_size, device=processes.device,
-        )  # fmt: skip
+        settings = dict(batch_size=r.batch_size, transform=EvalTransform(size, r.crop_pct), num_workers=r.workers)
+        settings |= dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
+        settings |= dict(max_unreadable=r.max_unreadable)
 
         def seen(shards):
             return features(model, params, EvalLoader(shards, **settings), processes, dtype=compute_dtype(r.precision))

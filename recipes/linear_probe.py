@@ -67,7 +67,6 @@ class Recipe(RunOptions):
     flip: float = 0.5  # probability of mirroring an image
     crop_pct: float = 0.875  # share of the resized image's side that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
-    workers: int = 8  # loading processes for each training process; 0: none, it loads by itself
     out: str = "runs/linear_probe"  # checkpoints and metrics; a run found here goes on
 
 
@@ -89,11 +88,10 @@ def main(r: Recipe) -> None:
             params, report = load_weights(model, weights, key=key, which=r.which, head="new")
         params = probes.with_heads(params)
 
-        where = dict(num_classes=train_shards.num_classes, num_workers=r.workers, device=processes.device)
-        where |= dict(rank=processes.rank, world_size=processes.world_size)
+        where = r.loading(processes) | dict(num_classes=train_shards.num_classes)
         train_data = TrainLoader(
-            train_shards, batch_size=r.batch_size, seed=r.seed,
-            transform=TrainTransform(size, scale=r.scale, flip=r.flip), **where,
+            train_shards, batch_size=r.batch_size, transform=TrainTransform(size, scale=r.scale, flip=r.flip),
+            **r.order, **where,
         )  # fmt: skip
         seen = dict(batch_size=256, transform=EvalTransform(size, r.crop_pct), **where)
         val_data, dtype = EvalLoader(val_shards, **seen), compute_dtype(r.precision)

@@ -76,7 +76,6 @@ class Recipe(RunOptions):
     knn_share: float = 0.1  # share of the training images that vote in evaluation by k-NN
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool | Literal["layers", "loss", "step", "graph"] = False  # true: the loss; false: nothing is compiled
-    workers: int = 8  # loading processes for each training process; 0: none, it loads by itself
     out: str = "runs/pretrain_dino"  # checkpoints and metrics; a run found here goes on
 
 
@@ -91,11 +90,10 @@ DIGITS = dict(
 def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
         train_shards, val_shards = pretraining_shards(r.data, r.val)
-        where = dict(num_workers=r.workers, device=processes.device)
-        where |= dict(rank=processes.rank, world_size=processes.world_size)
+        where = r.loading(processes)
         knobs = dict(scale=r.scale, local_scale=r.local_scale, flip=r.flip, sigma=r.sigma)
         crops = MultiCrop(dino_views(r.img_size, r.local_size, r.num_local, **knobs), home=processes.home(r.augment))
-        train_data = TrainLoader(train_shards, batch_size=r.batch_size, seed=r.seed, transform=crops, **where)
+        train_data = TrainLoader(train_shards, batch_size=r.batch_size, transform=crops, **r.order, **where)
         seen = dict(batch_size=256, transform=EvalTransform(r.img_size), **where)
         knn_data = [EvalLoader(shards, **seen) for shards in knn_shards(train_shards, val_shards, r.knn_share)]
         steps = train_data.steps_per_epoch

@@ -58,9 +58,6 @@ class Recipe(RunOptions):
     crop_pct: float = 0.875  # share of the resized image's side that evaluation sees
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool | Literal["layers", "loss", "step", "graph"] = False  # true: the loss; false: nothing is compiled
-    workers: int = 8  # loading processes for each training process; 0: none, it loads by itself
-    decoded: Literal["", "disk", "memory"] = ""  # keeps all pictures decoded there; "": none
-    shuffle_window: int = 0  # samples shuffled together, for remote shards; 0: all
     out: str = "runs/vit_supervised"  # checkpoints and metrics; a run found here goes on
 
 
@@ -80,12 +77,10 @@ def main(r: Recipe) -> None:
         head = TanhMlpHead(trunk.embed_dim, trunk.embed_dim, num_classes)  # in pre-training; fine-tuning has one layer
         objective = Supervised(SIZES[r.size](head=head, **knobs), label_smoothing=r.smoothing)
 
-        where = dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
-        where |= dict(num_workers=r.workers, decoded=r.decoded or None)
+        where = r.loading(processes)
         train_data = TrainLoader(
-            train_shards, batch_size=r.batch_size, num_classes=num_classes, seed=r.seed,
-            transform=TrainTransform(r.img_size, scale=r.scale, flip=r.flip),
-            shuffle_window=r.shuffle_window or None, **where,
+            train_shards, batch_size=r.batch_size, num_classes=num_classes,
+            transform=TrainTransform(r.img_size, scale=r.scale, flip=r.flip), **r.order, **where,
         )  # fmt: skip
         val_data = EvalLoader(
             val_shards, batch_size=256, num_classes=num_classes, transform=EvalTransform(r.img_size, r.crop_pct),

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import attrs
 from attrs.validators import optional
@@ -10,9 +10,11 @@ from attrs.validators import optional
 from blocks.checks import count
 from blocks.secrets import without_secrets
 from blocks.train import errors
+from blocks.train.distributed import Processes
 
 # they change nothing of what is trained
 HOW = ("resume", "evaluate_every", "keep", "best", "checkpoint_every_steps", "dry_run", "profile", "report", "wandb")
+HOW += ("max_unreadable", "timeout")
 
 
 @attrs.frozen(kw_only=True)
@@ -30,11 +32,27 @@ class RunOptions:
     profile: bool = False  # a few steps by torch.profiler: a trace and the hottest operations, in out/profile
     report: bool = True  # pictures and out/report/report.html at the end
     wandb: bool = attrs.field(default=False)  # to Weights & Biases too (pip install wandb)
+    workers: int = 8  # loading processes for each training process; 0: none, it loads by itself
+    decoded: Literal["", "disk", "memory", "device"] = ""  # keeps all pictures decoded there; "": none
+    shuffle_window: int = 0  # samples shuffled together, for remote shards; 0: all
+    max_unreadable: float = 0.01  # share of the images that may be unreadable; 0: not one
+    timeout: float = 600.0  # seconds that a batch may take: storage that hangs is an error
 
     @wandb.validator
     def _installed(self, _: attrs.Attribute, wandb: bool) -> None:
         if wandb and find_spec("wandb") is None:
             raise ValueError("wandb is asked for and not installed: pip install wandb, or leave --wandb out")
+
+    def loading(self, processes: Processes) -> dict[str, Any]:
+        """What a recipe gives each of its loaders: `TrainLoader(shards, ..., **r.loading(processes))`."""
+        place = {"rank": processes.rank, "world_size": processes.world_size, "device": processes.device}
+        bounds = {"max_unreadable": self.max_unreadable, "timeout": self.timeout}
+        return {**place, **bounds, "num_workers": self.workers, "decoded": self.decoded or None}
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """What the order of training images follows from: `TrainLoader(shards, ..., **r.order, **where)`."""
+        return {"seed": self.seed, "shuffle_window": self.shuffle_window or None}
 
     @property
     def recipe(self) -> str | None:

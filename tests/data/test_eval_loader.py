@@ -36,6 +36,16 @@ def test_every_image_comes_exactly_once_over_all_processes(index, world_size, nu
     assert torch.equal(torch.cat([batch["images"] for batch in seen]), wanted)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_passes_side_by_side_and_passes_left_early_take_nothing_from_each_other(index, num_workers):
+    with loader(index, num_workers=num_workers) as val:
+        pairs = list(zip(val, val, strict=True))
+        assert [[a["index"][0], b["index"][0]] for a, b in pairs] == [[i, i] for i in (0, 3, 6, 9)]
+        for _ in val:
+            break
+        assert [batch["index"][0] for batch in val] == [0, 3, 6, 9]
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 12))
 def test_shares_are_each_sample_once_and_differ_by_one_at_most(samples, world_size, batch_size):

@@ -5,10 +5,12 @@ import sys
 
 import attrs
 import pytest
+import torch
 
 from blocks.runs.run import Run
 from blocks.train import options as module
 from blocks.train.cli import cli
+from blocks.train.distributed import Processes
 from blocks.train.fields import flags
 from blocks.train.options import RunOptions, options_of
 from tests.train.tiny import ValData, ask_to_stop, train
@@ -19,7 +21,7 @@ class Recipe(RunOptions):
     """A recipe."""
 
     lr: float = 0.1  # rate
-    workers: int = 2
+    workers: int = 2  # another default
     out: str = "runs/small"  # metrics and checkpoints
 
 
@@ -32,10 +34,21 @@ def test_a_recipes_own_fields_come_first_and_the_shared_ones_bring_their_help():
     found = flags(Recipe)
     assert [flag.name for flag in found] == [
         "lr", "workers", "out", "seed", "resume", "evaluate_every", "keep", "best", "checkpoint_every_steps", "dry_run",
-        "profile", "report", "wandb",
+        "profile", "report", "wandb", "decoded", "shuffle_window", "max_unreadable", "timeout",
     ]  # fmt: skip
     assert found[2].help == "metrics and checkpoints"
-    assert all(flag.help for flag in found if flag.name != "workers")
+    assert all(flag.help for flag in found)
+
+
+def test_loaders_are_given_the_place_of_the_process_and_the_flags_of_loading():
+    r = Recipe(workers=3, decoded="memory", max_unreadable=0.5, timeout=9.0, seed=7)
+    assert r.loading(Processes(rank=1, world_size=2)) == {
+        "rank": 1, "world_size": 2, "device": torch.device("cpu"), "num_workers": 3, "decoded": "memory",
+        "max_unreadable": 0.5, "timeout": 9.0,
+    }  # fmt: skip
+    assert Recipe().loading(Processes())["decoded"] is None
+    assert Recipe().order["shuffle_window"] is None
+    assert attrs.evolve(r, shuffle_window=5).order == {"seed": 7, "shuffle_window": 5}
 
 
 def test_flags_are_read_as_any_others():
@@ -44,7 +57,9 @@ def test_flags_are_read_as_any_others():
 
 
 def test_the_settings_say_what_is_trained_not_how_it_is_run():
-    assert Recipe(lr=2.0, profile=True).settings == {"lr": 2.0, "workers": 2, "out": "runs/small", "seed": 0}
+    settings = Recipe(lr=2.0, profile=True, timeout=9.0, decoded="disk").settings
+    own = {"lr": 2.0, "workers": 2, "out": "runs/small", "seed": 0}
+    assert settings == own | {"decoded": "disk", "shuffle_window": 0}
     assert Recipe().recipe == "test_options"
 
 
@@ -101,7 +116,7 @@ def test_a_run_by_options_writes_the_recipe_and_compares_its_fields_on_resume(tm
     run = Run.open(tmp_path)
     assert (run.recipe, run.settings) == (
         "test_options",
-        {"out": str(tmp_path), "seed": 3, "lr": 0.1, "workers": 2},
+        {"out": str(tmp_path), "seed": 3, "lr": 0.1, "workers": 2, "decoded": "", "shuffle_window": 0},
     )
     assert run.facts["batch_size"] == 8
     assert run.environment["world_size"] == 1

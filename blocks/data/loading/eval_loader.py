@@ -42,10 +42,15 @@ class EvalLoader(Loader):
         places = self._places()
         if not places:
             return
-        if self._loader is None:
-            batches = EvalBatches(self.index, self.transform, places)
-            self._loader = self._workers(batches, range(len(places)), persistent=True)
-        yield from one_ahead(self._readable(self._loader), self._on_device, side_stream(self.device))
+        loader, self._loader = self._loader or self._workers_for(places), None  # a pass beside this one has its own
+        try:
+            yield from one_ahead(self._readable(loader), self._on_device, side_stream(self.device))
+        finally:
+            self._loader = loader
+
+    def _workers_for(self, places: list[tuple[int, int]]) -> DataLoader:
+        batches = EvalBatches(self.index, self.transform, places)
+        return self._workers(batches, range(len(places)), persistent=True)
 
     def _readable(self, loader: DataLoader) -> Iterator[dict[str, Any]]:
         for batch in from_workers(loader):
