@@ -47,7 +47,7 @@ class CudaGraphs:
     def record(self, function: Callable[[], Metrics]) -> tuple[Metrics, Callable[[], None]]:
         """(where each replay will leave its metrics, the replay)."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a loader's thread pins memory meanwhile
             found = function()
         return found, graph.replay
 

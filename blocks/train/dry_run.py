@@ -21,6 +21,7 @@ from blocks.train.freeze import trainable
 from blocks.train.precision import cast_inputs, compute_dtype
 from blocks.train.progress import Screen, duration
 from blocks.train.state import State
+from blocks.train.step import Step
 from blocks.train.timing import Timing
 
 SHOWN = 4  # names of params that a group lists
@@ -33,7 +34,7 @@ class Planned:
 
     objective: Any
     optimizer: Optimizer
-    step: Callable[[State, Batch], tuple[State, Any]]
+    step: Step
     state: State
     train_data: Any
     val_data: Any
@@ -190,7 +191,7 @@ def _timed(
     flops = (cost.forward + cost.backward) * planned.accumulate if cost else 0
     images = timing.affordable(share, flops, planned.processes.device, planned.accumulate)
     try:
-        return timing.timed(planned.step, planned.state, batch, images)
+        return timing.timed(planned.step, planned.state, batch, images, planned.step.warm)
     except torch.OutOfMemoryError as error:
         say(f"a step of {share} images does not fit: {error}; try a smaller batch_size, or a larger accumulate")
         return planned.state, None

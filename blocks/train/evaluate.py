@@ -76,7 +76,7 @@ def _norms(block: Any) -> int:
 
 def _sums(logits: Tensor, labels: Tensor) -> Tensor:
     """[images, top-1 hits, loss, images with 5 or more classes, top-5 hits] of logits [B, C] and labels [B]."""
-    count = torch.tensor(float(len(labels)), device=logits.device)
+    count = torch.full((), float(len(labels)), device=logits.device)
     best = logits.topk(min(5, logits.shape[1])).indices  # [B, 5]
     hits = (best == labels[:, None]).double()
     loss = F.cross_entropy(logits, labels, reduction="sum")

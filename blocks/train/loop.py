@@ -107,7 +107,7 @@ def run(
             f"best {options.best}: this run evaluates nothing; leave it out, or give labelled images to do it"
         )
     model, seen = getattr(objective, "model", None), _seen(val_data, evaluate)
-    known = _facts(objective, train_data, seed, accumulate)
+    known = _facts(objective, train_data, seed, accumulate, world_size)
     about = {"facts": known, "settings": dict(options.settings if settings is None else without_secrets(settings))}
     train_step = make_step(
         objective,
@@ -146,7 +146,7 @@ def run(
         log = stack.enter_context(_log(options, step, about, screen)) if first else None
         history = agree([r for r in log.records if r["kind"] == "epoch"] if log else None, world_size)
         journal = Journal(screen, log, history, totals, train_data.batch_size, steps, log_every, max_skipped)
-        journal.blame = lambda: train_step.broken(state, batch)
+        journal.blame = lambda: train_step.broken(state, batch) if metrics["skipped"] else []
         journal.alarms = getattr(objective, "alarms", {})
         best_epoch = Best(out, options.best, writes=first)
         watch = stack.enter_context(
@@ -164,7 +164,7 @@ def run(
         if step >= last:
             screen.say(f"this run is finished: it has all its {last} steps")
         batches = stack.enter_context(closing(train_data.batches(start_step=step)))
-        profiled = stack.enter_context(_profiled(options, processes, screen))
+        profiled = stack.enter_context(_profiled(options, processes, screen, train_step.warm))
         while True:
             if step % steps == 0 and not stop:
                 watch.look(step, step // steps, state.params)
@@ -187,7 +187,8 @@ def run(
             profiled()
             del batch  # its memory is the next one's
 
-            if (due or stop) and (journal.skipped == 0 or step == last):  # never keep the start of a broken stretch
+            due = due and (journal.skipped == 0 or step == last)  # never keep the start of a broken stretch
+            if due or stop:
                 saved = checkpoint.path(out, step)
                 if first:
                     so_far = {"totals": attrs.asdict(journal.totals)}
@@ -212,10 +213,14 @@ def _check(**counts: int | None) -> None:
             raise ValueError(f"{name} {value!r} is not a count; use a whole number, 1 or more")
 
 
-def _facts(objective: Any, train_data: Any, seed: int, accumulate: int) -> dict[str, Any]:
-    """What the updates follow from; where the loss compares a micro-batch's images, on their number too."""
-    compares = getattr(objective, "compares_images", False)
-    return facts(train_data, seed) | ({"accumulate": accumulate} if compares else {})
+def _facts(objective: Any, train_data: Any, seed: int, accumulate: int, world_size: int) -> dict[str, Any]:
+    """What the updates follow from; where the loss compares a micro-batch's images, on which those are too."""
+    known = facts(train_data, seed)
+    if getattr(objective, "compares_images", False):
+        known["accumulate"] = accumulate
+        if accumulate > 1:  # a micro-batch is made of parts of all processes' shares
+            known["world_size"] = world_size
+    return known
 
 
 def _accuracy(
@@ -243,10 +248,12 @@ def _log(options: RunOptions, step: int, about: Mapping[str, Any], screen: Scree
     return MetricsLog(options.out, step, screen.say, others)
 
 
-def _profiled(options: RunOptions, processes: Processes, screen: Screen) -> AbstractContextManager[Callable[[], None]]:
+def _profiled(
+    options: RunOptions, processes: Processes, screen: Screen, warm: int
+) -> AbstractContextManager[Callable[[], None]]:
     """What is called after every step; it does nothing unless the options want a profile, of the first process."""
     if options.profile and processes.is_main:
-        return profiling(Path(options.out) / "profile", processes.device, screen.say)
+        return profiling(Path(options.out) / "profile", processes.device, screen.say, warm)
     return nullcontext(lambda: None)
 
 

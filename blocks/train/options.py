@@ -13,8 +13,8 @@ from blocks.train import errors
 from blocks.train.distributed import Processes
 
 # they change nothing of what is trained
-HOW = ("resume", "evaluate_every", "keep", "best", "checkpoint_every_steps", "dry_run", "profile", "report", "wandb")
-HOW += ("max_unreadable", "timeout")
+HOW = {"resume", "evaluate_every", "keep", "best", "checkpoint_every_steps", "dry_run", "profile", "report", "wandb"}
+HOW |= {"max_unreadable", "timeout"}
 
 
 @attrs.frozen(kw_only=True)

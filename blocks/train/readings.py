@@ -26,7 +26,7 @@ class Readings:
 
     def put(self, step: int, metrics: dict[str, Tensor], *, stop: bool) -> None:
         """Send a step's metrics (0-dim tensors) and this process's wish on their way."""
-        wish = torch.tensor(float(stop), dtype=torch.float64, device=self._device)
+        wish = torch.full((), float(stop), dtype=torch.float64, device=self._device)  # filled there: a copy waits
         if self._world_size > 1:
             dist.all_reduce(wish, op=dist.ReduceOp.MAX)
         row = [value.detach().to(self._device, torch.float64) for value in metrics.values()]

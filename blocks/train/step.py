@@ -18,7 +18,7 @@ from blocks.optim.optimizer import Optimizer, Schedule, update_in_parts_
 from blocks.optim.schedule import ends
 from blocks.random import split
 from blocks.train.batch_gradient import Batch, BatchGradient, Metrics
-from blocks.train.captured import CapturedStep
+from blocks.train.captured import WARM, CapturedStep
 from blocks.train.compiled import WHOLE, Compile, compile_mode, compiled
 from blocks.train.freeze import check_optimizer_state, trainable
 from blocks.train.loss_scale import LossScale, loss_scale_of
@@ -182,10 +182,16 @@ class Step:
                 check_optimizer_state(self.optimizer, state.optimizer, params)
                 peers.fitting = pair
 
+    @property
+    def warm(self) -> int:
+        """How many steps cost more than the later ones: they compile, and the last of them may be captured."""
+        return WARM + 1 if isinstance(self.whole, CapturedStep) else 1
+
     def broken(self, state: State, batch: Batch) -> list[str]:
         """Names of the params whose gradient was not finite, given a state that the step skipped and its batch."""
+        gradient = self.gradient if self.whole is None else self.gradient.alone()  # a graph's has no copies to keep
         before = attrs.evolve(state, step=state.step - 1)
-        _, _, grads, _, _ = self.gradient(before, tree.flatten(state.params), batch)
+        _, _, grads, _, _ = gradient(before, tree.flatten(state.params), batch)
         return [name for name, grad in grads.items() if not grad.isfinite().all()]
 
     def apply(

@@ -10,7 +10,7 @@ import torch
 from blocks.train.batch_gradient import Batch
 from blocks.train.state import State
 
-WARM, TIMED = 1, 3  # steps
+TIMED = 3  # steps
 ENOUGH_S = 10.0  # after so long no further step begins
 FLOPS_A_STEP = 2e10  # that one CPU core gets done in about a second: more is measured on fewer images
 FEWEST = 2  # images, that a batch norm has something to do
@@ -42,21 +42,22 @@ class Timing:
 
 
 def timed(
-    step: Callable[[State, Batch], tuple[State, object]], state: State, batch: Batch, images: int
+    step: Callable[[State, Batch], tuple[State, object]], state: State, batch: Batch, images: int, warm: int = 1
 ) -> tuple[State, Timing]:
     """(state, timing) after a few steps with the first `images` of this process's share of a batch.
 
-    The state may be reused, as the step does. Where the objective refuses so few images, twice as many are taken.
+    The first `warm` steps do not count. The state may be reused, as the step does. Where the objective refuses so few
+    images, twice as many are taken.
     """
     share = len(next(iter(batch.values())))
     few = {name: value[:images] for name, value in batch.items()}
     device = state.step.device
     try:
-        seconds, state = _seconds(step, state, few, device)
+        seconds, state = _seconds(step, state, few, device, warm)
     except ValueError:
         if images >= share:
             raise
-        return timed(step, state, batch, min(share, 2 * images))
+        return timed(step, state, batch, min(share, 2 * images), warm)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return state, Timing(median(seconds), images, share, len(seconds), peak)
 
@@ -72,14 +73,14 @@ def affordable(share: int, flops: float, device: torch.device, parts: int = 1) -
 
 
 def _seconds(
-    step: Callable[[State, Batch], tuple[State, object]], state: State, batch: Batch, device: torch.device
+    step: Callable[[State, Batch], tuple[State, object]], state: State, batch: Batch, device: torch.device, warm: int
 ) -> tuple[list[float], State]:
     found: list[float] = []
-    while len(found) < WARM + TIMED and (len(found) <= WARM or sum(found) < ENOUGH_S):
+    while len(found) < warm + TIMED and (len(found) <= warm or sum(found) < ENOUGH_S):
         began = _now(device)
         state, _ = step(state, batch)
         found.append(_now(device) - began)
-    return found[WARM:], state
+    return found[warm:], state
 
 
 def _now(device: torch.device) -> float:

@@ -10,6 +10,8 @@ from blocks import convit, key, tree
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
 from blocks.optim.schedule import warmup_cosine
+from blocks.train.evaluate import _sums
+from blocks.train.readings import Readings
 from blocks.train.step import init_state, make_step
 from tests.objectives.ssl_table import TABLE, batch_of, objective_of
 from tests.optim import table as optimizers
@@ -24,7 +26,7 @@ class Watching(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.crossing = []
+        self.crossing, self.waiting = [], []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -36,6 +38,8 @@ class Watching(TorchDispatchMode):
             and not ("cuda" in given and made == {"cuda"} and "copy" not in str(function))
         ):
             self.crossing.append(str(function))
+            if not (kwargs or {}).get("non_blocking"):
+                self.waiting.append(str(function))
         return result
 
 
@@ -63,6 +67,18 @@ def crossings(objective, optimizer, batch, **knobs):
 def test_no_self_supervised_step_crosses(name):
     knobs = {"precision": "bfloat16", "clip_norm": 1.0, "ema_decay": 0.9}
     assert crossings(objective_of(name), adamw(1e-3), batch_of(name), **knobs) == []
+
+
+def test_metrics_and_evaluation_cross_by_copies_that_do_not_wait_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", type("Event", (), {"record": lambda self: None}))
+    with FakeTensorMode():
+        logits, labels = torch.zeros(4, 7, device="cuda"), torch.zeros(4, dtype=torch.int64, device="cuda")
+        readings = Readings(torch.device("cuda"), 1)
+        with Watching() as watching:
+            readings.put(1, {"loss": logits[0, 0]}, stop=False)
+            _sums(logits, labels)
+    assert watching.crossing == ["aten._to_copy.default"]
+    assert watching.waiting == []
 
 
 @pytest.mark.parametrize("row", optimizers.ROWS)

@@ -52,6 +52,7 @@ def test_a_captured_step_gives_the_same_numbers_in_the_same_places():
         seen.append((metrics, expected))
     assert all(same(*pair) for pair in seen)  # a later replay writes over no earlier metrics
     assert (recorder.warmed, recorder.recorded) == (WARM, 1)
+    assert (step.warm, eager.warm) == (WARM + 1, 1)
 
 
 def test_another_state_is_captured_anew_and_another_shape_is_not_captured():

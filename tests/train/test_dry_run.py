@@ -100,6 +100,13 @@ def test_too_large_a_batch_is_timed_on_fewer_images_in_proportion(monkeypatch):
     assert found.how == said
 
 
+def test_steps_that_warm_up_do_not_count(monkeypatch):
+    now = iter([0, 3, 3, 5, 5, 7, 7, 8, 8, 9, 9, 10])
+    monkeypatch.setattr(timing, "_now", lambda device: next(now))
+    _, found = timed(lambda state, batch: (state, {}), Clock(), {"images": torch.zeros(8, 1)}, 8, warm=3)
+    assert (found.seconds, found.steps) == (1.0, 3)
+
+
 def test_an_objective_that_wants_more_images_gets_them():
     def step(state, batch):
         if len(batch["images"]) < 32:

@@ -5,14 +5,16 @@ from typing import ClassVar
 import attrs
 import pytest
 
+from blocks.runs.run import Run
 from tests.train.tiny import IMAGES, Classifier, Remembering, TrainData, ask_to_stop, train
 
 
-def test_another_accumulate_is_refused_where_the_loss_compares_images_and_told_where_not(tmp_path, capsys):
-    @attrs.frozen
-    class Comparing(Remembering):
-        compares_images: ClassVar[bool] = True
+@attrs.frozen
+class Comparing(Remembering):
+    compares_images: ClassVar[bool] = True
 
+
+def test_another_accumulate_is_refused_where_the_loss_compares_images_and_told_where_not(tmp_path, capsys):
     train(tmp_path / "alone", epochs=1, settings={"accumulate": 1})
     train(tmp_path / "alone", epochs=1, settings={"accumulate": 2}, accumulate=2)
     assert "accumulate was 1, is 2" in capsys.readouterr().out
@@ -20,6 +22,13 @@ def test_another_accumulate_is_refused_where_the_loss_compares_images_and_told_w
     train(tmp_path / "together", epochs=1, objective=comparing)
     with pytest.raises(ValueError, match="another run: accumulate was 1, is 2"):
         train(tmp_path / "together", epochs=1, objective=comparing, accumulate=2)
+
+
+def test_how_many_processes_there_are_counts_where_micro_batches_are_compared(tmp_path):
+    comparing = Comparing(Classifier())
+    for accumulate in (1, 2):
+        train(tmp_path / str(accumulate), epochs=1, objective=comparing, accumulate=accumulate)
+        assert Run.open(tmp_path / str(accumulate)).facts.get("world_size") == {1: None, 2: 1}[accumulate]
 
 
 def test_another_batch_size_seed_or_setting_is_refused_with_both_values(tmp_path):

@@ -101,6 +101,16 @@ def test_a_donated_state_is_updated_where_it_is_and_what_is_not_finite_is_skippe
     assert {name: leaf.data_ptr() for name, leaf in tree.flatten(state.params).items()} == places
 
 
+def test_to_put_a_skip_down_to_params_leaves_nothing_with_the_graph():
+    objective, optimizer, state = small_problem.setup()
+    step = whole(make_step(objective, optimizer, ema_decay=0.9, donate=True))
+    batch = tree.map(lambda x: x * torch.nan if x.is_floating_point() else x, small_problem.batch_of())
+    state, metrics = step(state, batch)
+    assert int(metrics["skipped"]) == 1
+    assert step.broken(state, batch)
+    assert step.gradient.peers.kept is None
+
+
 def test_another_shape_of_batch_is_another_graph():
     objective, optimizer, first = small_problem.setup()
     eager = make_step(objective, optimizer, ema_decay=0.9)
