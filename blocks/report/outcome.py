@@ -5,6 +5,7 @@ from typing import Any
 
 from blocks.report.numbers import counted, duration, is_accuracy, metric
 from blocks.report.parts import Remark, Table
+from blocks.runs.records import waiting_share
 
 Record = dict[str, Any]
 NOT_METRICS: tuple[str, ...] = (
@@ -16,6 +17,7 @@ NOT_METRICS: tuple[str, ...] = (
     "seconds",
     "images_per_second",
     "evaluation_seconds",
+    "waited_seconds",
 )
 NOT_METRICS += ("val_images", "ema_images", "teacher_images")
 FIRST = ("val_top1", "ema_top1", "teacher_top1", "val_top5", "ema_top5", "val_loss")  # of a table
@@ -74,6 +76,8 @@ def course(epochs: Sequence[Record]) -> Table:
     rows = [("epochs", epochs[-1]["epoch"]), ("steps", epochs[-1]["step"]), ("images seen", images)]
     rows += [("training time", duration(seconds))]
     rows += [("images per second", f"{images / seconds:,.0f}")] if seconds else []
+    waiting = waiting_share(epochs)
+    rows += [] if waiting is None else [("waiting for data", f"{waiting:.1%} of it")]
     evaluating = sum(record.get("evaluation_seconds") or 0 for record in epochs)
     return Table("Course", [*rows, ("evaluation time", duration(evaluating))])
 

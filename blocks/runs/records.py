@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,6 +49,12 @@ def numbers(record: Record) -> dict[str, float]:
     """A record's numbers by the names that curves have: {"step/loss": 0.5, ...}."""
     values = {name: value for name, value in record.items() if name not in ("kind", "step")}
     return {f"{record['kind']}/{name}": value for name, value in values.items() if isinstance(value, int | float)}
+
+
+def waiting_share(epochs: Sequence[Record]) -> float | None:
+    """The share of the epochs' training time in which no batch was there; None where no record knows."""
+    known = [r for r in epochs if r.get("waited_seconds") is not None and r.get("seconds")]
+    return sum(r["waited_seconds"] for r in known) / sum(r["seconds"] for r in known) if known else None
 
 
 def _record(path: Path, place: int, line: str) -> Record:

@@ -13,7 +13,7 @@ from blocks.runs.records import Record
 from blocks.train.progress import Screen
 from blocks.train.readings import Totals
 
-NOT_AVERAGED = ("stop", "skipped", "lr", "weight_decay", "ema_decay", "loss_scale")  # over an epoch
+NOT_AVERAGED = ("stop", "waited", "skipped", "lr", "weight_decay", "ema_decay", "loss_scale")  # over an epoch
 
 
 @attrs.define
@@ -61,7 +61,7 @@ class Journal:
         record |= evaluations
         record |= {"lr": totals.lr, "images": totals.images, "seconds": totals.seconds}
         record |= {"images_per_second": totals.images / totals.seconds if totals.seconds else None}
-        record |= {"evaluation_seconds": seconds}
+        record |= {"waited_seconds": totals.waited, "evaluation_seconds": seconds}
         self._write(record)
         self.history.append(record)
         self.screen.epoch(record)
@@ -88,7 +88,9 @@ class Journal:
     def _log_step(self, step: int, values: dict[str, float]) -> None:
         steps, seconds = self._unlogged
         rate = steps * self.batch_size / seconds if seconds else None
-        numbers = {name: value for name, value in values.items() if name != "stop"} | {"skipped": self.skipped}
+        numbers = {name: value for name, value in values.items() if name not in ("stop", "waited")} | {
+            "skipped": self.skipped
+        }
         self._latest = {"epoch": step / self.steps_per_epoch, **numbers, "images_per_second": rate}
         self._unlogged = (0, 0.0)
         if step % self.log_every == 0:

@@ -35,6 +35,7 @@ from blocks.train.readings import Readings, Totals
 from blocks.train.resume import agree, facts
 from blocks.train.state import State
 from blocks.train.step import init_state, make_step
+from blocks.train.waiting import mark
 from blocks.train.watch import Watch
 
 Evaluation = Callable[[tree.Tree], Mapping[str, float]]
@@ -178,10 +179,12 @@ def run(
             if step >= last or stop:
                 break
 
+            began = mark(processes.device)
             batch = next(batches)
+            waited = began, mark(processes.device)
             state, metrics = train_step(state, batch)
             step += 1
-            readings.put(step, metrics, stop=bool(interrupt))
+            readings.put(step, metrics, stop=bool(interrupt), waited=waited)
             due = step % steps == 0 or bool(every and step % every == 0)
             stop = _read(readings, journal, all=due)
             profiled()

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from blocks.runs.records import Record
+from blocks.runs.records import Record, waiting_share
 
 QUIET_S = 60.0  # seconds between step lines where there is no bar
 
@@ -106,7 +106,8 @@ def summary(history: list[Record], *, parameters: int) -> dict[str, str]:
     rows["images seen"] = f"{images:,}"
     rows["parameters"] = f"{parameters:,}"
     rows["training time"] = duration(seconds) + (f" ({images / seconds:,.0f} images/s)" if seconds else "")
-    return rows
+    waiting = waiting_share(history)
+    return rows if waiting is None else rows | {"waiting for data": f"{waiting:.1%} of it"}
 
 
 def _neighbours(record: Record) -> list[tuple[str, str]]:

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from blocks.train.waiting import Mark, seconds_between
+
 LAG = 8  # steps that a GPU may be ahead of what the host has read
 
 
@@ -22,10 +24,12 @@ class Readings:
     def __init__(self, device: torch.device, world_size: int, *, lag: int | None = None) -> None:
         self._device, self._world_size = device, world_size
         self._lag = lag if lag is not None else LAG if device.type == "cuda" else 0
-        self._waiting: deque[tuple[int, list[str], Tensor, Any]] = deque()
+        self._waiting: deque[tuple[int, list[str], Tensor, Any, tuple[Mark, Mark] | None]] = deque()
 
-    def put(self, step: int, metrics: dict[str, Tensor], *, stop: bool) -> None:
-        """Send a step's metrics (0-dim tensors) and this process's wish on their way."""
+    def put(
+        self, step: int, metrics: dict[str, Tensor], *, stop: bool, waited: tuple[Mark, Mark] | None = None
+    ) -> None:
+        """Send a step's metrics (0-dim tensors), this process's wish and its wait for the batch on their way."""
         wish = torch.full((), float(stop), dtype=torch.float64, device=self._device)  # filled there: a copy waits
         if self._world_size > 1:
             dist.all_reduce(wish, op=dist.ReduceOp.MAX)
@@ -34,15 +38,18 @@ class Readings:
         done = torch.cuda.Event() if self._device.type == "cuda" else None
         if done:
             done.record()
-        self._waiting.append((step, ["stop", *metrics], values, done))
+        self._waiting.append((step, ["stop", *metrics], values, done, waited))
 
     def take(self, *, all: bool = False) -> Iterator[tuple[int, dict[str, float]]]:
-        """(step, {"stop", metrics...}) of the steps that are `lag` back, oldest first; of every step with `all`."""
+        """(step, {"stop", metrics..., "waited": seconds}) of the steps that are `lag` back, oldest first; with `all` of
+        every step.
+        """
         while len(self._waiting) > (0 if all else self._lag):
-            step, names, values, done = self._waiting.popleft()
+            step, names, values, done, waited = self._waiting.popleft()
             if done:
                 done.synchronize()
-            yield step, dict(zip(names, values.tolist(), strict=True))
+            found = dict(zip(names, values.tolist(), strict=True))
+            yield step, found | ({"waited": seconds_between(*waited)} if waited else {})
 
 
 @attrs.define
@@ -52,6 +59,7 @@ class Totals:
     steps: int = 0  # applied ones: a skipped step has no finite loss
     images: int = 0
     seconds: float = 0.0
+    waited: float = 0.0  # of these seconds, for batches
     lr: float | None = None  # the last step's
     sums: dict[str, float] = attrs.field(factory=dict)
 
@@ -59,6 +67,7 @@ class Totals:
         """One more step."""
         self.images += images
         self.lr = values.get("lr")
+        self.waited += values.get("waited", 0.0)
         if all(map(math.isfinite, values.values())):
             self.steps += 1
             for name, value in values.items():

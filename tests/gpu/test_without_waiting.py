@@ -10,6 +10,7 @@ from blocks.optim.schedule import warmup_cosine
 from blocks.random import normal
 from blocks.train.readings import Readings
 from blocks.train.step import init_state, make_step
+from blocks.train.waiting import mark
 from tests.objectives.ssl_table import TABLE, batch_of, objective_of
 from tests.optim import table as optimizers
 
@@ -23,8 +24,10 @@ def steps(objective, optimizer, batch, device, no_waiting, **knobs):
     readings = Readings(torch.device(device), 1)
     with no_waiting():
         for number in range(3):
+            waited = mark(torch.device(device)), mark(torch.device(device))
             state, metrics = step(state, batch)
-            readings.put(number, metrics, stop=False)
+            readings.put(number, metrics, stop=False, waited=waited)
+    assert all(0 <= values["waited"] < 1 for _, values in readings.take(all=True))
     return metrics["loss"].item()
 
 

@@ -105,7 +105,7 @@ class ValData:
 
 def numbers(history):
     """An epoch's records without its times."""
-    timed = ("seconds", "images_per_second", "evaluation_seconds")
+    timed = ("seconds", "images_per_second", "evaluation_seconds", "waited_seconds")
     return [{k: v for k, v in record.items() if k not in timed} for record in history]
 
 
