@@ -7,8 +7,10 @@ from blocks.data.index.classes import common_classes
 from blocks.data.index.files import IndexFiles
 from blocks.data.index.index import Index, open_shards
 from blocks.data.index.patterns import expand, names_folder
+from blocks.data.index.places import resolved
 from blocks.data.storage import Retries
 from blocks.data.storage.fetch import is_remote
+from blocks.data.storage.shard import RemoteShard
 from blocks.secrets import hiding_secrets
 
 PATTERN = "*?[{:"  # what makes a name one of several, by wildcards, braces or ::
@@ -20,13 +22,14 @@ def train_and_val(data: str, val: str) -> tuple[Index, Index]:
     """The training and the validation shards, by pattern, file, folder or URL each.
 
     Without `val` a folder is asked for its splits train and val; "digits" brings its own of both. Raises ValueError
-    where one lacks the other, where their classes differ, or where there is one alone; FileNotFoundError where there is
-    nothing of a name.
+    where one lacks the other, where their classes differ or there is one alone, and where a shard is in both;
+    FileNotFoundError where there is nothing of a name.
     """
     train, held_out = _places(data, val)
     if held_out is None:
         raise ValueError(f"--data {data} needs --val, the shards to evaluate on; a folder may hold both")
     found = _agreeing(data, val, open_shards(*train), open_shards(*held_out))
+    _refuse_common(data, val, *found)
     if found[0].num_classes < 2:
         raise ValueError(
             f"--data {data} has one class alone, and nothing to tell it from: give each class a folder of its own, or "
@@ -73,6 +76,24 @@ def _places(data: str, val: str) -> tuple[Place, Place | None]:
 def _agreeing(data: str, val: str, train: Index, held_out: Index) -> tuple[Index, Index]:
     common_classes([(f"--data {data}", train.classes), (f"--val {val}", held_out.classes)])
     return train, held_out
+
+
+def _refuse_common(data: str, val: str, train: Index, held_out: Index) -> None:
+    """Raises ValueError where a shard is in both: what was trained on says nothing of other images."""
+    trained = _by_place(train)
+    common = [name for place, name in _by_place(held_out).items() if place in trained]
+    if common:
+        more = f", the first of {len(common)}" if len(common) > 1 else ""
+        raise ValueError(
+            f"--data {data} and --val {val or data} both hold {common[0]}{more}; images that were trained on say "
+            "nothing of others: give --data the others alone, train-*.tar beside val-*.tar for example"
+        )
+
+
+def _by_place(index: Index) -> dict[str, str]:
+    """What messages call each shard, by where it lies."""
+    places = (shard.url if isinstance(shard, RemoteShard) else shard.name for shard in index.shards)
+    return {resolved(place): shard.name for place, shard in zip(places, index.shards, strict=True)}
 
 
 def _is_there(place: Place) -> bool:

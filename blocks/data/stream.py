@@ -1,5 +1,6 @@
 """The endless stream of samples: which one stands at a place, whoever asks, and which places a process gets."""
 
+import functools
 import zlib
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from blocks.data.index.contents import checksums, contents
 from blocks.data.index.index import Index
 from blocks.data.order import epoch_order, repeated_places, windowed_order
 from blocks.data.sources import Sources, source_places
@@ -67,9 +69,22 @@ class Stream:
             order = windowed_order(self.index.shard[part], self.seed, epoch, self.window, source)
         return order.int().numpy()  # half the memory, in every worker
 
+    @functools.cached_property
+    def _contents(self) -> str:
+        return contents(self.index)
+
     def facts(self) -> dict[str, Any]:
-        """What the order follows from, to compare two runs: numbers and lists of them."""
+        """What the order and the samples follow from, to compare two runs: numbers, lists of them and digests.
+
+        Nothing of it says where the shards lie: they may be moved.
+        """
         facts: dict[str, Any] = {"num_samples": len(self.index), "data_seed": self.seed, "shuffle_window": self.window}
+        facts["samples"] = f"{len(self.index)} (sizes and labels {self._contents})"
+        if known := checksums(self.index):
+            facts["checksums"] = f"those of {len(self.index.shards)} shards ({known})"
+        if self.index.classes:
+            names = "\0".join(self.index.classes).encode("utf-8", "surrogatepass")
+            facts["classes"] = f"{len(self.index.classes)} (names {zlib.crc32(names):08x})"
         if self.window is not None:  # the order follows from the boundaries of shards
             counts = np.bincount(self.index.shard)
             facts["shards"] = f"{len(counts)} (boundaries {zlib.crc32(counts.tobytes()):08x})"

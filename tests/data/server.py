@@ -35,6 +35,7 @@ class Server:
     faults: dict[str, Fault] = attrs.field(factory=dict)
     ranges: bool = True
     etags: bool = True
+    lengths: bool = True
     types: dict[str, str] = attrs.field(factory=dict)  # Content-Type by path
     asked: list[tuple[str, str]] = attrs.field(factory=list)  # (path, Range)
     sent: Counter = attrs.field(factory=Counter)  # bytes by path
@@ -96,7 +97,8 @@ def _handler(server: Server) -> type:
             stop = 1 if partial and wanted == "bytes=0-0" else len(data)
             if partial:
                 self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
-            self.send_header("Content-Length", str(stop - start if fault.length is None else fault.length))
+            if server.lengths:
+                self.send_header("Content-Length", str(stop - start if fault.length is None else fault.length))
             if server.etags:
                 self.send_header("ETag", self.etag(data))
             if path in server.types:

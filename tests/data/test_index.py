@@ -145,9 +145,9 @@ def test_files_that_belong_to_no_sample_are_passed_over(tmp_path):
     [
         ([("a.png", PNG)], "sample a: no label; wanted a.cls"),
         ([("a.cls", b"1"), ("b.png", PNG)], "sample a: no image"),
-        ([("a.png", PNG), ("a.cls", b"cat")], "sample a: label b'cat' is not an integer"),
+        ([("a.png", PNG), ("a.cls", b"cat")], "sample a: label b'cat' is no class number"),
         ([("a.png", PNG), ("a.cls", b"")], "sample a: no label; wanted a.cls"),
-        ([("a.png", PNG), ("a.cls", b"1" * 99)], "sample a: the label has 99 bytes"),
+        ([("a.png", PNG), ("a.cls", b"1" * 99)], "sample a: label of 99 bytes is no class number"),
         ([("a.png", PNG), ("a.jpg", PNG), ("a.cls", b"1")], "a.png and a.jpg; one image is wanted"),
         ([], "no sample in 1 shards"),
     ],

@@ -129,7 +129,9 @@ def test_what_is_no_index_at_all_is_refused(folder, text):
         open_shards(folder)
 
 
-@pytest.mark.parametrize(("row", "value"), [(0, 0), (0, -5), (0, 10**9), (0, HUGE), (1, -1), (1, HUGE), (2, -1)])
+@pytest.mark.parametrize(
+    ("row", "value"), [(0, 0), (0, -5), (0, 10**9), (0, HUGE), (1, -1), (1, HUGE), (2, -1), (2, 1 << 24)]
+)
 def test_a_sample_outside_its_shard_is_refused(folder, row, value):
     write_index(folder)
     table = np.load(folder / "train-samples.npy")

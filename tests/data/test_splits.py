@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pytest
@@ -46,9 +47,31 @@ def test_what_is_not_there_is_told_before_all_else(tmp_path, monkeypatch, data, 
 
 def test_a_folder_of_both_splits_given_as_one_is_told_as_both_callers_write_it():
     folder = digits()[0].rpartition("/")[0]
-    told = r"splits train, val; take one: by its shards, .*train-000000.tar \.\.\., in Python also by split='train'; "
-    with pytest.raises(ValueError, match=told + "recipes take a folder with train and val as --data alone"):
+    told = r"splits train, val; take one: by its shards, .*train-000000.tar \.\.\., by split='train' in Python, by "
+    told += "--split train where a command has it; recipes take a folder with train and val as --data alone"
+    with pytest.raises(ValueError, match=told):
         train_and_val(folder, folder)
+
+
+@pytest.mark.parametrize(
+    ("data", "val", "common"),
+    [("*.tar", "val-*.tar", "val-0.*first of 2"), ("train-*.tar", "train-*.tar", "train-0.*first of 6")],
+)
+def test_validation_shards_among_the_training_shards_are_refused(tmp_path, data, val, common):
+    shutil.copytree(os.path.dirname(digits()[0]), tmp_path / "set")
+    told = rf"--data .* and --val .* both hold .*{common}.*; .* give --data the others alone"
+    with pytest.raises(ValueError, match=told):
+        train_and_val(f"{tmp_path}/set/{data}", f"{tmp_path}/set/{val}")
+    train, val = train_and_val(f"{tmp_path}/set/train-*.tar", f"{tmp_path}/set/val-*.tar")
+    assert (len(train.shards), len(val.shards)) == (6, 2)
+
+
+def test_the_same_shard_by_a_link_is_the_same_shard(tmp_path):
+    train_path, val_path = digits()
+    (tmp_path / "link").symlink_to(os.path.dirname(train_path))
+    with pytest.raises(ValueError, match=r"both hold .*train-000000.tar"):
+        train_and_val(train_path, f"{tmp_path}/link/train-000000.tar")
+    assert len(train_and_val(train_path, f"{tmp_path}/link/{os.path.basename(val_path)}")[1].shards) == 2
 
 
 @pytest.mark.parametrize("inside", ["cat", "train/cat", "."])

@@ -1,5 +1,7 @@
 """The endless order by itself, without pictures: tables of positions, in any parts, by slow references."""
 
+import pickle
+
 import attrs
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from blocks.data.index.index import Index
 from blocks.data.order import augment_keys, epoch_order, windowed_order
 from blocks.data.storage.shard import Shard
 from blocks.data.stream import Share, Stream
+from blocks.train.resume import check_same_run
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 counts = st.lists(st.integers(1, 9), min_size=1, max_size=6)  # samples in each shard
@@ -127,6 +130,55 @@ def test_a_stream_keeps_few_orders():
 
 def test_what_the_order_follows_from_is_told():
     five, windowed = Stream(index([5]), 0).facts(), Stream(index([2, 3]), 0, 4).facts()
+    samples = five.pop("samples")
     assert five == {"num_samples": 5, "data_seed": 0, "shuffle_window": None}
     assert windowed["shards"] != Stream(index([3, 2]), 0, 4).facts()["shards"]
-    assert five == Stream(attrs.evolve(index([5])), 0).facts()
+    assert samples == Stream(attrs.evolve(index([5])), 0).facts()["samples"] == windowed["samples"]
+
+
+def test_samples_are_told_by_what_they_are_and_not_by_where_they_lie():
+    def facts(**changes):
+        return Stream(attrs.evolve(index([2, 3]), **changes), 0).facts()
+
+    moved = facts(shards=(Shard("elsewhere/0.tar"), Shard("elsewhere/1.tar")), offset=np.arange(5) * 1024)
+    assert moved == facts()
+    other = [facts(size=np.arange(5)), facts(label=np.arange(5)[::-1].copy())]
+    assert len({one["samples"] for one in [facts(), *other]}) == 3
+
+
+def test_a_run_goes_on_with_its_own_samples_alone():
+    """Checkpoints from before the digest have none, and a set that was scanned knows no names of classes."""
+    first, other = (
+        {"facts": Stream(attrs.evolve(index([5]), label=labels), 0).facts(), "settings": {}}
+        for labels in (np.arange(5), np.array([0, 1, 2, 4, 3]))
+    )
+    with pytest.raises(ValueError, match=r"another run: samples was 5 \(sizes and labels .*\), is 5 \(sizes and"):
+        check_same_run(first, other, "step.pt")
+    before = {"facts": {name: fact for name, fact in first["facts"].items() if name != "samples"}, "settings": {}}
+    assert check_same_run(before, other, "step.pt") == []
+    cats, dogs = (
+        {"facts": Stream(attrs.evolve(index([5]), classes=tuple(names)), 0).facts(), "settings": {}}
+        for names in ("abcde", "edcba")
+    )
+    assert check_same_run(first, cats, "step.pt") == []
+    with pytest.raises(ValueError, match=r"another run: classes was 5 \(names .*\), is 5 \(names "):
+        check_same_run(cats, dogs, "step.pt")
+
+
+def test_pictures_of_one_size_are_told_by_their_shards_checksums():
+    def facts(*checksums):
+        shards = tuple(Shard(f"{i}.tar", sha256=one) for i, one in enumerate(checksums))
+        return {"facts": Stream(attrs.evolve(index([2, 3]), shards=shards), 0).facts(), "settings": {}}
+
+    with pytest.raises(ValueError, match=r"another run: checksums was those of 2 shards \(.*\), is those of 2 "):
+        check_same_run(facts("a", "b"), facts("a", "c"), "step.pt")
+    assert check_same_run(facts("a", None), facts("a", "c"), "step.pt") == []  # not all of them are known
+
+
+def test_the_samples_are_read_once_for_it(monkeypatch):
+    digests = []
+    monkeypatch.setattr("blocks.data.stream.contents", lambda index: digests.append(index) or "5")
+    stream = Stream(index([5]), 0)
+    assert stream.facts() == stream.facts()
+    assert len(digests) == 1
+    assert pickle.loads(pickle.dumps(stream)).facts() == stream.facts()

@@ -48,7 +48,7 @@ class IndexFiles:
     def _read_index(self, folder: str) -> IndexFile | None:
         for name, parse in FORMATS:
             data = self._bytes(join(folder, name))
-            if data is not None:
+            if data is not None and not (is_remote(folder) and _is_page(data)):
                 return parsed(join(folder, name), data, parse)
         if not is_remote(folder) and os.path.exists(join(folder, UNFINISHED)):
             raise ValueError(
@@ -73,3 +73,8 @@ class IndexFiles:
             if isinstance(error, PermissionError) and not is_remote(path):
                 raise
             return None  # object stores forbid what is not there
+
+
+def _is_page(data: bytes) -> bool:
+    """Whether it is no JSON object: what a web server may give, as if it were there, for a file that it has not."""
+    return not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")  # behind a byte-order mark, which JSON may have

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from blocks.data.index.scan import NO_LABEL
+from blocks.data.index.scan import MAX_CLASSES, NO_LABEL
 
 NEWEST = 2
 HEADER = 512  # bytes before every file in a tar
@@ -133,12 +133,12 @@ def checked_table(path: str, index: str, data: bytes, split: Split) -> np.ndarra
     offset, size, label = table
     total = np.repeat([_tar_bytes(entry) for entry in split.shards], [entry.samples for entry in split.shards])
     outside = (offset < HEADER) | (size < 0) | (size > total) | (offset > total - size)
-    wrong = outside | ((label < 0) & (label != NO_LABEL))
+    wrong = outside | ((label < 0) & (label != NO_LABEL)) | (label >= MAX_CLASSES)
     if wrong.any():
         sample = int(np.argmax(wrong))
         raise ValueError(
             f"{path}: sample {sample} has offset {offset[sample]}, size {size[sample]}, label {label[sample]} "
-            f"in a shard of {total[sample]} bytes; fetch or write both again"
+            f"in a shard of {total[sample]} bytes, and labels go to {MAX_CLASSES - 1}; fetch or write both again"
         )
     return table
 

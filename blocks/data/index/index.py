@@ -1,6 +1,5 @@
 """All samples of some shards as flat arrays: reading data is index arithmetic from here on."""
 
-import functools
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -12,8 +11,10 @@ from blocks.data.decode import EXTENSIONS
 from blocks.data.index.classes import Classes, common_classes
 from blocks.data.index.files import IndexFiles
 from blocks.data.index.patterns import expand
-from blocks.data.index.scan import NO_LABEL, sample_keys
+from blocks.data.index.places import resolved
+from blocks.data.index.scan import NO_LABEL
 from blocks.data.index.tables import open_tables
+from blocks.data.index.told import files_of, key_of
 from blocks.data.printable import printable
 from blocks.data.storage import Retries, ShardCache
 from blocks.data.storage.fetch import is_remote
@@ -62,7 +63,7 @@ class Index:
     def name(self, sample: int) -> str:
         """A sample's shard and key, for messages; where the shard is not here, its offset."""
         shard, offset = self.shards[self.shard[sample]], int(self.offset[sample])
-        key = _keys_of(shard).get(offset)
+        key = key_of(shard, offset)
         return f"{shard.name}, sample {printable(key)}" if key is not None else f"{shard.name}, byte {offset}"
 
     @property
@@ -118,11 +119,13 @@ def open_shards(
     """The samples of a pattern ('train-{000000..000146}.tar', 'train-*.tar'), a file, a folder, or a list of these.
 
     Each may be a path, a URL (https://, https://user:password@host, and s3://, gs://, hf:// ... through fsspec), or
-    pipe:COMMAND; no name or message shows a URL's password, token or signature. `split` picks one
-    of several splits in a folder. With an index.json and its table beside the shards nothing else is read; without,
-    each shard is scanned once, and fetched for it; later opens read the cache. Remote shards are fetched when they
-    are read, into `cache` (None: ShardCache.from_environment()). A pipe is taken to give the same bytes at every run.
-    Pictures without a single label are an error, unless `need_labels` is false.
+    pipe:COMMAND; no name or message shows a URL's password, token or signature. `split` picks one of several splits in
+    a folder. With an index.json and its table beside the shards nothing else is read, but three samples' headers of
+    each plain tar here, to see that it is the one of the index; without, each shard is scanned once, and fetched for
+    it; later opens read the cache. Remote shards are fetched when they are read, into `cache` (None:
+    ShardCache.from_environment()). A pipe is taken to give the same bytes at every run, and so is, with a warning, a
+    URL without an index.json whose server tells neither length, ETag nor time of it. Pictures without a single label
+    are an error, unless `need_labels` is false.
     Raises FileNotFoundError for what is missing, ValueError for what is damaged or half-finished, FetchError for
     what is out of reach.
     """
@@ -135,7 +138,7 @@ def open_shards(
     _refuse_missing(names)
     _refuse_repeated(names)
     classes = common_classes(_named({place.folder for place in places}, files))
-    opened, tables = open_tables(places, files, cache or ShardCache.from_environment())
+    opened, tables = open_tables(places, files, cache)
     offset, size, label = np.concatenate(tables, axis=1)
     if not len(label):
         raise ValueError(f"{_some(names)}: no sample in {len(names)} shards")
@@ -152,9 +155,10 @@ def _refuse_incomplete(index: Index) -> None:
     if len(index.incomplete) < len(index):
         return
     lacks = "an image" if not index.labelled else f"a {index.what_lacks.replace('or no', 'and an')}"
-    way_out = ""
+    found = ", ".join(files_of(index.shards[index.shard[0]], int(index.offset[0])))
+    way_out = f"; it has {found}" if found else ""
     if index.labelled and index.size.any():
-        way_out = "; images alone are for recipes/pretrain_*.py, in Python for open_shards(..., need_labels=False)"
+        way_out += "; images alone are for recipes/pretrain_*.py, in Python for open_shards(..., need_labels=False)"
     raise ValueError(f"none of {len(index)} samples has {lacks}: {index.name(0)}: {index.why_incomplete(0)}{way_out}")
 
 
@@ -165,7 +169,7 @@ def _refuse_missing(names: list[str]) -> None:
 
 
 def _refuse_repeated(names: list[str]) -> None:
-    times = Counter(name if is_remote(name) else os.path.realpath(name) for name in names)
+    times = Counter(map(resolved, names))
     repeated = [name for name, count in times.items() if count > 1]
     if repeated:
         raise ValueError(f"the same shard is given twice: {_some(repeated)}; every sample is read once an epoch")
@@ -178,20 +182,3 @@ def _some(names: list[str]) -> str:
 def _named(folders: set[str], files: IndexFiles) -> list[tuple[str, Classes]]:
     """What each folder's index calls the classes."""
     return [(folder, index.classes) for folder in sorted(folders) if (index := files.at(folder))]
-
-
-def _keys_of(shard: Shard) -> dict[int, str]:
-    """None of a tar that is not here or cannot be read: a message is made of what there is."""
-    try:
-        return _keys(path, shard.identity()) if (path := shard.here()) else {}
-    except OSError:
-        return {}
-
-
-@functools.lru_cache(maxsize=4)
-def _keys(path: str, identity: str) -> dict[int, str]:
-    """The keys of a tar with this identity: written anew, it has others. Damage, too, is found once."""
-    try:
-        return sample_keys(path)
-    except (OSError, ValueError):
-        return {}

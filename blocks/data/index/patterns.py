@@ -9,11 +9,12 @@ from braceexpand import braceexpand
 from webdataset.shardlists import expand_urls
 
 from blocks.data.index.files import IndexFiles
-from blocks.data.index.format import IndexFile
 from blocks.data.index.pictures import has_images
 from blocks.data.index.places import Place, join, place_in, place_of
+from blocks.data.index.which_split import chosen, is_of, refuse_several, refuse_split
 from blocks.data.storage.fetch import is_file, is_http, is_pipe, is_remote
 from blocks.data.storage.filesystem import ask, filesystem
+from blocks.data.storage.retries import Retries
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -26,17 +27,28 @@ def expand(pattern: str, split: str | None, files: IndexFiles) -> list[Place]:
     pattern = os.path.expanduser(pattern)
     if os.path.isdir(pattern):
         return _in_folder(pattern, split, files)
+    refuse_split(pattern, split)
     if os.path.isfile(pattern):
         return [place_of(pattern)]
     return [place_of(name) for part in expand_urls(pattern) if part for name in _glob(part)]
 
 
-def names_folder(pattern: str) -> bool:
-    """Whether it is a folder; a URL is taken for one if it ends in a slash or its last part has no dot."""
+def names_folder(pattern: str, retries: Retries = Retries()) -> bool:  # noqa: B008  frozen
+    """Whether it is a folder; a URL is taken for one if it ends in a slash or its last part has no dot.
+
+    An object store is asked where the dot may be one of a folder's name. Raises FetchError where it does not answer.
+    """
     if not is_remote(pattern):
         return os.path.isdir(os.path.expanduser(pattern.removeprefix("file://")))
-    last = "." if is_pipe(pattern) else _path(pattern).rpartition("/")[2]
-    return pattern.endswith("/") or not set(last) & set(".*?[")
+    if is_pipe(pattern):
+        return False
+    last = _path(pattern).rpartition("/")[2]
+    if pattern.endswith("/") or not set(last) & set(".*?["):
+        return True
+    if is_http(pattern) or last.endswith(SUFFIXES) or set(last) & set("*?[{"):
+        return False
+    fs, path = filesystem(pattern)
+    return retries.run(pattern, lambda: ask(pattern, lambda: fs.isdir(path), retries.timeout))
 
 
 def _path(url: str) -> str:
@@ -58,11 +70,10 @@ def _brace(pattern: str) -> Iterable[str]:
 
 
 def _remote(name: str, split: str | None, files: IndexFiles) -> list[Place]:
-    if is_pipe(name):
-        return [place_of(name)]
-    if names_folder(name):
-        return [_one_file(name, split)] if _is_file(name, files) else _in_folder(name, split, files)
-    path = _path(name)
+    if names_folder(name, files.retries) and not _is_file(name, files):
+        return _in_folder(name, split, files)
+    refuse_split(name, split)
+    path = "" if is_pipe(name) else _path(name)
     if is_http(name):
         if "*" in path:
             raise ValueError(
@@ -79,16 +90,6 @@ def _is_file(url: str, files: IndexFiles) -> bool:
     return bool(ends_in_a_name) and files.at(url) is None and is_file(url, files.retries)
 
 
-def _one_file(url: str, split: str | None) -> Place:
-    """Of no split: else the same file would be both train and val."""
-    if split is not None:
-        raise ValueError(
-            f'{url} is one file, and no folder with the split {split}; for training give --val too, else --split "", '
-            "in Python no split"
-        )
-    return place_of(url)
-
-
 def _remote_glob(pattern: str, files: IndexFiles) -> list[str]:
     fs, path = filesystem(pattern)
     found = files.retries.run(pattern, lambda: ask(pattern, lambda: fs.glob(path), files.retries.timeout))
@@ -100,9 +101,9 @@ def _remote_glob(pattern: str, files: IndexFiles) -> list[str]:
 def _in_folder(folder: str, split: str | None, files: IndexFiles) -> list[Place]:
     index = files.at(folder)
     if index is not None:
-        return [place_in(folder, entry.name) for entry in index.splits[_chosen(index, folder, split)].shards]
+        return [place_in(folder, entry.name) for entry in index.splits[chosen(index, folder, split)].shards]
     found = sorted(name for name in _listed(folder, files) if name.endswith(SUFFIXES) and not name.startswith("."))
-    found = [name for name in found if split is None or name.startswith(split)]
+    found = [name for name in found if split is None or is_of(name, split)]
     if not found and not is_remote(folder) and has_images(folder):
         raise FileNotFoundError(
             f"{folder} holds images and no shards; make shards of them first, and name those: "
@@ -110,21 +111,9 @@ def _in_folder(folder: str, split: str | None, files: IndexFiles) -> list[Place]
         )
     if not found:
         raise FileNotFoundError(f"{folder} holds no shards ({', '.join(SUFFIXES)})" + (f" of {split}" if split else ""))
+    if split is None:
+        refuse_several(folder, found)
     return [place_of(join(folder, name)) for name in found]
-
-
-def _chosen(index: IndexFile, folder: str, split: str | None) -> str:
-    splits = ", ".join(index.splits)
-    if split is None and len(index.splits) > 1:
-        first, shards = next((name, split.shards) for name, split in index.splits.items())
-        example = join(folder, shards[0].name) if shards else ""
-        raise ValueError(
-            f"{folder} holds the splits {splits}; take one: by its shards, {example} ..., in Python also by "
-            f"split={first!r}; recipes take a folder with train and val as --data alone"
-        )
-    if not index.splits or split not in (None, *index.splits):
-        raise ValueError(f"{folder} holds the splits {splits}, not {split}")
-    return split or next(iter(index.splits))
 
 
 def _listed(folder: str, files: IndexFiles) -> list[str]:

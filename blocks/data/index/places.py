@@ -34,6 +34,11 @@ def place_in(folder: str, base: str) -> Place:
     return Place(join(folder, base), folder, base)
 
 
+def resolved(name: str) -> str:
+    """What two names of one shard have in common: a path without links, a URL or a pipe as it is."""
+    return name if is_remote(name) else os.path.realpath(name)
+
+
 def join(folder: str, base: str) -> str:
     """A file's name in a folder; a URL keeps its query, which may be what lets one in."""
     if not is_remote(folder):

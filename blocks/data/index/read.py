@@ -36,12 +36,14 @@ class Reader:
             self._fetching().want(number for number in numbers if number not in self._open)
 
     def read(self, sample: int) -> bytes:
-        """The image's bytes as stored. Raises OSError when the shard no longer holds them, or cannot be fetched."""
+        """The image's bytes as stored. Raises OSError when the shard is another by now, or cannot be fetched."""
         index, size = self.index, int(self.index.size[sample])
         shard, offset = int(index.shard[sample]), int(index.offset[sample])
-        data = os.pread(self._file(shard, offset), size, offset)
+        file = self._file(shard, offset)
+        data = os.pread(file, size, offset)
         if len(data) != size:
             raise OSError(f"{index.shards[shard].name} became shorter while it was read; start again when it is whole")
+        index.shards[shard].check(file)
         return data
 
     def encoded(self, sample: int) -> Encoded:

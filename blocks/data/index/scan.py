@@ -1,6 +1,7 @@
 """What lies where in a tar: one pass over the headers. Nothing in a tar is ever used as a path."""
 
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import BinaryIO
 import numpy as np
 
 from blocks.data.decode import EXTENSIONS
+from blocks.data.printable import printable
 from blocks.data.storage.cache import cache_folder, once
 from blocks.data.storage.shard import WAY_OUT, CachedShard, Shard
 
-FORMAT = "1"  # of the cached arrays
-LABEL_BYTES = 18  # of digits: they fit 64 bits
-NO_LABEL = np.iinfo(np.int64).min  # which no text of so many bytes says
+FORMAT = "2"  # of the cached arrays, and of what is refused
+LABEL_BYTES = 18  # of the longest text that may be a class number
+MAX_CLASSES = 1 << 24  # as writing takes: each of them is counted
+NO_LABEL = np.iinfo(np.int64).min
+LOOKED_AT = 1 << 20  # bytes at a time of what follows a tar's end
 Member = tarfile.TarInfo
-Sample = tuple[str, Member, Member | None, Member | None]  # key, the member it is found by, image, label
+Row = tuple[int, int, int]  # of one sample: offset, size, label
+Parts = dict[str, Member]  # a sample's files: "image", "cls", and others by their extension
 
 
 def read_table(shard: Shard) -> np.ndarray:
@@ -36,7 +41,22 @@ def is_scanned(shard: Shard) -> bool:
 def sample_keys(tar_path: str) -> dict[int, str]:
     """The key of every sample of a tar by its offset: for messages, so that the index need not hold them."""
     with open(tar_path, "rb") as file:
-        return {place.offset_data: key for key, place, _, _ in _samples(file, tar_path)}
+        return {_place(parts).offset_data: key for key, parts in _samples(file, tar_path)}
+
+
+def sample_files(tar_path: str, offset: int) -> list[str]:
+    """The names of all files of the sample at this offset: for messages."""
+    with open(tar_path, "rb") as file:
+        found = (parts for _, parts in _samples(file, tar_path) if _place(parts).offset_data == offset)
+        return [member.name for member in next(found, Parts()).values()]
+
+
+def rows(file: BinaryIO, name: str) -> Iterator[Row]:
+    """(offset, size, label or NO_LABEL) of every sample from where the file stands; `name` is for messages."""
+    for key, parts in _samples(file, name):
+        image, label = parts.get("image"), parts.get("cls")
+        number = NO_LABEL if image is None or label is None else _number(file, label, f"{name}, sample {key}")
+        yield _place(parts).offset_data, image.size if image else 0, number
 
 
 def _cached(shard: Shard) -> Path:
@@ -54,61 +74,84 @@ def _scan(shard: Shard) -> np.ndarray:
 
 
 def _table(file: BinaryIO, name: str) -> np.ndarray:
-    rows = []
-    for key, place, image, label in _samples(file, name):
-        number = NO_LABEL if image is None or label is None else _number(file, label, f"{name}, sample {key}")
-        rows.append((place.offset_data, image.size if image else 0, number))
-    return np.array(rows, np.int64).reshape(-1, 3).T
+    return np.array(list(rows(file, name)), np.int64).reshape(-1, 3).T
 
 
-def _number(file: BinaryIO, label: tarfile.TarInfo, where: str) -> int:
+def _number(file: BinaryIO, label: Member, where: str) -> int:
     """What a .cls says; one without a byte is none."""
-    if label.size > LABEL_BYTES:
-        raise ValueError(f"{where}: the label has {label.size} bytes; write a class number")
-    text = os.pread(file.fileno(), label.size, label.offset_data)
-    try:
-        return int(text) if text.strip() else NO_LABEL
-    except ValueError:
-        raise ValueError(f"{where}: label {text!r} is not an integer; write a class number") from None
+    text = os.pread(file.fileno(), min(label.size, LABEL_BYTES + 1), label.offset_data)
+    if len(text) <= LABEL_BYTES:
+        if not text.strip():
+            return NO_LABEL
+        if re.fullmatch(rb"\s*[0-9]+\s*", text) and int(text) < MAX_CLASSES:
+            return int(text)
+    said = repr(text) if len(text) <= LABEL_BYTES else f"of {label.size} bytes"
+    raise ValueError(
+        f"{where}: label {said} is no class number; write 0, 1, 2 ... to {MAX_CLASSES - 1} at most, or leave "
+        f"{printable(os.path.basename(label.name))} out where there is none"
+    )
 
 
-def _samples(file: BinaryIO, name: str) -> Iterator[Sample]:
-    """Every sample: neighbours with one name up to the first dot, as in webdataset.
+def _samples(file: BinaryIO, name: str) -> Iterator[tuple[str, Parts]]:
+    """(key, files) of every sample: neighbours with one name up to the first dot, as in webdataset.
 
-    A README, .DS_Store or a Mac's ._0001.jpg has no such name or no extension, and is no part of a sample there either.
+    Raises ValueError where an image lies in one place of the tar and its label in another.
     """
-    current, parts = "", dict[str, Member]()
+    halves = dict[str, bool]()  # of what has an image or a label and not both: which
+    for key, parts in _neighbours(file, name):
+        half = "image" in parts
+        if half != ("cls" in parts) and halves.setdefault(key, half) != half:
+            raise ValueError(
+                f"{name}, sample {key}: its image and its label are not neighbours in the tar, as a sample's files "
+                "must be; write it again with tar --sort=name"
+            )
+        yield key, parts
+
+
+def _neighbours(file: BinaryIO, name: str) -> Iterator[tuple[str, Parts]]:
+    """A README, .DS_Store or a Mac's ._0001.jpg has no name or no extension, and is no part of a sample."""
+    current = ""
+    parts: Parts = {}
     for member in _members(file, name):
         key, extension = _split_name(member.name)
         if not extension or not os.path.basename(key):
             continue
         if key != current and parts:
-            yield _sample(current, parts)
+            yield current, parts
             parts = {}
         kind = "image" if extension in EXTENSIONS else extension
         if kind in parts:
             raise ValueError(f"{name}, sample {key}: {parts[kind].name} and {member.name}; one {kind} is wanted")
+        if kind in ("image", "cls") and not member.isreg():
+            raise ValueError(
+                f"{name}: {printable(member.name)} is a link to {printable(member.linkname)}; write the tar again with "
+                "files in place of links: tar --dereference --hard-dereference"
+            )
         current, parts[kind] = key, member
     if parts:
-        yield _sample(current, parts)
+        yield current, parts
 
 
-def _members(file: BinaryIO, name: str) -> Iterator[tarfile.TarInfo]:
-    """Regular files of a tar. Raises ValueError unless the tar ends with the block of zeros that closes it.
+def _place(parts: Parts) -> Member:
+    """The file that a sample is found by: its image, else its first."""
+    return parts.get("image") or next(iter(parts.values()))
+
+
+def _members(file: BinaryIO, name: str) -> Iterator[Member]:
+    """Regular files of a tar, and links. Raises ValueError unless the tar ends with the block of zeros that closes it,
+    and nothing behind.
 
     tarfile itself takes damage behind the first header for the end.
     """
-    count, end = 0, 0
+    count, reason = 0, ""
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
-                if member.isreg() and not member.issparse():
+                if (member.isreg() and not member.issparse()) or member.islnk() or member.issym():
                     yield member
                     count += 1
                 tar.members = []  # type: ignore[attr-defined]  # or it keeps every header
-            end = tar.offset
-        whole = os.pread(file.fileno(), tarfile.BLOCKSIZE, end) == bytes(tarfile.BLOCKSIZE)
-        reason = "" if whole else f"no valid header at byte {end}"
+            reason = _no_end(file, tar.offset)
     except tarfile.ReadError as error:
         reason = str(error)
     if reason:
@@ -118,12 +161,17 @@ def _members(file: BinaryIO, name: str) -> Iterator[tarfile.TarInfo]:
         )
 
 
+def _no_end(file: BinaryIO, end: int) -> str:
+    """Why a tar does not end where its files do, "" if it does."""
+    if os.pread(file.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):
+        return f"no valid header at byte {end}"
+    for start in range(end, os.fstat(file.fileno()).st_size, LOOKED_AT):
+        if os.pread(file.fileno(), LOOKED_AT, start).strip(b"\0"):
+            return f"more than zeros behind its end at byte {end}, as cat leaves them; tar -A joins tars"
+    return ""
+
+
 def _split_name(path: str) -> tuple[str, str]:
     folder, _, base = path.rpartition("/")
     stem, _, extension = base.partition(".")
     return (f"{folder}/{stem}" if folder else stem), extension.lower()
-
-
-def _sample(key: str, parts: dict[str, Member]) -> Sample:
-    image = parts.get("image")
-    return key, image or next(iter(parts.values())), image, parts.get("cls")

@@ -1,6 +1,7 @@
 """Where the samples of shards lie: from the index beside them, or from one scan of each."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,11 +15,12 @@ from blocks.data.index.files import IndexFiles
 from blocks.data.index.format import Entry
 from blocks.data.index.places import Place
 from blocks.data.index.scan import is_scanned, read_table
+from blocks.data.index.spot_check import first_difference
 from blocks.data.pool import process_map
 from blocks.data.storage.ahead import Ahead
 from blocks.data.storage.cache import fingerprint
-from blocks.data.storage.fetch import is_remote, version
-from blocks.data.storage.shard import PackedShard, RemoteShard, Shard, is_packed
+from blocks.data.storage.fetch import is_http, is_remote, version
+from blocks.data.storage.shard import PackedShard, RemoteShard, Shard, is_packed, written
 from blocks.data.storage.shard_cache import ShardCache
 from blocks.data.storage.source import Version
 from blocks.secrets import shown
@@ -27,13 +29,17 @@ POOL_FROM = 8  # shards: below, starting processes costs more than it saves
 CONNECTIONS = 8  # at a time, while shards are asked for their versions
 
 
-def open_tables(places: list[Place], files: IndexFiles, cache: ShardCache) -> tuple[list[Shard], list[np.ndarray]]:
+def open_tables(
+    places: list[Place], files: IndexFiles, cache: ShardCache | None
+) -> tuple[list[Shard], list[np.ndarray]]:
     """The shard at every place and where its samples lie, int64 [3, n] of offset, size, label.
 
-    Raises ValueError where a shard and the index beside it differ.
+    A cache of None is ShardCache.from_environment(), where one is needed. Raises ValueError where a shard and the index
+    beside it differ.
     """
     tables = [files.rows(place) for place in places]
     shards = _shards(places, [table is not None for table in tables], files, cache)
+    _warn_of_unmarked(shards)
     unknown = [number for number, table in enumerate(tables) if table is None]
     for number, table in zip(unknown, _scan_all([shards[number] for number in unknown]), strict=True):
         _compare(places[number], table, files)
@@ -41,7 +47,7 @@ def open_tables(places: list[Place], files: IndexFiles, cache: ShardCache) -> tu
     return shards, tables  # type: ignore[return-value]
 
 
-def _shards(places: list[Place], in_table: list[bool], files: IndexFiles, cache: ShardCache) -> list[Shard]:
+def _shards(places: list[Place], in_table: list[bool], files: IndexFiles, cache: ShardCache | None) -> list[Shard]:
     make: list[Any] = [partial(_shard, *each, files, cache) for each in zip(places, in_table, strict=True)]
     if all(known or not is_remote(place.name) for place, known in zip(places, in_table, strict=True)):
         return [one() for one in make]
@@ -49,17 +55,35 @@ def _shards(places: list[Place], in_table: list[bool], files: IndexFiles, cache:
         return list(pool.map(lambda one: one(), make))
 
 
-def _shard(place: Place, in_table: bool, files: IndexFiles, cache: ShardCache) -> Shard:
+def _shard(place: Place, in_table: bool, files: IndexFiles, cache: ShardCache | None) -> Shard:
     entry = files.entry(place) if in_table else None
+    sha256 = entry.sha256 if entry else None
     if is_remote(place.name):
-        if entry is None:
-            expected, sha256 = version(place.name, files.retries), None
-        else:
-            expected, sha256 = Version(entry.bytes), entry.sha256
-        return RemoteShard(shown(place.name), cache, files.retries, expected, sha256, place.name)
+        expected = Version(entry.bytes) if entry else version(place.name, files.retries)
+        room = cache or ShardCache.from_environment()
+        return RemoteShard(shown(place.name), room, files.retries, expected, place.name, sha256=sha256)
     if entry is not None:
         _compare_bytes(place, entry, files)
-    return PackedShard(place.name, cache, fingerprint(place.name)) if is_packed(place.name) else Shard(place.name)
+    if is_packed(place.name):
+        room = cache or ShardCache.from_environment()
+        return PackedShard(place.name, room, fingerprint(place.name), sha256=sha256)
+    shard = Shard(place.name, sha256=sha256, written=written(os.stat(place.name)))
+    if entry is not None:
+        _compare_samples(place, files)
+    return shard
+
+
+def _warn_of_unmarked(shards: list[Shard]) -> None:
+    """Of a pipe that is known: it is taken to give the same bytes at every run."""
+    remote = [shard for shard in shards if isinstance(shard, RemoteShard) and is_http(shard.url)]
+    unmarked = [shard.name for shard in remote if shard.expected == Version() and shard.sha256 is None]
+    if unmarked:
+        warnings.warn(
+            f"{unmarked[0]} (the first of {len(unmarked)}): its server tells neither length, ETag nor time of it, so "
+            "that the copy in the cache is read even when there is another one by now; put an index.json beside the "
+            "shards, or empty the cache when they change",
+            stacklevel=5,  # whoever opens the shards
+        )
 
 
 def _scan_all(shards: list[Shard]) -> Iterator[np.ndarray]:
@@ -122,3 +146,12 @@ def _compare_bytes(place: Place, entry: Entry, files: IndexFiles) -> None:
     index, found = files.at(place.folder), os.path.getsize(place.name)
     if index is not None and found != entry.bytes:
         raise ValueError(f"{place.name} has {found} bytes, {index.path} says {entry.bytes}; fetch or write it again")
+
+
+def _compare_samples(place: Place, files: IndexFiles) -> None:
+    index, table = files.at(place.folder), files.rows(place)
+    if index is not None and table is not None and (difference := first_difference(place.name, table)):
+        raise ValueError(
+            f"{place.name} is not the shard that {index.path} was written with: {difference}; fetch or write both "
+            f"again, or delete {index.path}: the shards are then scanned"
+        )

@@ -15,8 +15,13 @@ NAME = "vitmason"
 
 
 def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/vitmason, or ~/.cache/vitmason."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / NAME
+    """$XDG_CACHE_HOME/vitmason, or ~/.cache/vitmason. Raises OSError where there is neither."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / NAME
+    except RuntimeError:
+        raise OSError(
+            "this user has no home folder for the cache; set XDG_CACHE_HOME to a folder that can be written"
+        ) from None
 
 
 def fingerprint(path: str) -> str:

@@ -19,14 +19,20 @@ from blocks.secrets import hiding_secrets, shown, without_password
 
 GZIP = b"\x1f\x8b"
 WAY_OUT = "fetch or write it again, or leave it out of the shards"
+CHANGED = "{} changed since it was opened; open the shards again"
 EVICTED = 5  # times that a shard may go between its fetch and its opening
 
 
 @attrs.frozen
 class Shard:
-    """A webdataset tar by its name; this one is a plain tar on this machine."""
+    """A webdataset tar by its name; this one is a plain tar on this machine, `written` as it was when it was found.
+
+    `sha256` is what an index says of its bytes.
+    """
 
     name: str
+    sha256: str | None = attrs.field(default=None, kw_only=True, repr=False)
+    written: tuple[int, int] | None = attrs.field(default=None, kw_only=True, repr=False)  # bytes, and ns of its time
 
     def identity(self) -> str:
         """A short name that changes with the content, as far as that is known without a look into it."""
@@ -43,6 +49,11 @@ class Shard:
     def open(self) -> int:
         """A descriptor of the plain tar."""
         return os.open(self.local(), os.O_RDONLY)
+
+    def check(self, file: int) -> None:
+        """Raises OSError where a descriptor's file is another one by now: the index would say what it holds no more."""
+        if self.written is not None and self.written != written(os.fstat(file)):
+            raise OSError(CHANGED.format(self.name))
 
 
 @attrs.frozen
@@ -96,7 +107,7 @@ class PackedShard(CachedShard):
 
     def make(self, target: Path, report: Callable[[int], object] | None) -> None:
         if fingerprint(self.name) != self.stamp:
-            raise OSError(f"{self.name} changed since it was opened; open the shards again")
+            raise OSError(CHANGED.format(self.name))
         _gunzip(self, self.name, target)
 
 
@@ -109,7 +120,6 @@ class RemoteShard(CachedShard):
 
     retries: Retries
     expected: Version
-    sha256: str | None = None
     url: str = attrs.field(default=attrs.Factory(lambda self: self.name, takes_self=True), repr=False)
 
     def in_cache(self) -> Path:
@@ -127,6 +137,11 @@ class RemoteShard(CachedShard):
             _gunzip(self, fetched, target)
         else:
             fetched.rename(target)
+
+
+def written(stat: os.stat_result) -> tuple[int, int]:
+    """What a plain tar's rewriting changes, and no other right or name of it."""
+    return stat.st_size, stat.st_mtime_ns
 
 
 def is_packed(path: str | Path) -> bool:
