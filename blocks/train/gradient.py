@@ -29,7 +29,7 @@ def value_and_grad(fn: Function, params: Tree) -> tuple[tuple[Tensor, Any], Tree
 class LeafCopies:
     """A params tree's leaves as leaves of a new graph, to differentiate by; they share the params' storage.
 
-    With dtype they are copies in that type; `own` brings gradients back to each leaf's own type: the same numbers as
+    With dtype those of floating point are copies in that type; `own` brings gradients back to each leaf's own type: the same numbers as
     differentiating through the cast. Leaves that a pattern of `frozen` matches need no gradient: what depends on them
     alone builds no graph, and they have no place among names, originals, copies and gradients. Making the copies costs
     some microseconds a leaf: whoever updates params in place may keep them as long as they `stand_for` the params.
@@ -42,7 +42,9 @@ class LeafCopies:
         frozen: tuple[str, ...] = (),
     ):
         self.given, self.dtype = flatten(params), dtype
-        self.all = {n: t.detach() if dtype is None else torch.empty_like(t, dtype=dtype) for n, t in self.given.items()}
+        cast = {} if dtype is None else {n: t for n, t in self.given.items() if t.is_floating_point()}
+        self.all = {n: torch.empty_like(t, dtype=dtype) if n in cast else t.detach() for n, t in self.given.items()}
+        self.cast = [self.all[name] for name in cast], list(cast.values())
         self.trainable = trainable(self.given, frozen)
         self.names, self.originals = tuple(self.trainable), list(self.trainable.values())
         self.copies = [self.all[name].requires_grad_() for name in self.names]
@@ -71,7 +73,7 @@ class LeafCopies:
         """(value, aux) of the copies, brought up to date."""
         if self.dtype is not None:
             with torch.no_grad():
-                torch._foreach_copy_(list(self.all.values()), list(self.given.values()))
+                torch._foreach_copy_(*self.cast)
         return fn(self.tree)
 
     def own(self, grads: Sequence[Tensor]) -> list[Tensor]:

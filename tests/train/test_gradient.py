@@ -70,6 +70,20 @@ def test_in_bfloat16_the_gradient_is_that_through_a_differentiable_cast():
     assert all(g.dtype == torch.float32 for g in grads)
 
 
+def test_in_bfloat16_whole_numbers_stay_what_they_are():
+    params = {"places": torch.tensor([1, 300]), "weight": torch.ones(301)}
+    copies = LeafCopies(params, torch.bfloat16, frozen=("places",))
+    seen = []
+
+    def picked(params):
+        seen.append(params["places"].clone())
+        return params["weight"][params["places"]].sum().float(), None
+
+    value, _, (grad,) = copies.gradient(picked)
+    assert (value, grad.dtype, seen[0].tolist()) == (2.0, torch.bfloat16, [1, 300])
+    assert grad.nonzero().flatten().tolist() == [1, 300]
+
+
 def test_a_gradient_is_seen_before_the_earlier_layers_backward_runs():
     """What makes communication overlap the backward pass."""
     events = []

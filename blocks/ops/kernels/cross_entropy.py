@@ -79,7 +79,7 @@ def _target(
         target = tl.zeros(cols.shape, tl.float32)
         for place in range(num_codes):
             count = tl.load(counts + view * num_codes + place)
-            at = targets + place * t_view + row * t_row + cols * t_col
+            at = targets + (row * 0 + place) * t_view + row * t_row + cols * t_col  # in int64, as row is
             target += count.to(tl.float32) * tl.load(at, mask=tl.where(inside, count, 0) > 0, other=0.0).to(tl.float32)
         target = tl.where(inside, keep * target + spread, 0.0)
     return target
