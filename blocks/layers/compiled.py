@@ -1,6 +1,7 @@
 """Encoder layers compiled one by one: layers that are alike share one compilation, so that a run starts soon."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from types import FunctionType
 from typing import Any
 
 import attrs
@@ -10,7 +11,34 @@ from torch import Tensor
 from blocks.block import Block, Params
 from blocks.layers.encoder import EncoderLayer, InPlaceOf
 
-Forward = Callable[..., Tensor]
+
+class Forward:
+    """layer(params, x, ...), compiled: once for layers that are alike, and for each shape of tokens by itself.
+
+    PyTorch counts what it compiles of a function, and gives up at eight: views of several sizes would come there.
+    """
+
+    def __init__(self, backend: str | Callable):
+        self.backend = backend
+        self.by_shape: dict[Hashable, Callable[..., Tensor]] = {}
+
+    def __call__(self, layer: Block, params: Params, x: Tensor, **knobs: Any) -> Tensor:
+        shape = x.shape, x.dtype, torch.is_grad_enabled()
+        if shape not in self.by_shape:
+            self.by_shape[shape] = compiled_alone(forward, fullgraph=True, backend=self.backend)
+        return self.by_shape[shape](layer, params, x, **knobs)
+
+
+def forward(layer: Block, params: Params, x: Tensor, **knobs: Any) -> Tensor:
+    """layer(params, x, ...)."""
+    return layer(params, x, **knobs)
+
+
+def compiled_alone(function: Any, **options: Any) -> Any:
+    """torch.compile of a function for fixed shapes, whose compilations count for nobody else of the same source."""
+    code = function.__code__.replace()  # what PyTorch counts by
+    own = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    return torch.compile(own, dynamic=False, **options)
 
 
 @attrs.frozen
@@ -27,16 +55,12 @@ class Compiled(InPlaceOf, Block):
         return self.forward(self.layer, params, x, key=key, **knobs)
 
 
-def compiled_layers(block: Any, backend: str = "inductor") -> Any:
+def compiled_layers(block: Any, backend: str | Callable = "inductor") -> Any:
     """A model, or an objective of models, with all encoder layers in it compiled, forward and backward.
 
     Raises ValueError where there is none.
     """
-
-    def forward(layer: Block, params: Params, x: Tensor, **knobs: Any) -> Tensor:
-        return layer(params, x, **knobs)
-
-    shared = torch.compile(forward, dynamic=False, fullgraph=True, backend=backend)
+    shared = Forward(backend)
     new = in_layers(block, lambda layer: Compiled(layer, shared))
     if new is block:
         raise ValueError(f'{type(block).__name__} has no encoder layers to compile; use compile="loss"')

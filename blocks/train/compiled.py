@@ -3,9 +3,13 @@
 import os
 import shutil
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-import torch
+from torch import Tensor
+
+from blocks.layers.compiled import compiled_alone
+from blocks.objectives.notes import put_before, taken
+from blocks.train.batch_gradient import Batch, Loss, Metrics
 
 COMPILERS = ("c++", "g++", "clang++")
 # the values of `compile`; True stands for "loss"
@@ -40,6 +44,18 @@ def check_compiler(compile: Compile) -> None:
         )
 
 
-def compiled(loss: Callable) -> Callable:
-    """An objective's loss, compiled at its first call, its backward pass too; one shape of batch is one compilation."""
-    return torch.compile(loss, dynamic=False)
+def compiled(loss: Loss, backend: str | Callable = "inductor") -> Loss:
+    """An objective's loss, compiled at its first call, its backward pass too; one shape of batch is one compilation.
+
+    What earlier micro-batches noted stays outside: it grows, and each length would be compiled anew.
+    """
+    fused = compiled_alone(lambda *inputs: loss(*inputs), backend=backend)
+
+    def noting(params: Any, memory: Any, batch: Batch, key: Tensor | None) -> tuple[Tensor, Any, Metrics]:
+        if not (isinstance(memory, dict) and "notes" in memory):
+            return fused(params, memory, batch, key)
+        bare, earlier = taken(memory)
+        value, memory, metrics = fused(params, bare, batch, key)
+        return value, put_before(earlier, memory), metrics
+
+    return noting

@@ -29,10 +29,11 @@ def value_and_grad(fn: Function, params: Tree) -> tuple[tuple[Tensor, Any], Tree
 class LeafCopies:
     """A params tree's leaves as leaves of a new graph, to differentiate by; they share the params' storage.
 
-    With dtype those of floating point are copies in that type; `own` brings gradients back to each leaf's own type: the same numbers as
-    differentiating through the cast. Leaves that a pattern of `frozen` matches need no gradient: what depends on them
-    alone builds no graph, and they have no place among names, originals, copies and gradients. Making the copies costs
-    some microseconds a leaf: whoever updates params in place may keep them as long as they `stand_for` the params.
+    With dtype those of floating point are copies in that type; `own` brings gradients back to each leaf's own type: the
+    same numbers as differentiating through the cast. Leaves that a pattern of `frozen` matches need no gradient: what
+    depends on them alone builds no graph, and they have no place among names, originals, copies and gradients. Making
+    the copies costs some microseconds a leaf: whoever updates params in place may keep them as long as they `stand_for`
+    the params.
     """
 
     def __init__(
