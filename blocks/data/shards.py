@@ -8,15 +8,17 @@ What is interrupted goes on when the same command is given again.
 import argparse
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
+from pathlib import Path
 
 from blocks.data.writing.convert import NothingKept, Written, write_dataset
 from blocks.data.writing.encoding import FORMATS, QUALITY, Encoding
+from blocks.data.writing.folder import left_out
 from blocks.data.writing.writer import write_shards
 
 __all__ = ["main", "write_shards"]
-LISTED = 20  # ignored files named on the screen
+LISTED = 20  # names of what was left out, on the screen
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         print("; ".join(["interrupted", *notes]), file=sys.stderr)
         return 130
     _report(written, options.out)
+    if len(written) > 1 and (rest := left_out(Path(options.source), written)):
+        _say(f"not converted, for it is none of {', '.join(written)}: {_some(rest)}")
     return 0
 
 
@@ -60,7 +64,11 @@ def _convert(options: argparse.Namespace) -> dict[str, Written]:
 def _report(written: dict[str, Written], out: str) -> None:
     for split, one in written.items():
         for line in _lines(one, out):
-            print(f"{split}: {line}".encode("utf-8", "backslashreplace").decode())
+            _say(f"{split}: {line}")
+
+
+def _say(line: str) -> None:
+    print(line.encode("utf-8", "backslashreplace").decode())
 
 
 def _lines(one: Written, out: str) -> Iterator[str]:
@@ -71,20 +79,24 @@ def _lines(one: Written, out: str) -> Iterator[str]:
     if empty:
         yield f"{len(empty)} classes without images: {', '.join(empty[:LISTED])}"
     if source.ignored:
-        more = f" and {len(source.ignored) - LISTED} more" if len(source.ignored) > LISTED else ""
-        yield f"{len(source.ignored)} files are no images: {', '.join(source.ignored[:LISTED])}{more}"
+        yield f"{len(source.ignored)} files are no images: {_some(source.ignored)}"
     for name, reason in one.unreadable:
         yield f"unreadable: {name}: {reason}"
     if one.unreadable:
         yield f"{len(one.unreadable)} of {stored + len(one.unreadable)} images are unreadable and were left out"
 
 
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m blocks.data.shards", description=__doc__)
     add = parser.add_argument
-    add("source", metavar="SOURCE", help="folder of class sub-folders, or of train/ and val/; or .csv, .json, .jsonl")
+    add("source", metavar="SOURCE", help="folder of classes, or of train/, val/ (and test/); or .csv, .json, .jsonl")
     add("out", metavar="OUT", help="folder for SPLIT-000000.tar ... and index.json")
-    add("--split", help="the shards' prefix, or the one of train/ and val/ to convert (default: train)")
+    add("--split", help="the shards' prefix (default: train), or the one of train/, val/, test/ to convert")
     add("--unlabelled", action="store_true", help="pictures alone, for pretraining: SOURCE is any folder, or any list")
     add("--samples-per-shard", type=int, default=10_000, metavar="N")
     add("--bytes-per-shard", type=int, default=1_000_000_000, metavar="N")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from blocks.data.index.index import open_shards
 from tests.data.inspected import FIRST, SECOND, TALL, WIDE, facts_of, index_json, known_shards, run, shard
@@ -85,6 +86,29 @@ def test_damaged_samples_are_named_with_shard_key_and_reason(folder, capsys):
     said = capsys.readouterr().out
     assert f"damaged     2 of 8, each decoded\n            {folder}/train-0.tar, sample b: " in said
     assert "train-1.tar, sample h: no bytes" in said
+
+
+DARK = np.random.default_rng(0).integers(0, 16, (8, 8), np.uint8)  # 12 bits of 16
+
+
+@pytest.mark.parametrize(
+    ("pixels", "blank"),
+    [
+        ([DARK, DARK // 2], 2),
+        ([np.full((8, 8), 200, np.uint8), DARK], 2),
+        ([np.full((8, 8, 3), (9, 200, 30), np.uint8)], 1),
+        ([DARK, DARK + 1], 1),
+        ([np.array([[0, 16]], np.uint8)], 0),
+    ],
+)
+def test_pictures_that_are_all_blank_are_told(tmp_path, capsys, pixels, blank):
+    contents = [(str(i), "png", encoded(Image.fromarray(array)), 0) for i, array in enumerate(pixels)]
+    tmp_path.joinpath("shards").mkdir()
+    shard(tmp_path / "shards" / "a.tar", contents)
+    status, facts = facts_of(tmp_path / "shards")
+    assert (status, facts["pictures"]["blank"]) == (0, blank)
+    told = f"blank       all {blank}: below 16 of 255, or of one colour; scale" in capsys.readouterr().out
+    assert told == (blank == len(pixels))
 
 
 def test_quick_looks_at_headers_only(folder):

@@ -173,6 +173,14 @@ def test_the_options_of_encoding_reach_the_shards(tmp_path, capsys):
     assert "quality 50 is of no use" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("workers", "labels"), [("-1", []), ("-3", ["--unlabelled"])])
+def test_a_count_of_workers_below_0_is_refused_before_anything_is_made(tmp_path, capsys, workers, labels):
+    folder = image_folder(tmp_path / "images", count=1)
+    assert command.main([str(folder), str(tmp_path / "out"), "--workers", workers, *labels]) == 2
+    assert f"error: workers {workers} is not a count; give 0 or more processes\n" == capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_list_is_converted_too(tmp_path, capsys):
     image_folder(tmp_path / "images")
     (tmp_path / "list.csv").write_text("path,label\nimages/cat/1.JPEG,cat\nimages/owl/2.png,owl\n")
@@ -232,6 +240,30 @@ def test_what_webdataset_adds_to_a_sample_is_no_file_of_it(tmp_path):
     """So that samples of its readers can be written again."""
     write_shards([{"__key__": "a", "__url__": "b.tar", "png": encoded(picture(0)), "cls": b"1"}], tmp_path, "a")
     assert list(members(tmp_path / "a-000000.tar")) == ["a.cls", "a.png"]
+
+
+PNG = encoded(picture(0))
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ([{"__key__": "img.1", "png": PNG, "cls": b"3"}], "key 'img.1' does not fit a shard; .*'img_1' would do"),
+        ([{"__key__": "../x", "png": PNG, "cls": b"3"}], r"key '\.\./x' does not fit a shard"),
+        ([{"__key__": 1, "png": PNG}], "key 1 does not fit a shard"),
+        ([{"png": PNG, "cls": b"3"}], "a sample has png, cls and no __key__"),
+        ([{"__key__": "a", "png": PNG, "cls": b"3"}] * 2, "key 'a' is given twice in a row"),
+        ([{"__key__": "a", "png": PNG, "cls": 3}], "a: cls is of type int; give bytes: b'3'"),
+        ([{"__key__": "a", "png": picture(0)}], "a: png is of type Image; give bytes, or use write_dataset"),
+        ([{"__key__": "a"}], "a: no file; give its bytes by extension"),
+        ([], "there is no sample"),
+    ],
+)
+def test_what_no_reader_could_take_is_not_written(tmp_path, entries, words):
+    good = [{"__key__": "0", "png": PNG, "cls": b"0"}] if entries else []
+    with pytest.raises(ValueError, match=words):
+        write_shards(good + entries, tmp_path, "a", samples_per_shard=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_shards_of_the_same_name_are_not_mixed_with_new_ones(tmp_path):

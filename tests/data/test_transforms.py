@@ -35,6 +35,15 @@ def geometry(transform):
     return attrs.evolve(transform, policy=None, color_jitter=None)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
+def test_a_picture_that_is_not_rgb_is_transformed_as_its_rgb(mode):
+    opened = [picture(0, 20, 30, mode=mode)] * 2
+    wanted = [image.convert("RGB") for image in opened]
+    for transform in (EvalTransform(8, 1.0), TrainTransform(8), TrainTransform(8, resize="pillow", home="device")):
+        assert torch.equal(transform(opened, keys(2)), transform(wanted, keys(2)))
+        assert torch.equal(transform(opened[:1], keys(1)), transform(wanted[:1], keys(1)))
+
+
 def pictures(batch):
     return [Image.fromarray(row) for row in batch.numpy()]
 

@@ -8,9 +8,10 @@ from PIL import Image
 from blocks.data.decode.batch import decode_batch
 from blocks.data.decode.decoders import DECODERS, Box, best_decoder
 from blocks.data.decode.encoded import Decoded, Encoded
+from blocks.data.decode.pillow import to_rgb
 from blocks.data.decode.unreadable import UnreadableImage
 
-EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "tif", "tiff")
+EXTENSIONS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "ppm", "tif", "tiff")
 Picture = Image.Image | Encoded | Decoded
 
 __all__ = [
@@ -36,8 +37,8 @@ def decode(data: bytes, name: str | Callable[[], str]) -> Image.Image:
 
 
 def rgb(picture: Picture) -> Image.Image:
-    """The whole picture, decoded."""
-    return picture if isinstance(picture, Image.Image) else picture.rgb()
+    """The whole picture, decoded; one that Pillow opened is converted in the same way."""
+    return to_rgb(picture) if isinstance(picture, Image.Image) else picture.rgb()
 
 
 def pixels(picture: Picture, box: Box) -> np.ndarray:
@@ -45,9 +46,11 @@ def pixels(picture: Picture, box: Box) -> np.ndarray:
     if not isinstance(picture, Image.Image):
         return picture.pixels(box)
     top, left, height, width = box
-    return np.array(picture.crop((left, top, left + width, top + height)))
+    return np.array(to_rgb(picture).crop((left, top, left + width, top + height)))
 
 
 def decoded(picture: Picture) -> Image.Image | Decoded:
     """The picture with all its pixels at hand."""
+    if isinstance(picture, Image.Image):
+        return to_rgb(picture)
     return Decoded(picture) if isinstance(picture, Encoded) else picture

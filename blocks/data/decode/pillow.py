@@ -5,6 +5,8 @@ import io
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+SMALLER = "make it smaller first; a program that trusts it may raise PIL.Image.MAX_IMAGE_PIXELS"
+
 
 def opened(data: bytes) -> Image.Image:
     """The picture, of which only the header was read. Raises DecompressionBombError above Pillow's limit."""
@@ -12,6 +14,9 @@ def opened(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:  # names the place in memory
         raise UnidentifiedImageError("not an image of a known format, or cut off in its header") from None
+    except Image.DecompressionBombError:
+        limit = Image.MAX_IMAGE_PIXELS
+        raise Image.DecompressionBombError(f"its pixels are above twice Pillow's limit of {limit}; {SMALLER}") from None
     refuse_bomb(*image.size)
     return image
 
@@ -20,11 +25,11 @@ def refuse_bomb(width: int, height: int) -> None:
     """Pillow only warns between its limit and twice its limit."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
-        raise Image.DecompressionBombError(f"{width} x {height} pixels are above Pillow's limit of {limit}")
+        raise Image.DecompressionBombError(f"{width} x {height} pixels are above Pillow's limit of {limit}; {SMALLER}")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The loaded picture in RGB.
+    """The loaded picture in RGB. Raises ValueError for 32-bit numbers, of which no largest is known.
 
     Transparency is dropped and EXIF orientation left as stored: what torchvision and timm train and test with, so
     that published accuracies compare.
@@ -32,9 +37,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         image.load()
         return image
-    if image.mode.startswith("I"):  # 16 bits: Pillow would clip at 255, we keep the high byte
-        high = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
-        return Image.fromarray(high.astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")  # Pillow would clip at 255
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode} holds 32-bit numbers, which have no white; scale to 8 bits first")
     if image.mode == "P" and "transparency" in image.info:
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import io
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from blocks.data.decode import UnreadableImage, decode
+from blocks.data.decode.pillow import opened
 from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
 from blocks.data.pool import process_map
@@ -19,6 +19,7 @@ from blocks.data.storage import CacheFull, FetchError
 
 CHUNK = 64  # samples a worker takes at a time
 DIGEST_BYTES = 16
+DARK = 16  # of 255: below it is what few bits of many leave, as 12 of 16 do
 Advance = Callable[[], object]
 
 
@@ -30,16 +31,20 @@ class Look:
     format: str = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)  # width, height
+    blank: bool = False
     reason: str = ""
 
 
 @attrs.frozen
 class Census:
-    """The readable pictures by format, mode and (width, height); all digests in stored order; reasons by sample."""
+    """The readable pictures by format, mode and (width, height), and how many are seen to be blank; all digests in
+    stored order; reasons by sample.
+    """
 
     formats: Counter[str] = attrs.field(factory=Counter)
     modes: Counter[str] = attrs.field(factory=Counter)
     sizes: Counter[tuple[int, int]] = attrs.field(factory=Counter)
+    blank: Counter[bool] = attrs.field(factory=Counter)
     digests: list[bytes] = attrs.field(factory=list)
     damaged: dict[int, str] = attrs.field(factory=dict)
 
@@ -58,6 +63,7 @@ def take_census(index: Index, workers: int = 0, quick: bool = False, advance: Ad
             census.formats[look.format] += 1
             census.modes[look.mode] += 1
             census.sizes[look.size] += 1
+            census.blank[look.blank] += 1
         advance()
     return census
 
@@ -66,20 +72,22 @@ def look_at(data: bytes, quick: bool = False) -> Look:
     """A picture's facts from its header; without `quick` all its pixels are decoded too."""
     digest = hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
     with warnings.catch_warnings(action="ignore"):  # of formats' oddities
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # training refuses what Pillow warns of
         try:
-            header = _header(data)
-            if not quick:
-                decode(data, "")
+            return Look(digest, *_header(data), blank=not quick and _is_blank(decode(data, "")))
         except UnreadableImage as error:
             return Look(digest, reason=error.reason)
-    return Look(digest, *header)
+
+
+def _is_blank(picture: Image.Image) -> bool:
+    """Whether it is nearly black, or of one colour."""
+    low, high = np.reshape(picture.getextrema(), (-1, 2)).T  # of each colour
+    return bool(high.max() < DARK or (low == high).all())
 
 
 def _header(data: bytes) -> tuple[str, str, tuple[int, int]]:
     """(format, mode, (width, height)). Raises UnreadableImage."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with opened(data) as image:
             return image.format or "", image.mode, image.size
     except MemoryError:
         raise

@@ -97,6 +97,7 @@ def _pictures(index: Index, census: Census) -> Facts:
     total = max(1, census.sizes.total())
     return {
         "readable": census.sizes.total(),
+        "blank": census.blank[True],
         "formats": _by_count(census.formats),
         "modes": _by_count(census.modes),
         "width": _spread(np.repeat(widths, times)),

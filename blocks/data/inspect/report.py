@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from blocks.data.inspect.census import DARK
 from blocks.data.inspect.facts import FIRST, Facts
 from blocks.data.printable import printable
 
@@ -9,6 +10,7 @@ FEW = 20  # classes: all are listed
 ENDS = 5  # else as many of the largest and of the smallest
 GROUPS = 5  # of duplicates that are named
 COLUMN = 12  # letters
+TOO_DARK = "scale what has more than 8 bits, and write the shards again"
 Lines = Iterator[tuple[str, str]]
 
 
@@ -60,6 +62,8 @@ def _pictures(facts: Facts) -> Lines:
         yield "height", _spread(pictures["height"], _pixels)
         yield "sizes", _sizes(pictures)
         yield "shapes", _shapes(pictures)
+        if pictures["blank"] == pictures["readable"]:
+            yield "blank", f"all {pictures['blank']:,}: below {DARK} of 255, or of one colour; {TOO_DARK}"
     yield "file sizes", _spread(pictures["bytes"], _bytes)
 
 

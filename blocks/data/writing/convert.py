@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 from rich.progress import Progress
 
+from blocks.checks import is_whole
 from blocks.data.bars import progress_bar
 from blocks.data.decode import EXTENSIONS
 from blocks.data.writing.choose import sources_of
@@ -68,18 +69,23 @@ def write_dataset(
 
     A source is an image folder, a .csv, .json or .jsonl list, a map-style dataset, an iterable of (key, image, label,
     metadata), or a `Source`. It is the split "train", or the one that is named. A mapping of splits to sources writes
-    several, as does a folder of train/ and val/ unless one of them is named. Pictures are decoded to see that
-    they can be, in `workers` processes (all cores if None, 0: here), and stored as `encoding` says. Equal sources give
-    equal files. What is interrupted goes on after the last whole shard when it is called again; `restart` forgets it.
+    several, as does a folder of train/, val/ and perhaps test/ unless one of them is named. Pictures are decoded to see
+    that they can be, in `workers` processes (all cores if None, 0: here), and stored as `encoding` says. Equal sources
+    give equal files. What is interrupted goes on after the last whole shard when it is called again, while the source
+    is what it was; `restart` forgets it.
     Unless the source is `labelled`, its pictures alone are written, for pretraining: those of a folder wherever they
     lie, of a list without label column, or of anything that has labels too.
 
-    Raises ValueError for a mistake in the source, for a folder that holds shards, for other settings or sources than
-    a half-finished folder was begun with; NothingKept if `strict` and an image is unreadable; OSError for a full disk.
+    Raises ValueError for a mistake in the source, for a folder that holds shards or lies in the images' own, for other
+    settings or sources than a half-finished folder was begun with; NothingKept if `strict` and an image is unreadable;
+    OSError for a full disk.
     """
+    _refuse_inside(source, Path(folder))
     sources = sources_of(source, split, labelled)
     classes = _common_classes(sources)
     check_limits(samples_per_shard, bytes_per_shard)
+    if workers is not None and not is_whole(workers, 0):
+        raise ValueError(f"workers {workers} is not a count; give 0 or more processes")
     limits = {"samples_per_shard": samples_per_shard, "bytes_per_shard": bytes_per_shard}
     settings = {**limits, **attrs.asdict(encoding), "labelled": labelled, "sources": _identities(sources)}
     journal = Journal(Path(folder), settings, restart)
@@ -160,6 +166,14 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
+def _refuse_inside(source: Any, out: Path) -> None:
+    """Raises ValueError for shards in an image folder: it would be another one when the conversion goes on."""
+    for one in source.values() if isinstance(source, Mapping) else [source]:
+        is_folder = isinstance(one, (str, os.PathLike)) and Path(one).is_dir()
+        if is_folder and out.resolve().is_relative_to(Path(one).resolve()):
+            raise ValueError(f"{out} lies in {one}, which is converted; give a folder beside it")
+
+
 def _common_classes(sources: dict[str, Source]) -> tuple[str, ...]:
     """Those of the labelled splits. Raises ValueError where these differ, or for names that do not fit files."""
     if not sources:
@@ -174,7 +188,10 @@ def _common_classes(sources: dict[str, Source]) -> tuple[str, ...]:
     for name, other in others:
         if other.classes != source.classes:
             odd = sorted(set(other.classes) ^ set(source.classes)) or ["their order"]
-            raise ValueError(f"{first} and {name} differ in classes: {', '.join(odd[:LISTED])}; give both the same")
+            raise ValueError(
+                f"{first} and {name} differ in classes: {', '.join(odd[:LISTED])}; give both the same, or convert the "
+                "splits one by one, by --split (split=...)"
+            )
     return source.classes
 
 

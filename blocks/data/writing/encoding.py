@@ -20,6 +20,7 @@ OWN = {
     "TIFF": "tif",
 }
 QUALITY = 90
+JPEG_NAMES = ("jpeg", "jpe", "jfif")  # of which shards take jpg
 ORIENTATION = 0x0112  # EXIF's tag
 
 
@@ -100,7 +101,9 @@ def save(picture: Image.Image, target: str, name: str, **options: Any) -> bytes:
 def _known(extension: str, header: Image.Image) -> str:
     """The extension if shards know it, else that of the bytes, "" if they do not know this either."""
     extension = extension.lower()
-    return extension.replace("jpeg", "jpg") if extension in EXTENSIONS else OWN.get(header.format or "", "")
+    if extension in JPEG_NAMES:
+        return "jpg"
+    return extension if extension in EXTENSIONS else OWN.get(header.format or "", "")
 
 
 def _kept(header: Image.Image, mode: str) -> dict[str, Any]:

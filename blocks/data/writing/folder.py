@@ -1,41 +1,45 @@
 """Image folders: one sub-folder per class, any depth below it; or pictures without labels, anywhere."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from blocks.data.decode import EXTENSIONS
 from blocks.data.writing.source import Files, Source
 
 SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")  # as others call theirs
+OURS = ("train", "val", "test")
+ARCHIVED = "__MACOSX"  # what a Mac adds to an archive
 
 
 def split_folders(root: Path, split: str | None, labelled: bool = True) -> dict[str, Path]:
-    """The folders to convert by split: train/ and val/ if the root has both, else the root itself; without labels the
-    one of several that is named, else the root.
+    """The folders to convert by split: the one that is named; train/ and val/ if the root has both, and test/ if it is
+    there; else the root itself. With labels a split is a folder of class folders.
 
     Raises ValueError for a root of splits by other names, or without classes, which would become its classes; without
     labels for any root of splits, which would be mixed.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder")
-    if not labelled:
-        if split in SPLITS and len(_splits_in(root)) > 1 and (root / split).is_dir():
-            return {split: root / split}
-        _refuse_splits(root, labelled)
-        return {split or "train": root}
-    both = {name: root / name for name in ("train", "val")}
-    if not all(_sub_folders(path) for path in both.values()):
-        _refuse_splits(root, labelled)
-        return {split or "train": root}
-    if split is not None and split not in both:
-        raise ValueError(f"{root} has train/ and val/; split {split} is neither")
-    return both if split is None else {split: both[split]}
-
-
-def _refuse_splits(root: Path, labelled: bool) -> None:
     found = _splits_in(root)
     usable = [name for name in found if not labelled or _sub_folders(root / name)]
+    if split in usable and len(found) > 1:
+        return {split: root / split}
+    if not labelled or not {"train", "val"} <= set(usable):
+        _refuse_splits(root, found, usable, labelled)
+        return {split or "train": root}
+    if split is not None:
+        raise ValueError(f"{root} has class folders in {', '.join(usable)}; split {split} is none of them")
+    return {name: root / name for name in OURS if name in usable}
+
+
+def left_out(root: Path, splits: Collection[str]) -> list[str]:
+    """What else lies in a root of splits, by name."""
+    files = [entry.name for entry in os.scandir(root) if not entry.is_dir() and not entry.name.startswith(".")]
+    return sorted([f"{name}/" for name in _sub_folders(root) if name not in splits] + files)
+
+
+def _refuse_splits(root: Path, found: list[str], usable: list[str], labelled: bool) -> None:
     if len(found) > 1 and usable:
         why = (
             "and no classes; call them train and val, with class folders in each, or" if labelled else "to keep apart;"
@@ -80,9 +84,11 @@ def _is_image(path: str) -> bool:
 
 
 def _sub_folders(root: Path) -> list[str]:
+    """Those that may be classes: neither hidden nor of an archive's making."""
     if not root.is_dir():
         return []
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    folders = [entry.name for entry in os.scandir(root) if entry.is_dir()]
+    return sorted(name for name in folders if not name.startswith(".") and name != ARCHIVED)
 
 
 def _files(root: Path, folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:

@@ -4,6 +4,7 @@ import operator
 import os
 import re
 import reprlib
+import unicodedata
 from typing import Any
 
 import attrs
@@ -11,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 Picture = bytes | str | os.PathLike | Image.Image | np.ndarray
-KEY_LENGTH = 90  # with its extension it fits a tar's header
+KEY_LENGTH = 90  # letters; with its extension it fits a tar's header, where they are ASCII
 MAX_CLASSES = 1 << 24  # the index counts each of them
 
 
@@ -31,7 +32,7 @@ class Item:
 
     def __attrs_post_init__(self) -> None:
         if self.key is not None:
-            _check_key(self.key)
+            check_key(self.key)
         if self.label is not None:
             object.__setattr__(self, "label", class_number(self.label, self.name))
 
@@ -50,12 +51,16 @@ def class_number(label: Any, name: str) -> int:
 
 
 def safe(text: str) -> str:
-    """The text with an underscore for all that a key cannot hold: a dot ends it, the rest is for other tools' sake."""
-    return re.sub("[^A-Za-z0-9_-]", "_", text)
+    """The text with an underscore for all that a key cannot hold: a dot ends it, the rest is for other tools' sake.
+
+    Letters of all languages stay; a Mac writes their accents as characters of their own.
+    """
+    return re.sub(r"[^\w-]", "_", unicodedata.normalize("NFC", text))
 
 
-def _check_key(key: str) -> None:
-    if not isinstance(key, str) or not re.fullmatch("[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*", key) or len(key) > KEY_LENGTH:
+def check_key(key: Any) -> None:
+    """Raises ValueError for one that shards cannot hold, with one that they can."""
+    if not isinstance(key, str) or not re.fullmatch(r"[\w-]+(/[\w-]+)*", key) or len(key) > KEY_LENGTH:
         better = safe(str(key))[:KEY_LENGTH] or "0001"
         raise ValueError(
             f"key {key!r} does not fit a shard; take letters, digits, _, - and / between them, at most {KEY_LENGTH}: "

@@ -141,7 +141,10 @@ def _compared(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    return f"with {', '.join(_differing(old, new))}; now {', '.join(_differing(new, old))}"
+    told = {name: ", ".join(_differing(*pair)) for name, pair in (("with", (old, new)), ("now", (new, old)))}
+    if told["with"] == told["now"]:
+        return f"and {told['now']} changed since: other files, sizes, times, labels or class names"
+    return f"with {told['with']}; now {told['now']}"
 
 
 def _differing(one: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:

@@ -9,9 +9,11 @@ import attrs
 import numpy as np
 from PIL import Image
 
-from blocks.data.decode import UnreadableImage
+from blocks.data.decode import UnreadableImage, rgb
 from blocks.data.writing.encoding import Encoding, save
 from blocks.data.writing.item import Item
+
+IN_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # what it holds without loss
 
 
 @attrs.frozen(eq=False)
@@ -56,7 +58,16 @@ def encoded(item: Item) -> tuple[bytes, str]:
         raise ValueError(
             f"{item.name}: a {type(image).__name__} is no picture; give bytes, a path, a PIL image or an array"
         )
-    return save(image, "png", item.name), "png"
+    return save(image if image.mode in IN_PNG else _rgb(image, item.name), "png", item.name), "png"
+
+
+def _rgb(image: Image.Image, name: str) -> Image.Image:
+    try:
+        made = rgb(image)
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's for damaged files, and ours
+        raise UnreadableImage(name, f"{type(error).__name__}: {error}") from None
+    made.info = {}  # its profile is of other colours
+    return made
 
 
 def _file(path: Path, name: str) -> tuple[bytes, str]:

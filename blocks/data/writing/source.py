@@ -18,8 +18,9 @@ class Source:
     the pictures alone are written.
 
     A Sequence is shuffled, always in the same way, and each item asked for in a worker process; any other iterable
-    is stored as it comes. `identity` changes with the samples: a conversion goes on only from the source it began
-    with. Without one the items' names are compared as they are drawn again.
+    is stored as it comes. A conversion goes on only from a source of the `identity` it began with: of files that is
+    their names, sizes, times, labels and metadata, of a data set what it says of itself without a picture. Without one
+    the items' names are compared as they are drawn again.
     """
 
     name: str  # what messages call it
@@ -54,11 +55,19 @@ class Files(Sequence):
     def _label(self, i: int) -> int | None:
         return self.labels[i] if len(self.labels) else None
 
+    def _state(self, i: int) -> tuple[int, int]:
+        """Size and time; (0, 0) of a file that is not there, or that no file can be."""
+        try:
+            found = os.stat(self.root / self.paths[i])
+        except (OSError, ValueError):
+            return 0, 0
+        return found.st_size, found.st_mtime_ns
+
     def identity(self) -> str:
-        """A digest of all paths, labels and metadata, not of the root."""
+        """A digest of all paths, labels and metadata, not of the root, and of the files' sizes and times."""
         sha = hashlib.sha256()
         for i in range(len(self)):
-            sha.update(os.fsencode(self.paths[i]) + f"\0{self._label(i)}".encode())
+            sha.update(os.fsencode(self.paths[i]) + f"\0{self._label(i)}\0{self._state(i)}".encode())
             sha.update(json.dumps(self.metadata[i], sort_keys=True).encode() if self.metadata else b"")
             sha.update(b"\n")
         return sha.hexdigest()

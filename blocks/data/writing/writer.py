@@ -11,6 +11,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from blocks.data.writing.item import check_key
+
 BLOCK = tarfile.BLOCKSIZE
 Members = dict[str, tuple[int, int]]  # a sample's files by extension: (offset, size) in its tar
 
@@ -26,10 +28,11 @@ def write_shards(
 
     A sample is a webdataset dict: {"__key__": "0001", "jpg": bytes, "cls": b"3"}. A shard ends at either limit.
     If anything fails, the shards written by this call are removed. `write_dataset` takes pictures, and adds an index.
-    Raises ValueError where the folder holds shards of this prefix: what was left of more of them would be read too.
+    Raises ValueError where the folder holds shards of this prefix: what was left of more of them would be read too;
+    for no sample at all, and for one that readers would not find again.
     """
     check_limits(samples_per_shard, bytes_per_shard)
-    folder, samples = Path(folder), iter(samples)
+    folder, samples = Path(folder), _checked(samples)
     shards: list[dict[str, Any]] = []
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_shards(folder, prefix)
@@ -41,7 +44,37 @@ def write_shards(
         for shard in shards:
             (folder / shard["name"]).unlink(missing_ok=True)
         raise
+    if not shards:
+        raise ValueError(f"there is no sample to write to {folder}; an iterator gives its samples once")
     return shards
+
+
+def _checked(samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The samples, each with a key of its own and files. Raises ValueError that names the one without."""
+    last = None
+    for sample in samples:
+        if "__key__" not in sample:
+            raise ValueError(f"a sample has {', '.join(sample)} and no __key__; its files are named by that")
+        key = sample["__key__"]
+        check_key(key)
+        if key == last:
+            raise ValueError(f"key {key!r} is given twice in a row, which is one sample to readers; give each its own")
+        _check_files(key, {name: sample[name] for name in _extensions(sample)})
+        last = key
+        yield sample
+
+
+def _check_files(key: str, files: dict[str, Any]) -> None:
+    if not files:
+        raise ValueError(f"{key}: no file; give its bytes by extension: {{'jpg': ..., 'cls': b'3'}}")
+    for extension, data in files.items():
+        if not isinstance(data, bytes):
+            instead = f"bytes: {str(data).encode()!r}" if isinstance(data, int) else "bytes, or use write_dataset"
+            raise ValueError(f"{key}: {extension} is of type {type(data).__name__}; give {instead}")
+
+
+def _extensions(sample: dict[str, Any]) -> list[str]:
+    return sorted(name for name in sample if not name.startswith("_"))  # "__key__", "__url__": no files
 
 
 def _refuse_shards(folder: Path, prefix: str) -> None:
@@ -111,7 +144,7 @@ class _Tar:
     def add(self, sample: dict[str, Any]) -> Members:
         """The files of a sample one after another, and where they are."""
         members: Members = {}
-        for extension in sorted(name for name in sample if not name.startswith("_")):  # "__key__", "__url__": no files
+        for extension in _extensions(sample):
             info, data = tarfile.TarInfo(f"{sample['__key__']}.{extension}"), sample[extension]
             info.size, info.mode = len(data), 0o444
             with writing_to(self._path.parent):

@@ -1,12 +1,15 @@
 """From map-style datasets to samples."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.datasets import CIFAR10, ImageFolder
 
+from blocks.data.decode import rgb
 from blocks.data.index.index import open_shards
 from blocks.data.index.read import Reader
 from blocks.data.writing import dataset_source, write_dataset
@@ -74,6 +77,87 @@ def test_a_subset_of_pictures_has_the_class_names_of_the_whole(tmp_path):
 def test_other_subsets_of_one_data_set_are_other_sources():
     identities = {dataset_source(torch.utils.data.Subset(Tiny(9), rows)).identity for rows in ([0, 1], [1, 0], [1, 2])}
     assert len(identities) == 3
+
+
+class Dicts(Tiny):
+    """As Hugging Face's data sets give their samples, and know their class names."""
+
+    def __init__(self, count, image="image", label="label"):
+        super().__init__(count)
+        self.keys, self.features = (image, label), {label: SimpleNamespace(names=self.classes), image: None}
+        del self.classes
+
+    def __getitem__(self, i):
+        return {"id": i, **dict(zip(self.keys, super().__getitem__(i), strict=True))}
+
+
+def test_a_dataset_of_dicts_is_taken_by_their_names(tmp_path):
+    write(Dicts(9), tmp_path / "dicts")
+    write(Tiny(9), tmp_path / "tuples")
+    assert open_shards(tmp_path / "dicts").classes == ("cat", "dog", "owl")
+    assert files(tmp_path / "dicts") == files(tmp_path / "tuples")
+    write(Dicts(9, label="fine"), tmp_path / "alone", labelled=False)
+    assert len(open_shards(tmp_path / "alone", need_labels=False)) == 9
+
+
+@pytest.mark.parametrize(
+    ("names", "labelled", "words"),
+    [
+        (("img", "label"), True, "sample [0-9]+ of the dataset has id, img, label; .* 'image' and 'label'"),
+        (("image", "fine"), True, "sample [0-9]+ of the dataset has id, image, fine; .* 'image' and 'label'"),
+        (("img", "label"), False, "sample [0-9]+ of the dataset has id, img, label; .* 'image'"),
+    ],
+)
+def test_dicts_of_other_names_are_refused_with_theirs(tmp_path, names, labelled, words):
+    refused(words, Dicts(9, *names), tmp_path, labelled=labelled)
+
+
+def test_a_dataset_of_something_else_is_refused_by_what_it_gives(tmp_path):
+    refused(r"sample [0-9]+ of the dataset is a str; give \(image, label\)", Texts(), tmp_path)
+
+
+class Texts:
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        return "picture"
+
+
+def test_several_names_of_a_class_are_one(tmp_path):
+    """As torchvision's ImageNet has them."""
+    dataset = Tiny(9)
+    dataset.classes = [("tench", "Tinca tinca"), ("goldfish",), "shark"]
+    write(dataset, tmp_path)
+    assert open_shards(tmp_path).classes == ("tench, Tinca tinca", "goldfish", "shark")
+
+
+def test_an_image_folder_that_makes_its_own_samples_is_asked_for_them(tmp_path):
+    class Turned(ImageFolder):
+        def __getitem__(self, i):
+            image, label = super().__getitem__(i)
+            return image.rotate(90), 2 - label
+
+    dataset = Turned(image_folder(tmp_path / "images"))
+    write(dataset, tmp_path / "out")
+    index = open_shards(tmp_path / "out")
+    found = sorted((int(index.label[i]), Reader(index).image(i).tobytes()) for i in range(len(index)))
+    assert found == sorted((label, image.tobytes()) for image, label in dataset)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "I;16", "LA", "P"])
+def test_a_dataset_of_any_mode_is_stored_as_what_the_decoder_makes_of_it(tmp_path, mode):
+    image = Image.fromarray(np.full((8, 8), 30_000, np.uint16)) if mode == "I;16" else picture(0, mode=mode)
+    write([(None, image, 0)], tmp_path)
+    assert np.array_equal(Reader(open_shards(tmp_path)).image(0), rgb(image))
+
+
+def test_pictures_of_numbers_without_a_white_are_unreadable(tmp_path):
+    floats = Image.fromarray(np.zeros((8, 8), np.float32))
+    written = write([(None, picture(0), 0), (None, floats, 0)], tmp_path)["train"]
+    [(name, reason)] = written.unreadable
+    assert name == "sample 1"
+    assert "mode F holds 32-bit numbers" in reason
 
 
 class Paths:

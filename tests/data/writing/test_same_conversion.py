@@ -3,9 +3,10 @@
 import os
 
 import pytest
+from torchvision.datasets import ImageFolder
 
-from blocks.data.writing import Encoding, Item, Source, journal
-from tests.data.pictures import picture
+from blocks.data.writing import Encoding, Item, Source, journal, list_source
+from tests.data.pictures import encoded, picture
 from tests.data.writing.interruption import interrupted, write
 from tests.data.writing.made import files, image_folder, items
 
@@ -66,6 +67,43 @@ def test_a_folder_that_was_moved_is_the_same_source(tmp_path, monkeypatch):
             write(folder, tmp_path / "out")
     folder.rename(tmp_path / "elsewhere")
     write(tmp_path / "elsewhere", tmp_path / "out")
+
+
+def _half(folder, out):
+    """A conversion that ends before its index is written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blocks.data.writing.convert.write_manifest", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write(folder, out)
+
+
+@pytest.mark.parametrize("kind", ["folder", "list", "dataset"])
+def test_files_that_changed_since_are_another_source(tmp_path, kind):
+    """Of the same names and as many: half of the shards would hold what they were before."""
+    folder = image_folder(tmp_path / "images")
+    listing = tmp_path / "list.csv"
+    listing.write_text("path,label\n" + "".join(f"{path},0\n" for path in sorted(folder.rglob("*.*"))))
+    source = {"folder": lambda: folder, "list": lambda: listing, "dataset": lambda: ImageFolder(folder)}[kind]
+    _half(source(), tmp_path / "out")
+    (folder / "cat" / "2.png").write_bytes(encoded(picture(77)))
+    with pytest.raises(ValueError, match=r"half-finished and .* \(15 samples\) changed since: .*, or begin anew"):
+        write(source(), tmp_path / "out")
+    write(source(), tmp_path / "out", restart=True)
+    write(source(), tmp_path / "whole")
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_a_file_of_another_time_is_another_one(tmp_path):
+    folder = image_folder(tmp_path / "images")
+    _half(folder, tmp_path / "out")
+    os.utime(folder / "cat" / "2.png", ns=(1, 1))
+    with pytest.raises(ValueError, match="changed since"):
+        write(folder, tmp_path / "out")
+
+
+def test_a_file_that_is_not_there_is_no_other_one_each_time(tmp_path):
+    (tmp_path / "list.jsonl").write_text('{"path": "gone.png", "label": 0}\n{"path": "a\\u0000b.png", "label": 1}\n')
+    assert list_source(tmp_path / "list.jsonl").identity == list_source(tmp_path / "list.jsonl").identity
 
 
 def test_restart_begins_anew_with_other_settings(tmp_path):
