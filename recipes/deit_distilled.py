@@ -93,12 +93,13 @@ def main(r: Recipe) -> None:
 
         def train(objective, lr, epochs, name, unheeded=()):
             warmup = min(r.warmup_epochs, epochs / 4) if name == "teacher" else r.warmup_epochs
+            fused = "loss" if (name, r.compile) == ("teacher", "layers") else r.compile  # it has no encoder layers
             steps, peak = train_data.steps_per_epoch, scaled_lr(lr, r.batch_size, per=512)
             schedule = warmup_cosine(peak, round(warmup * steps), epochs * steps, start=1e-6, end=r.min_lr)
             return run(
                 objective, adamw(schedule, weight_decay=r.weight_decay), train_data, val_data, epochs=epochs, options=r,
                 out=f"{r.out}/{name}", processes=processes, clip_norm=r.clip_norm or None, accumulate=r.accumulate,
-                ema_decay=r.ema_decay or None if name == "student" else None, precision=r.precision, compile=r.compile,
+                ema_decay=r.ema_decay or None if name == "student" else None, precision=r.precision, compile=fused,
                 settings={field: value for field, value in r.settings.items() if field not in unheeded},
             )  # fmt: skip
 

@@ -40,8 +40,8 @@ class Distillation:
 
     A model with `logits` (a `DistilledModel`) answers the labels with the first and the teacher with the second head,
     another with its only one. The teacher is a block and its params, or `from_module`'s; it is evaluated without a key,
-    in its params' own type, whatever the student computes in. Its params are the memory: a state is all that a step
-    needs, and a checkpoint brings its teacher along.
+    in its params' own type, whatever the student computes in, on images that a student in half precision has rounded.
+    Its params are the memory: a state is all that a step needs, and a checkpoint brings its teacher along.
     """
 
     model: Block
