@@ -16,7 +16,7 @@ from tests.data.test_unlabelled import eval_loader, steps, train_loader
 
 COUNT = 23  # the label is the sample's number
 WITHOUT, UNLABELLED = (4, 11, 22), (7,)
-REASON = "no image; wanted 0004.jpg (or jpeg, png, webp, bmp, gif, ppm, tif, tiff)"
+REASON = "no image; wanted 0004.jpg (or jpeg, jpe, jfif, png, webp, bmp, gif, ppm, tif, tiff)"
 
 
 def files(numbers, without=WITHOUT, unlabelled=UNLABELLED):

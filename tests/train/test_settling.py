@@ -16,6 +16,8 @@ from blocks.objectives.self_supervised import SelfSupervised
 from blocks.optim.adamw import adamw
 from blocks.optim.schedule import cosine
 from blocks.runs.records import read
+from blocks.train import step as step_module
+from blocks.train.compiled import compiled
 from blocks.train.distributed import Processes
 from blocks.train.loop import run
 from blocks.train.loss_scale import LossScale
@@ -140,7 +142,7 @@ class Flat(Block):
 
 def test_a_compiled_loss_leaves_its_notes_as_an_eager_one_does(monkeypatch):
     """Traced, but not compiled: what matters here is what crosses the border."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(step_module, "compiled", partial(compiled, backend="eager"))
     monkeypatch.setattr("shutil.which", lambda name: name)
     objective, optimizer, state = setup(BYOL(Flat(Linear(192, 8), head()), head(inputs=6)))
     eager, _ = make_step(objective, optimizer)(state, batch())
