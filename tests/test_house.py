@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "blocks"
-GROUND = {"tree", "random", "threefry", "block", "collective", "durable", "locks", "secrets", "checks"}
+GROUND = {"tree", "random", "threefry", "block", "collective", "durable", "locks", "secrets", "checks", "notes"}
 BELOW = {  # what a part may import besides the ground floor and itself
     "ops": set(),
     "layers": {"ops"},
@@ -21,7 +21,7 @@ BELOW = {  # what a part may import besides the ground floor and itself
     "report": {"runs", "pictures", "interop", "data", "probe", "trunks", "layers"},
     "train": {"optim", "runs", "report", "pictures", "layers"},  # layers to compile; any objective: names none
 }
-ORDER = ["threefry", "random", "tree", "block", "collective", "durable", "locks", "secrets", "checks"]
+ORDER = ["threefry", "random", "tree", "block", "collective", "durable", "locks", "secrets", "checks", "notes"]
 
 
 def imported(path):

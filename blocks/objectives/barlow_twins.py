@@ -7,11 +7,11 @@ from torch import Tensor
 from blocks.block import Params
 from blocks.checks import above_0, not_negative
 from blocks.collective import total, world
+from blocks.notes import Memory
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.correlation import pairs, squared_norm, standardised
 from blocks.objectives.crops import Batch, crops_of, embed, project
 from blocks.objectives.moments import note_moments
-from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import at_least_float32, sample_keys
 

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.block import Block, Params
+from blocks.notes import Memory
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, project, unit
 from blocks.objectives.moments import note_moments
-from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import sample_keys
 from blocks.objectives.teacher import follow_, is_momentum

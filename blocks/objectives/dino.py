@@ -7,10 +7,10 @@ from torch import Tensor
 from blocks import tree
 from blocks.block import Params
 from blocks.collective import average
+from blocks.notes import Memory, noted
 from blocks.objectives.collapse import code_entropy, feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, project
 from blocks.objectives.moments import note_moments
-from blocks.objectives.notes import Memory, noted
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import at_least_float32, sample_keys
 from blocks.objectives.teacher import at, follow_, is_momentum, scheduled

@@ -9,6 +9,7 @@ from torch import Tensor
 from blocks import random, tree
 from blocks.block import Params
 from blocks.checks import not_negative
+from blocks.notes import Memory, noted
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, view_keys
 from blocks.objectives.dino import (
@@ -20,7 +21,6 @@ from blocks.objectives.dino import (
     teaching,
 )
 from blocks.objectives.masking import BlockMasks
-from blocks.objectives.notes import Memory, noted
 from blocks.objectives.patches import PatchModel
 from blocks.objectives.self_supervised import Outcome
 from blocks.objectives.supervised import at_least_float32

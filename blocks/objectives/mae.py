@@ -9,10 +9,10 @@ from torch import Tensor
 from blocks import random
 from blocks.block import Params
 from blocks.checks import is_within
+from blocks.notes import Memory
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, view_keys
 from blocks.objectives.masking import masked_places, random_keep
-from blocks.objectives.notes import Memory
 from blocks.objectives.patches import PatchDecoder, PatchModel, patchify
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import at_least_float32

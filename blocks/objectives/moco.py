@@ -8,10 +8,10 @@ from blocks import tree
 from blocks.block import Params
 from blocks.checks import count
 from blocks.collective import gather, world
+from blocks.notes import Memory, noted
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, project, unit
 from blocks.objectives.moments import note_moments
-from blocks.objectives.notes import Memory, noted
 from blocks.objectives.queue import enqueue_, new_queue
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import sample_keys

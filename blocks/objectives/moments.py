@@ -6,7 +6,7 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.block import Block
-from blocks.objectives.notes import Memory, noted
+from blocks.notes import Memory, noted
 from blocks.optim.ema import ema_update_
 from blocks.optim.skipping import zero_where
 from blocks.tree import Flat

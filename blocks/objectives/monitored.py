@@ -11,8 +11,8 @@ from torch import Tensor
 from blocks import tree
 from blocks.block import Params
 from blocks.collective import average
+from blocks.notes import Memory, noted
 from blocks.objectives.crops import Batch, Model
-from blocks.objectives.notes import Memory, noted
 from blocks.objectives.self_supervised import OfCrops, Outcome, SelfSupervised
 from blocks.objectives.supervised import at_least_float32, labels_of
 from blocks.objectives.width import feature_width

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.block import Block, Params
+from blocks.notes import Memory, taken
 from blocks.objectives.collapse import ALARMS
 from blocks.objectives.crops import Batch, Model
 from blocks.objectives.moments import running, settle_moments_
-from blocks.objectives.notes import Memory, taken
 
 
 @attrs.define(eq=False)  # not frozen: torch.compile cannot follow how a frozen one is built

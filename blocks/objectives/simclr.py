@@ -5,10 +5,10 @@ from torch import Tensor
 
 from blocks.block import Params
 from blocks.collective import world
+from blocks.notes import Memory
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, project, unit
 from blocks.objectives.moments import note_moments
-from blocks.objectives.notes import Memory
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import sample_keys
 from blocks.objectives.temperature import is_temperature

@@ -8,10 +8,10 @@ from blocks import tree
 from blocks.block import Block, Params
 from blocks.checks import above_0, count, count_or_none
 from blocks.collective import gather
+from blocks.notes import Memory, noted
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, project, unit
 from blocks.objectives.moments import note_moments
-from blocks.objectives.notes import Memory, noted
 from blocks.objectives.prototypes import hardened, is_full, new_queue, normalise_, own_share, usage, with_length_1
 from blocks.objectives.queue import enqueue_
 from blocks.objectives.self_supervised import Outcome, SelfSupervised

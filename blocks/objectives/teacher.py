@@ -5,7 +5,7 @@ from torch import Tensor
 
 from blocks.block import Params
 from blocks.checks import is_within
-from blocks.objectives.notes import Memory
+from blocks.notes import Memory
 from blocks.optim.ema import ema_update_
 from blocks.optim.schedule import Schedule, ends
 

@@ -5,10 +5,10 @@ import shutil
 from collections.abc import Callable
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from blocks.layers.compiled import compiled_alone
+from blocks.notes import put_before, taken
 from blocks.train.batch_gradient import Batch, Loss, Metrics
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -54,13 +54,8 @@ def compiled(loss: Loss, backend: str | Callable = "inductor") -> Loss:
     def noting(params: Any, memory: Any, batch: Batch, key: Tensor | None) -> tuple[Tensor, Any, Metrics]:
         if not (isinstance(memory, dict) and "notes" in memory):
             return fused(params, memory, batch, key)
-        bare = {name: node for name, node in memory.items() if name != "notes"}
+        bare, earlier = taken(memory)
         value, new, metrics = fused(params, bare, batch, key)
-        return value, {**new, "notes": _joined(memory["notes"], new.get("notes", {}))}, metrics
+        return value, put_before(earlier, new), metrics
 
     return noting
-
-
-def _joined(earlier: dict[str, Tensor], later: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What earlier micro-batches noted, and below it (axis 0) what a later one did, name by name."""
-    return earlier | {n: torch.cat((earlier[n], v)) if n in earlier else v for n, v in later.items()}

@@ -13,7 +13,8 @@ from blocks.runs.records import Record
 from blocks.train.progress import Screen
 from blocks.train.readings import Totals
 
-NOT_AVERAGED = ("stop", "waited", "skipped", "lr", "weight_decay", "ema_decay", "loss_scale")  # over an epoch
+NOT_METRICS = ("stop", "waited")
+NOT_AVERAGED = (*NOT_METRICS, "skipped", "lr", "weight_decay", "ema_decay", "loss_scale")  # over an epoch
 
 
 @attrs.define
@@ -88,9 +89,8 @@ class Journal:
     def _log_step(self, step: int, values: dict[str, float]) -> None:
         steps, seconds = self._unlogged
         rate = steps * self.batch_size / seconds if seconds else None
-        numbers = {name: value for name, value in values.items() if name not in ("stop", "waited")} | {
-            "skipped": self.skipped
-        }
+        numbers = {name: value for name, value in values.items() if name not in NOT_METRICS}
+        numbers["skipped"] = self.skipped
         self._latest = {"epoch": step / self.steps_per_epoch, **numbers, "images_per_second": rate}
         self._unlogged = (0, 0.0)
         if step % self.log_every == 0:

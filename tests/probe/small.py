@@ -3,8 +3,8 @@
 import attrs
 import torch
 
+from blocks.notes import noted
 from blocks.objectives.crops import crops_of, embed
-from blocks.objectives.notes import noted
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.probe.features import Features
 from blocks.random import fold_in, key, normal

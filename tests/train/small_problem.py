@@ -76,6 +76,19 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def assert_pure(step, state, batch):
+    """What the step returns: twice the same, from inputs and a random state of torch that stay, with new params."""
+    before, given, random_state = tree.clone(state), tree.clone(batch), torch.get_rng_state()
+    one, two = step(state, batch), step(state, batch)
+    assert same(one[0], two[0])
+    assert same(one[1], two[1])
+    assert same(state, before)
+    assert same(batch, given)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert not same(one[0].params, state.params)
+    return one
+
+
 def assert_close(a, b, **tolerance):
     a, b = tree.flatten(a), tree.flatten(b)
     assert a.keys() == b.keys()

@@ -8,7 +8,7 @@ import torch
 
 from blocks import key
 from blocks.layers.linear import Linear
-from blocks.objectives.notes import noted, taken
+from blocks.notes import noted, taken
 from blocks.objectives.supervised import Supervised
 from blocks.train import compiled
 from blocks.train.step import make_step

@@ -16,7 +16,7 @@ from blocks.data.storage.shard import WAY_OUT, CachedShard, Shard
 
 FORMAT = "2"  # of the cached arrays, and of what is refused
 LABEL_BYTES = 18  # of the longest text that may be a class number
-MAX_CLASSES = 1 << 24  # as writing takes: each of them is counted
+MAX_CLASSES = 1 << 24  # the index counts each of them
 NO_LABEL = np.iinfo(np.int64).min
 LOOKED_AT = 1 << 20  # bytes at a time of what follows a tar's end
 Member = tarfile.TarInfo

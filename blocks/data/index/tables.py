@@ -38,7 +38,7 @@ def open_tables(
     beside it differ.
     """
     tables = [files.rows(place) for place in places]
-    shards = _shards(places, [table is not None for table in tables], files, cache)
+    shards = _shards(places, tables, files, cache)
     _warn_of_unmarked(shards)
     unknown = [number for number, table in enumerate(tables) if table is None]
     for number, table in zip(unknown, _scan_all([shards[number] for number in unknown]), strict=True):
@@ -47,16 +47,18 @@ def open_tables(
     return shards, tables  # type: ignore[return-value]
 
 
-def _shards(places: list[Place], in_table: list[bool], files: IndexFiles, cache: ShardCache | None) -> list[Shard]:
-    make: list[Any] = [partial(_shard, *each, files, cache) for each in zip(places, in_table, strict=True)]
-    if all(known or not is_remote(place.name) for place, known in zip(places, in_table, strict=True)):
+def _shards(
+    places: list[Place], tables: list[np.ndarray | None], files: IndexFiles, cache: ShardCache | None
+) -> list[Shard]:
+    make: list[Any] = [partial(_shard, *each, files, cache) for each in zip(places, tables, strict=True)]
+    if all(table is not None or not is_remote(place.name) for place, table in zip(places, tables, strict=True)):
         return [one() for one in make]
     with _stopping(ThreadPoolExecutor(CONNECTIONS)) as pool:
         return list(pool.map(lambda one: one(), make))
 
 
-def _shard(place: Place, in_table: bool, files: IndexFiles, cache: ShardCache | None) -> Shard:
-    entry = files.entry(place) if in_table else None
+def _shard(place: Place, table: np.ndarray | None, files: IndexFiles, cache: ShardCache | None) -> Shard:
+    entry = None if table is None else files.entry(place)
     sha256 = entry.sha256 if entry else None
     if is_remote(place.name):
         expected = Version(entry.bytes) if entry else version(place.name, files.retries)
@@ -68,8 +70,8 @@ def _shard(place: Place, in_table: bool, files: IndexFiles, cache: ShardCache | 
         room = cache or ShardCache.from_environment()
         return PackedShard(place.name, room, fingerprint(place.name), sha256=sha256)
     shard = Shard(place.name, sha256=sha256, written=written(os.stat(place.name)))
-    if entry is not None:
-        _compare_samples(place, files)
+    if table is not None:
+        _compare_samples(place, table, files)
     return shard
 
 
@@ -148,9 +150,9 @@ def _compare_bytes(place: Place, entry: Entry, files: IndexFiles) -> None:
         raise ValueError(f"{place.name} has {found} bytes, {index.path} says {entry.bytes}; fetch or write it again")
 
 
-def _compare_samples(place: Place, files: IndexFiles) -> None:
-    index, table = files.at(place.folder), files.rows(place)
-    if index is not None and table is not None and (difference := first_difference(place.name, table)):
+def _compare_samples(place: Place, table: np.ndarray, files: IndexFiles) -> None:
+    index = files.at(place.folder)
+    if index is not None and (difference := first_difference(place.name, table)):
         raise ValueError(
             f"{place.name} is not the shard that {index.path} was written with: {difference}; fetch or write both "
             f"again, or delete {index.path}: the shards are then scanned"

@@ -11,9 +11,10 @@ import attrs
 import numpy as np
 from PIL import Image
 
+from blocks.data.index.scan import MAX_CLASSES
+
 Picture = bytes | str | os.PathLike | Image.Image | np.ndarray
 KEY_LENGTH = 90  # letters; with its extension it fits a tar's header, where they are ASCII
-MAX_CLASSES = 1 << 24  # the index counts each of them
 
 
 @attrs.frozen(eq=False)

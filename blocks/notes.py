@@ -20,3 +20,9 @@ def noted(memory: Memory, **found: Tensor) -> Memory:
 def taken(memory: Memory) -> tuple[Memory, dict[str, Tensor]]:
     """(the memory without notes, the notes by name)."""
     return {name: node for name, node in memory.items() if name != "notes"}, memory.get("notes", {})
+
+
+def put_before(earlier: dict[str, Tensor], memory: Memory) -> Memory:
+    """The memory, its notes below those of earlier micro-batches."""
+    bare, notes = taken(memory)
+    return noted({**bare, "notes": earlier}, **notes)
