@@ -9,6 +9,7 @@ import attrs
 
 from blocks.block import Block
 
+TRUSTED = ("blocks",)  # packages
 NAME = "block"  # the entry that bears the class's full name
 DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
@@ -29,7 +30,7 @@ def describe(block: Block) -> dict[str, Any]:
     return {NAME: name, **{field: _plain(getattr(block, field), f"{name}.{field}") for field in fields}}
 
 
-def build(description: Mapping[str, Any], trusted: Sequence[str] = ("blocks",)) -> Block:
+def build(description: Mapping[str, Any], trusted: Sequence[str] = TRUSTED) -> Block:
     """The block that `describe` described, made by its class: only a Block class of a `trusted` package or module.
 
     Raises ValueError that names an unknown class or field, a missing one, or what the class says against a value.

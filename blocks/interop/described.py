@@ -25,6 +25,8 @@ def description_of(weights: str | Path) -> tuple[Mapping[str, Any], Path] | None
     if not beside.is_file():
         return None
     found = _parsed(beside.read_text(encoding="utf-8"), beside)
+    if "model" in found and found["model"] is None:  # one that cannot be described
+        return None
     if not isinstance(found.get("model"), Mapping):
         raise ValueError(f"{beside} describes no model")
     return found["model"], beside

@@ -9,13 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from blocks.data import EvalLoader, EvalTransform, pretraining_shards
-from blocks.data.augment.boxes import sides
+from blocks.data import EvalLoader, pretraining_shards
+from blocks.data.augment.boxes import Size, sides
 from blocks.data.index.index import Index
 from blocks.data.inspect.views import pixels, spread_order
+from blocks.data.seen import seen_as, shown_shards
 from blocks.report.parts import Absent
+from blocks.runs.run import Run
 
 MOST = 2000  # images that are looked at
+USUAL_SIZE = 224  # pixels, where a transform does not say
 BATCH, BATCH_PIXELS = 64, 1 << 20  # at most, in a batch: on one core a large model has an answer in seconds
 WAY_OUT = "name a folder or shards by --images"
 
@@ -27,7 +30,7 @@ class Images:
     """
 
     index: Index
-    transform: EvalTransform
+    seen: Mapping[str, Any]  # {"transform", perhaps "mean", "std"}, a loader's
     name: str
 
     def __len__(self) -> int:
@@ -60,37 +63,43 @@ class Images:
             return images, pixels(images, loader.mean, loader.std)
 
     def _loader(self, device: torch.device) -> EvalLoader:
-        height, width = sides(self.transform.img_size)
+        height, width = sides(getattr(self.seen["transform"], "img_size", USUAL_SIZE))
         size = max(1, min(BATCH, BATCH_PIXELS // (height * width)))
-        return EvalLoader(index=self.index, batch_size=size, transform=self.transform, device=device)
+        return EvalLoader(index=self.index, batch_size=size, device=device, **self.seen)
 
 
-def own_images(settings: Mapping[str, Any]) -> tuple[Images, Images | None]:
-    """(training, validation images) of a run, None for none of the latter.
+def own_images(run: Run, seen: Mapping[str, Any]) -> tuple[Images, Images | None]:
+    """(training, validation images) of a run, as they are `seen`; None for none of the latter.
 
-    Raises Absent where its settings name none, or they are not there.
+    They are those that its settings name, else those whose shards it noted. Raises Absent where neither are there.
     """
+    try:
+        train, val = _named(run.settings)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        try:
+            train, val = (shown_shards(run.images.get(half, {})) for half in ("train", "val"))
+        except (OSError, ValueError, ModuleNotFoundError):
+            raise Absent(f"the run's data cannot be opened: {error}; {WAY_OUT}") from error
+    held_out = None if val is None else spread(val, seen, "validation images")
+    return spread(train, seen, "training images"), held_out
+
+
+def _named(settings: Mapping[str, Any]) -> tuple[Index, Index | None]:
+    """The training and the validation shards by their names in settings."""
     data = settings.get("data")
     if not isinstance(data, str):
-        raise Absent(f"the run's settings name no data; {WAY_OUT}")
-    try:
-        train, val = pretraining_shards(data, settings.get("val") or "")
-    except (OSError, ValueError, ModuleNotFoundError) as error:
-        raise Absent(f"the run's data cannot be opened: {error}; {WAY_OUT}") from error
-    transform = transform_of(settings)
-    held_out = None if val is None else spread(val, transform, "validation images")
-    return spread(train, transform, "training images"), held_out
+        raise ValueError("its settings name no data")
+    return pretraining_shards(data, settings.get("val") or "")
 
 
-def spread(index: Index, transform: EvalTransform, name: str) -> Images:
+def spread(index: Index, seen: Mapping[str, Any], name: str) -> Images:
     """Up to MOST images of an index, in turn one of every class: a beginning of them is spread over the classes too."""
-    return Images(index.take(spread_order(index.label, 0)[:MOST]), transform, name)
+    return Images(index.take(spread_order(index.label, 0)[:MOST]), seen, name)
 
 
-def transform_of(settings: Mapping[str, Any]) -> EvalTransform:
-    """How a run's evaluation cuts images. Raises Absent where its settings do not give their size."""
-    if not settings.get("img_size"):
-        raise Absent("the run's settings have no img_size, the size of its images")
-    size = settings["img_size"]
-    crop = {"crop_pct": settings["crop_pct"]} if "crop_pct" in settings else {}  # as a recipe without it
-    return EvalTransform(tuple(size) if isinstance(size, list) else size, **crop)
+def as_evaluated(run: Run, img_size: Size = 0) -> dict[str, Any]:
+    """How a run's evaluation saw images, for a loader. Raises Absent where its folder does not tell."""
+    try:
+        return seen_as(run.images.get("val") or {}, img_size=img_size)
+    except ValueError as error:
+        raise Absent(f"it is not known how the run saw its images: {error}") from error

@@ -109,4 +109,4 @@ def _same_classes(material: Material, outputs: int) -> bool:
     try:
         return given == (material.own[1] or material.own[0]).classes
     except Absent:
-        return len(given) == outputs
+        return given == material.run.classes if material.run.classes else len(given) == outputs

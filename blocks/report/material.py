@@ -10,14 +10,23 @@ import attrs
 import torch
 
 from blocks import tree
+from blocks.interop.construction import TRUSTED
 from blocks.interop.layouts import Which
-from blocks.interop.refit import image_size
+from blocks.interop.refit import Size, image_size
 from blocks.report.answers import Answers, answers
 from blocks.report.given_images import given_index
-from blocks.report.images import Images, own_images, spread, transform_of
+from blocks.report.images import Images, as_evaluated, own_images, spread
 from blocks.report.outcome import score_name
 from blocks.report.parts import Absent
 from blocks.runs.run import Run
+
+
+@attrs.frozen(eq=False)
+class Live:
+    """What the program that trains has at hand, and a folder may not tell: the model, and how images are `seen`."""
+
+    model: Any
+    seen: Mapping[str, Any] | None = None
 
 
 @attrs.define(eq=False)
@@ -28,6 +37,8 @@ class Material:
     others: Sequence[Run] = ()
     which: Which = "params"
     given: str | os.PathLike | None = None  # images
+    live: Live | None = None
+    trusted: Sequence[str] = TRUSTED  # of whose code a model may be
     scratch: tempfile.TemporaryDirectory = attrs.field(factory=tempfile.TemporaryDirectory, repr=False)
 
     @cached_property
@@ -45,7 +56,7 @@ class Material:
     @cached_property
     def model(self) -> Any:
         """The trained model."""
-        return _found(self.run.model)
+        return self.live.model if self.live is not None else _found(lambda: self.run.model(self.trusted))
 
     @cached_property
     def params(self) -> Any:
@@ -55,7 +66,7 @@ class Material:
     @cached_property
     def fresh_params(self) -> Any:
         """The weights before training."""
-        return tree.to(_found(self.run.fresh_params), self.device)
+        return tree.to(_found(lambda: self.run.fresh_params(self.model)), self.device)
 
     @cached_property
     def beside(self) -> Any:
@@ -63,15 +74,19 @@ class Material:
         return _found(self.run.objective_params)
 
     @cached_property
-    def settings(self) -> Mapping[str, Any]:
-        """The run's settings; an img_size of 0, "as the weights' run had it", is the model's."""
-        settings = self.run.settings
-        return {**settings, "img_size": image_size(self.model)} if settings.get("img_size") == 0 else settings
+    def seen(self) -> Mapping[str, Any]:
+        """How images are seen, as a loader is told: as the run's evaluation did; in a size it does not tell, as the
+        model takes them.
+        """
+        if self.live is not None and self.live.seen:
+            return self.live.seen
+        told = self.run.images.get("val", {}).get("transform")
+        return as_evaluated(self.run, 0 if told else _size_of(self.model))
 
     @cached_property
     def own(self) -> tuple[Images, Images | None]:
         """The run's training and validation images, None for none of these."""
-        return own_images(self.settings)
+        return own_images(self.run, self.seen)
 
     @cached_property
     def images(self) -> Images:
@@ -79,7 +94,7 @@ class Material:
         if self.given is None:
             return self.own[1] or self.own[0]
         name = f"images of {os.fspath(self.given)}"
-        return spread(given_index(self.given, self.scratch.name), transform_of(self.settings), name)
+        return spread(given_index(self.given, self.scratch.name), self.seen, name)
 
     @cached_property
     def logits(self) -> Answers:
@@ -105,6 +120,11 @@ class Material:
     def classifies(self) -> bool:
         """Whether the model was trained with labels, by what the run measured."""
         return (score_name(self.run.epochs) or "").endswith("_top1")
+
+
+def _size_of(model: Any) -> Size:
+    """The size of images that a model is made for; 0 where it does not say."""
+    return image_size(model) or 0 if hasattr(model, "trunk") and hasattr(model.trunk, "pos_embed") else 0
 
 
 def _finite(params: Any) -> Any:

@@ -3,7 +3,8 @@
 settings.json     {"recipe", "command", "settings": {field: value}, "facts": what the batches follow from,
                   "changed": [{"date", "step", "command", "changes"}] of resumed runs}
 environment.json  `environment`'s, and "resumed": [the same of every later start]
-model.json        {"model": `describe`'s, "params": [the dotted names of the model's own]}
+images.json       {"train", "val"}: which images it saw, and how they were cut (`blocks.data.seen`)
+model.json        {"model": `describe`'s or null, "params": [the dotted names of the model's own]}
 start.pt          the params that the run was given to start from; no file where they came from the seed
 
 best.pt, the checkpoint of the best epoch so far, lies beside the newest ones where the run was told what is good.
@@ -22,10 +23,12 @@ from blocks.interop.described import BESIDE
 from blocks.runs import best, checkpoint
 from blocks.runs.environment import now
 from blocks.runs.json_file import read_json, write_json
+from blocks.secrets import without_secrets
 
 SETTINGS, ENVIRONMENT, MODEL, START = "settings.json", "environment.json", BESIDE, "start.pt"
+IMAGES = "images.json"
 SMALL = 2_000_000  # params that are drawn in less time than PyTorch takes to load its meta device, seconds
-FILES = (SETTINGS, ENVIRONMENT, MODEL, START, "metrics.jsonl", "attention.jsonl", "wandb.json", best.NAME)
+FILES = (SETTINGS, ENVIRONMENT, IMAGES, MODEL, START, "metrics.jsonl", "attention.jsonl", "wandb.json", best.NAME)
 
 
 @attrs.frozen
@@ -94,14 +97,20 @@ def go_on(
     write_json(folder / ENVIRONMENT, {**(before or environment), "resumed": later})
 
 
+def note_images(folder: str | Path, images: Mapping[str, Any]) -> None:
+    """Note what the run's loaders show, {"train", "val"}, in place of what was noted: its data may have moved."""
+    if images:
+        write_json(Path(folder) / IMAGES, without_secrets(images))
+
+
 def _write_model(path: Path, model: Any, params: tree.Tree, say: Callable[[str], None]) -> None:
     if not isinstance(model, Block):
         return
     try:
         description = describe(model)
     except ValueError as error:
-        say(f"no {path.name}, the run's pictures will lack the model: {error}")
-        return
+        say(f"{path.name} will not describe the model, which others must build themselves: {error}")
+        description = None
     device = "cpu" if tree.count(params) < SMALL else "meta"
     names = list(tree.flatten(model.init(random.key(0, device))))
     write_json(path, {"model": description, "params": names})

@@ -8,11 +8,16 @@ import attrs
 
 from blocks import random, tree
 from blocks.block import Block, Params
-from blocks.interop.construction import build
+from blocks.interop.construction import TRUSTED, build
 from blocks.interop.layouts import Which, weights_of
 from blocks.runs import checkpoint, folder, records
 from blocks.runs.json_file import read_json
 from blocks.runs.records import Record
+
+UNDESCRIBED = (
+    "does not describe its model, which holds what no file can, such as an nn.Module of another library or a function; "
+    "build the model as the recipe does"
+)
 
 
 @attrs.frozen(eq=False)
@@ -30,6 +35,7 @@ class Run:
     facts: Mapping[str, Any]
     changed: tuple[Mapping[str, Any], ...]  # on resuming: {"date", "step", "command", "changes"}
     environment: Mapping[str, Any]
+    images: Mapping[str, Any]  # {"train", "val"}: what its loaders showed (`blocks.data.seen`)
     records: tuple[Record, ...]
     attention: tuple[Record, ...]
 
@@ -52,6 +58,7 @@ class Run:
             facts=about["facts"],
             changed=tuple(about.get("changed", ())),
             environment=read_json(place / folder.ENVIRONMENT),
+            images=read_json(place / folder.IMAGES) or _images_of(about["settings"]),
             records=tuple(records.read(place / "metrics.jsonl")),
             attention=tuple(records.read(place / "attention.jsonl")),
         )
@@ -62,13 +69,22 @@ class Run:
         return tuple(record for record in self.records if record["kind"] == "epoch")
 
     @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes that it learned, by number; None where its shards had none."""
+        names = self.images.get("train", {}).get("classes")
+        return tuple(names) if names else None
+
+    @property
     def steps(self) -> tuple[int, ...]:
         """The steps of which there is a checkpoint, oldest first."""
         return tuple(checkpoint.steps(self.folder))
 
-    def model(self, trusted: Sequence[str] = ("blocks",)) -> Block:
+    def model(self, trusted: Sequence[str] = TRUSTED) -> Block:
         """The model that was trained. Raises ValueError where the folder does not say which."""
-        return build(self._model_file()["model"], trusted)
+        found = self._model_file()["model"]
+        if found is None:
+            raise ValueError(f"{self.folder} {UNDESCRIBED}")
+        return build(found, trusted)
 
     def params(self, which: Which = "params", *, step: int | None = None) -> Params:
         """The model's params on the CPU, those of the newest checkpoint or of a step's; their "ema", or a "teacher".
@@ -88,24 +104,25 @@ class Run:
         names = set(self._model_file()["params"])
         return tree.unflatten({name: leaf.clone() for name, leaf in leaves.items() if name not in names})
 
-    def fresh_params(self) -> Params:
+    def fresh_params(self, model: Block | None = None) -> Params:
         """The model's params before the first step, on the CPU: those given to the run, else anew from its seed.
 
-        A run on a GPU drew them there, which may differ in the last bit.
+        `model` is wanted where the folder does not describe it. A run on a GPU drew them there, which may differ in the
+        last bit.
         """
         start = self.folder / folder.START
         if start.is_file():
             leaves = weights_of(start).leaves
             names = read_json(self.folder / folder.MODEL).get("params", list(leaves))
             return tree.unflatten({name: leaves[name].clone() for name in names})
-        return self.model().init(random.split(random.key(self.facts["seed"]))[0])
+        return (model or self.model()).init(random.split(random.key(self.facts["seed"]))[0])
 
     def _model_file(self) -> dict[str, Any]:
         found = read_json(self.folder / folder.MODEL)
         if not found:
             raise ValueError(
-                f"{self.folder} has no {folder.MODEL}: its model is one that cannot be described, such as an nn.Module "
-                "of another library, or the run is older than this file; build the model as the recipe does"
+                f"{self.folder} has no {folder.MODEL}: its model is no block, or the run is older than this file; "
+                "build the model as the recipe does"
             )
         return found
 
@@ -125,6 +142,19 @@ def _about(place: Path) -> dict[str, Any]:
     about = checkpoint.read(newest)[1]
     _check_about(about, newest)
     return about
+
+
+def _images_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How images were cut, of a run that noted none, by the names that this library's recipes have for it."""
+    cut = {name: settings[name] for name in ("img_size", "crop_pct") if settings.get(name)}
+    return {"val": {"transform": cut}} if "img_size" in cut else {}
+
+
+def beside(weights: str | Path) -> Run | None:
+    """The run in whose folder these weights lie; None for those of no run."""
+    place = Path(weights).parent
+    ours = read_json(place / folder.SETTINGS).keys() >= {"settings", "facts"}
+    return Run.open(place) if ours else None
 
 
 KINDS = {"settings": dict, "facts": dict, "command": list, "changed": list}

@@ -44,6 +44,7 @@ def begin(
     *,
     model: Any,
     start: Tree | None,
+    images: Mapping[str, Any],
 ) -> tuple[State, Totals, Path | None]:
     """(state, sums of the epoch so far, checkpoint): as given, or the checkpoint's; and the folder's first files.
 
@@ -76,6 +77,7 @@ def begin(
         say("\n".join([*(f"resuming with another setting: {change}" for change in changes), f"going on from {saved}"]))
     if processes.is_main:
         _write(options, about, processes, state, changes, say, None if saved else (model, start))
+        folder.note_images(options.out, images)
     return state, totals, saved
 
 

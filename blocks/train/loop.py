@@ -142,7 +142,9 @@ def run(
             planned = Planned(*given, accumulate, precision, tuple(frozen))
             return Result(dry_run(planned, screen), [], finished=False)
         stack.enter_context(claim(options.out, processes))
-        state, totals, saved = begin(options, state, about, processes, screen.say, model=model, start=params)
+        images = _described(train=train_data, val=seen)
+        begun = begin(options, state, about, processes, screen.say, model=model, start=params, images=images)
+        state, totals, saved = begun
         step, last = int(state.step), epochs * steps
         log = stack.enter_context(_log(options, step, about, screen)) if first else None
         history = agree([r for r in log.records if r["kind"] == "epoch"] if log else None, world_size)
@@ -202,7 +204,7 @@ def run(
             files = {"checkpoint": str(saved)} | ({"best epoch's": str(best_epoch.path)} if options.best else {})
             screen.table(summary(history, parameters=tree.count(state.params)) | files)
             if options.report and first:
-                report(out, screen.say)
+                report(out, screen.say, model, seen)
         else:
             screen.say(f"stopped after step {step} of {last}; the same command goes on from {saved}")
     if step < last and options.recipe:
@@ -243,6 +245,11 @@ def _accuracy(
 def _seen(val_data: Any, evaluate: Evaluation | None) -> Any:
     """The loader of evaluation images, the evaluation's own where it has one; None for none."""
     return val_data if val_data is not None else getattr(evaluate, "val_data", None)
+
+
+def _described(**loaders: Any) -> dict[str, Any]:
+    """What the loaders say of their images, of those that do."""
+    return {name: loader.description for name, loader in loaders.items() if hasattr(loader, "description")}
 
 
 def _log(options: RunOptions, step: int, about: Mapping[str, Any], screen: Screen) -> MetricsLog:

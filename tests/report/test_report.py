@@ -9,17 +9,20 @@ import PIL.Image
 import pytest
 import torch.distributed as dist
 
+from blocks.data import EvalLoader, EvalTransform, open_shards
 from blocks.report import chapters, write, write_report
 from blocks.report.__main__ import main
 from blocks.report.chapters import Chapter
 from blocks.report.contents import CHAPTERS
-from blocks.report.material import Material
+from blocks.report.material import Live, Material
 from blocks.report.parts import Absent, Drawing, Remark
+from blocks.runs import folder
 from blocks.runs.run import Run
 from tests.report import tiny_runs
 from tests.report.reading import check
 
 SILENT = dict(say=lambda text: None)
+CUT = EvalTransform(8, 0.5)
 
 
 def remarks(page):
@@ -94,8 +97,8 @@ def left_alone(monkeypatch):
 
 @pytest.mark.usefixtures("left_alone")
 def test_a_report_at_the_end_of_a_run_of_several_processes_never_waits_for_the_others(swav_run, data, tmp_path):
-    for folder in (swav_run, tiny_runs.dino(tmp_path / "dino", data, norm="batch")):
-        (said,) = chapters.written(only("Prototypes"), Material(Run.open(folder))).parts
+    for place in (swav_run, tiny_runs.dino(tmp_path / "dino", data, norm="batch")):
+        (said,) = chapters.written(only("Prototypes"), Material(Run.open(place))).parts
         assert "python -m blocks.report" in said.text
 
 
@@ -139,6 +142,48 @@ def test_without_its_data_a_page_says_which_pictures_are_left_out_and_how_to_hav
     assert said.text.startswith("Not shown: Attention on an image, Attention distance, Principal components.")
     assert str(tmp_path / "gone") in said.text
     assert "--images" in said.text
+
+
+def test_a_run_by_other_settings_shows_the_shards_that_it_noted_as_its_evaluation_saw_them(data, tmp_path):
+    run = tiny_runs.write_run(tmp_path, tiny_runs.convit(), data)
+    settings = {"photos": data}
+    loaders = {half: EvalLoader(open_shards(data, half), batch_size=4, transform=CUT) for half in ("train", "val")}
+    folder.note_images(run, {half: loader.description for half, loader in loaders.items()})
+    material = Material(attrs.evolve(Run.open(run), settings=settings))
+    train, val = material.own
+    assert (len(train), len(val), train.name, val.name) == (24, 24, "training images", "validation images")
+    assert val.seen["transform"] == CUT
+
+
+def test_what_trains_shows_its_model_and_its_cut_even_where_no_file_can_tell_them(data, tmp_path):
+    run = tiny_runs.write_run(tmp_path, tiny_runs.convit(), data)
+    (run / "model.json").write_text('{"model": null, "params": []}')
+    folder.note_images(run, {"val": {"transform": "MyTransform"}})
+    alone = Material(Run.open(run))
+    with pytest.raises(Absent, match="does not describe its model"):
+        _ = alone.model
+    with pytest.raises(Absent, match="were cut by MyTransform"):
+        _ = alone.seen
+    live = Material(Run.open(run), live=Live(tiny_runs.convit(), {"transform": CUT}))
+    assert live.model == tiny_runs.convit()
+    assert live.images.seen == {"transform": CUT}
+
+
+def test_other_images_have_a_page_of_their_own(supervised, supervised_page, data, monkeypatch):
+    monkeypatch.setattr(write, "CHAPTERS", ())
+    before = supervised_page.read_text()
+    assert write_report(supervised, images=data, **SILENT) == supervised / "report-images" / "report.html"
+    assert supervised_page.read_text() == before
+
+
+def test_an_older_page_s_pictures_go_and_somebody_s_own_stay(data, tmp_path, monkeypatch):
+    run = tiny_runs.write_run(tmp_path, tiny_runs.convit(), data)
+    page = write_report(run, **SILENT)
+    assert (page.parent / "confusion.png").is_file()
+    (page.parent / "mine.png").write_bytes(b"mine")
+    monkeypatch.setattr(write, "CHAPTERS", ())
+    write_report(run, **SILENT)
+    assert [path.name for path in page.parent.glob("*.png")] == ["mine.png"]
 
 
 def test_weights_that_a_run_does_not_have_are_told(supervised):

@@ -13,7 +13,7 @@ from blocks.optim.adamw import adamw
 from blocks.random import key
 from blocks.runs import checkpoint, folder
 from blocks.runs.folder import About
-from blocks.runs.run import Run
+from blocks.runs.run import Run, beside
 from blocks.train.step import init_state
 from tests.train.pretraining import OBJECTIVES, TINY
 
@@ -85,12 +85,36 @@ def test_params_that_were_given_to_a_run_are_its_fresh_ones(tmp_path):
 def test_a_model_that_cannot_be_described_is_told_and_its_params_are_there(tmp_path):
     said = begun(tmp_path, ModuleBlock(lambda: torch.nn.Linear(2, 2)))
     assert len(said) == 1
-    assert said[0].startswith("no model.json, the run's pictures will lack the model: ")
-    checkpoint.save(tmp_path, {"params": {"weight": torch.ones(2)}}, 1, {})
+    assert said[0].startswith("model.json will not describe the model, which others must build themselves: ")
+    own = {"weight": torch.ones(2, 2), "bias": torch.ones(2)}
+    checkpoint.save(tmp_path, {"params": {**own, "prototypes": torch.ones(3)}}, 1, {})
     run = Run.open(tmp_path)
-    assert equal(run.params(), {"weight": torch.ones(2)})
-    with pytest.raises(ValueError, match=r"has no model\.json.*build the model as the recipe does"):
+    assert equal(run.params(), own)
+    with pytest.raises(ValueError, match=r"does not describe its model.*build the model as the recipe does"):
         run.model()
+
+
+def test_a_run_that_noted_its_images_tells_how_they_were_cut_and_its_classes(tmp_path):
+    begun(tmp_path)
+    assert (Run.open(tmp_path).images, Run.open(tmp_path).classes) == ({}, None)
+    cut = {"transform": {"img_size": 8, "crop_pct": 0.5}, "classes": ("cat", "dog")}
+    folder.note_images(tmp_path, {"train": cut | {"shards": ["https://me:secret@host/a.tar"]}, "val": cut})
+    run = Run.open(tmp_path)
+    assert run.images["val"]["transform"] == {"img_size": 8, "crop_pct": 0.5}
+    assert run.classes == ("cat", "dog")
+    assert "secret" not in (tmp_path / "images.json").read_text()
+
+
+def test_an_older_run_tells_how_its_images_were_cut_by_the_settings_of_a_recipe(tmp_path):
+    folder.begin(tmp_path, attrs.evolve(ABOUT, settings={"img_size": 8, "crop_pct": 0.5}), WHERE)
+    assert Run.open(tmp_path).images == {"val": {"transform": {"img_size": 8, "crop_pct": 0.5}}}
+
+
+def test_weights_in_a_run_s_folder_are_its_own_and_others_are_no_run_s(tmp_path):
+    begun(tmp_path / "run")
+    assert beside(tmp_path / "run" / "best.pt").settings["lr"] == 1.0
+    (tmp_path / "settings.json").write_text('{"editor": "mine"}')
+    assert beside(tmp_path / "model.pth") is None
 
 
 def test_going_on_adds_to_the_story_and_keeps_its_beginning(tmp_path):

@@ -15,6 +15,7 @@ from blocks.data.loading.kept import Cut
 from blocks.data.loading.kept_reader import KEEPS, Kept, check_room, kept_as
 from blocks.data.loading.slots import Transform
 from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize, data_loader
+from blocks.data.seen import description
 
 FEW = 10  # unreadable images that are borne in the smallest data set
 LISTED = 5  # of them that an error names
@@ -135,6 +136,11 @@ class Loader:
 
     def _gathered(self, images: Tensor) -> Tensor:
         return images if self._kept is None else self._kept.gathered(images)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What it shows, for those who want to see the same: JSON-able."""
+        return description(self.index, self.transform, self.mean, self.std)
 
     @property
     def most_unreadable(self) -> int:
