@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from blocks.data.decode import EXTENSIONS
-from blocks.data.index.classes import Classes, common_classes
+from blocks.data.index.classes import Classes, common_classes, refuse_above, renumbering
 from blocks.data.index.files import IndexFiles
 from blocks.data.index.patterns import expand
 from blocks.data.index.places import resolved
@@ -96,6 +96,23 @@ class Index:
     def without_labels(self) -> "Index":
         """The same pictures, none with a label: for pretraining on a set of which few have one."""
         return attrs.evolve(self, label=np.full_like(self.label, NO_LABEL), classes=None, labelled=False)
+
+    def in_order_of(self, classes: Iterable[str]) -> "Index":
+        """The same samples, their labels numbered by these names: of a model, and it may have more than the samples.
+
+        Without names of its own the index keeps its numbers. Raises ValueError for samples of none of these classes.
+        """
+        wanted = tuple(classes)
+        if not self.labelled or self.classes == wanted:
+            return self
+        known = self.label != NO_LABEL
+        label = self.label.copy()
+        if self.classes is None:
+            refuse_above(label, wanted)
+        else:
+            self.check_labels(len(self.classes))
+            label[known] = renumbering(self.classes, wanted, label[known])[label[known]]
+        return attrs.evolve(self, label=label, classes=wanted)
 
     def check_labels(self, num_classes: int) -> None:
         """Raises ValueError that names a sample whose label is not below num_classes."""
