@@ -8,7 +8,7 @@ from blocks.interop.features import intermediate_layers
 from blocks.interop.from_module import ModuleBlock, from_module
 from blocks.interop.module import to_module
 from blocks.interop.module_trunk import ModuleTrunk, trunk_from_module
-from blocks.interop.saving import load, save
+from blocks.interop.saving import load, save, saved_metadata
 from blocks.interop.statistics import with_statistics
 from blocks.interop.timm import from_timm, to_timm
 from blocks.interop.vissl import to_vissl
@@ -136,6 +136,7 @@ __all__ = [
     "moco_v3_predictor",
     "moco_v3_projector",
     "save",
+    "saved_metadata",
     "simclr_head",
     "swav_head",
     "to_exported",

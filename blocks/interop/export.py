@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch.export import Dim, ExportedProgram
 
 from blocks import tree
 from blocks.block import Block, Params
+from blocks.interop.metadata import ENTRY, as_text
 from blocks.interop.module import to_module
 
 NEEDED = ("onnx", "onnxscript")
@@ -26,20 +29,32 @@ def to_exported(model: Block, params: Params, images: Tensor) -> ExportedProgram
     return torch.export.export(module, (two,), dynamic_shapes=({0: Dim("batch")},))
 
 
-def to_onnx(path: str | os.PathLike[str], model: Block, params: Params, images: Tensor) -> None:
+def to_onnx(
+    path: str | os.PathLike[str],
+    model: Block,
+    params: Params,
+    images: Tensor,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
     """Writes the model in evaluation mode as ONNX: "images" [batch, C, H, W], of that size and type -> "output".
 
-    One file; weights of 2 GiB and more lie beside it, in path + ".data". Needs onnx and onnxscript; their absence is an
-    ImportError that says how to get them.
+    One file; weights of 2 GiB and more lie beside it, in path + ".data". `metadata`, as `save` takes it, is the entry
+    "metadata" of the file's own metadata, as JSON. Needs onnx and onnxscript; their absence is an ImportError that says
+    how to get them.
     """
     check_installed()
+    entries = {} if metadata is None else {ENTRY: as_text(metadata)}
     params = tree.to(params, "cpu")  # where each op is made of torch's own
     program = to_exported(model, params, images.cpu())
     too_large = sum(leaf.nbytes for leaf in tree.leaves(params)) > LIMIT
-    torch.onnx.export(
-        program, (), Path(path), input_names=["images"], output_names=["output"],
-        dynamic_shapes=({0: "batch"},), external_data=too_large, dynamo=True, verbose=False,
+    written = torch.onnx.export(
+        program, (), input_names=["images"], output_names=["output"],
+        dynamic_shapes=({0: "batch"},), dynamo=True, verbose=False,
     )  # fmt: skip
+    assert written is not None  # as it is with dynamo
+    written.model.metadata_props.update(entries)
+    written.save(Path(path), external_data=too_large)
 
 
 def check_installed() -> None:

@@ -1,4 +1,4 @@
-"""A model and its params as one safetensors file that says what it is: `save` and `load`."""
+"""A model and its params as one safetensors file that says what it is: `save`, `load` and `saved_metadata`."""
 
 import json
 import os
@@ -16,21 +16,25 @@ from blocks import random, tree
 from blocks.block import Block, Params
 from blocks.durable import replace
 from blocks.interop.construction import build, describe
+from blocks.interop.metadata import ENTRY, as_text, from_text
 from blocks.tree import Flat
 
 FORMAT = "vitmason 1"
 MOMENTS = (".running_mean", ".running_var")  # of batch norms: params may hold them besides what `init` gives
 
 
-def save(path: str | Path, model: Block, params: Params) -> None:
+def save(path: str | Path, model: Block, params: Params, *, metadata: Mapping[str, Any] | None = None) -> None:
     """Write params, and the model's description beside them, to one safetensors file: there whole, or as before.
 
-    Anything that reads safetensors reads the tensors, by their dotted names. Raises ValueError for a model that cannot
-    be described, and for params that are not its own.
+    Anything that reads safetensors reads the tensors, by their dotted names. `metadata`, what else whoever uses the
+    model should know (the size and mean of its images, its classes), is any mapping that JSON holds. Raises ValueError
+    for a model that cannot be described, for params that are not its own, and for other metadata.
     """
     path, leaves = Path(path), tree.flatten(params)
     _template(model, leaves, "these params")
     about = {"format": FORMAT, "model": json.dumps(describe(model))}
+    if metadata is not None:
+        about[ENTRY] = as_text(metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -49,14 +53,17 @@ def load(
     refuses.
     """
     leaves, about = read(Path(path))
-    if about.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} has the format {about.get('format')!r}, not {FORMAT!r}: "
-            "load_weights(model, path) reads its tensors for a model that you make"
-        )
+    _check_format(about, path)
     model = build(_description(about, path), trusted)
     template = _template(model, leaves, str(path))
     return model, tree.like(template, {name: leaf.to(device, copy=True) for name, leaf in leaves.items()})
+
+
+def saved_metadata(path: str | Path) -> dict[str, Any]:
+    """The `metadata` that `save` was given, {} for none. Raises FileNotFoundError, and ValueError, as `load` does."""
+    about = read(Path(path))[1]
+    _check_format(about, path)
+    return from_text(about[ENTRY], Path(path)) if ENTRY in about else {}
 
 
 def read(path: Path) -> tuple[Flat, dict[str, str]]:
@@ -80,6 +87,14 @@ def is_safetensors(path: Path) -> bool:
     """Whether a file begins as one: eight bytes of length, then JSON."""
     with open(path, "rb") as file:
         return file.read(9)[8:] == b"{"
+
+
+def _check_format(about: Mapping[str, str], path: str | Path) -> None:
+    if about.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} has the format {about.get('format')!r}, not {FORMAT!r}: "
+            "load_weights(model, path) reads its tensors for a model that you make"
+        )
 
 
 def _description(about: Mapping[str, str], path: str | Path) -> Any:

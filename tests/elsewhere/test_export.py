@@ -1,5 +1,7 @@
 """torch.export and ONNX: the same numbers within 1e-4 of the largest, for any number of images."""
 
+import json
+
 import pytest
 import torch
 
@@ -57,6 +59,20 @@ def test_onnx_gives_the_model_s_numbers_for_any_number_of_images(name, tmp_path)
     for count in (1, 3):
         (found,) = session.run(None, {"images": images(count).numpy()})
         assert_within(torch.from_numpy(found), model(params, images(count)))
+
+
+def test_onnx_keeps_metadata(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'vitmason[test]'")
+    metadata = {"img_size": 8, "mean": [0.5, 0.5, 0.5], "classes": ["Grünfink", "Kohlmeise"]}
+    to_onnx(tmp_path / "model.onnx", *made("vit"), images(1), metadata=metadata)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["metadata"]) == metadata
+
+
+def test_onnx_refuses_metadata_that_json_would_change(tmp_path):
+    with pytest.raises(ValueError, match="key 0 of a mapping"):
+        to_onnx(tmp_path / "model.onnx", *made("vit"), images(1), metadata={0: "tit"})
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_onnx_the_error_says_how_to_get_it(monkeypatch, tmp_path):

@@ -81,6 +81,60 @@ def test_the_file_is_plain_safetensors_with_the_model_in_its_metadata(tmp_path):
     assert about == {"format": "vitmason 1", "model": json.dumps(blocks.describe(model))}
 
 
+METADATA = {
+    "img_size": [224, 192],
+    "crop_pct": 0.875,
+    "mean": [0.485, 0.456, 0.406],
+    "interpolation": "bicubic",
+    "classes": {"0": "Kohlmeise", "1": "Grünfink"},
+    "horizontal": None,
+    "square": False,
+}
+
+
+def test_metadata_comes_back_as_it_was(tmp_path):
+    model, params = tiny()
+    blocks.save(tmp_path / "m", model, params, metadata=METADATA)
+    assert blocks.saved_metadata(tmp_path / "m") == METADATA
+    assert blocks.load(tmp_path / "m")[0] == model
+    blocks.save(tmp_path / "m", model, params, metadata={"mean": (0.5, 0.5)})
+    assert blocks.saved_metadata(str(tmp_path / "m")) == {"mean": [0.5, 0.5]}
+
+
+def test_a_file_without_metadata_says_nothing(tmp_path):
+    blocks.save(tmp_path / "m", *tiny())
+    assert blocks.saved_metadata(tmp_path / "m") == {}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"mean": torch.ones(3)}, "Tensor"),
+        ({"crop_pct": float("nan")}, "not JSON compliant"),
+        ({"classes": {0: "tit", 1: "finch"}}, "key 0 of a mapping is a int, and JSON's are texts"),
+        ([("img_size", 224)], "a list is no mapping"),
+    ],
+)
+def test_metadata_that_json_would_change_is_refused(metadata, said, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        blocks.save(tmp_path / "m", *tiny(), metadata=metadata)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["{", "[3]", "[" * 10_000])
+def test_metadata_that_is_no_mapping_is_told(text, tmp_path):
+    model = json.dumps(blocks.describe(tiny()[0]))
+    path = written(tmp_path / "m", {"weight": torch.ones(1)}, model=model, metadata=text)
+    with pytest.raises(ValueError, match="m has damaged metadata"):
+        blocks.saved_metadata(path)
+
+
+def test_metadata_of_a_file_that_save_did_not_write_is_refused(tmp_path):
+    save_file({"weight": torch.ones(1)}, tmp_path / "m")
+    with pytest.raises(ValueError, match="has the format None, not 'vitmason 1'"):
+        blocks.saved_metadata(tmp_path / "m")
+
+
 def test_load_weights_reads_it_for_another_head(tmp_path):
     model, params = tiny()
     blocks.save(tmp_path / "m.safetensors", model, params)
