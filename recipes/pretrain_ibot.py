@@ -60,7 +60,7 @@ class Recipe(RunOptions):
     batch_size: int = 1024  # images a step, over all processes
     accumulate: int = 1  # parts of the batch, one after another: a step in less memory; 1: whole
     lr: float = 5e-4  # peak rate per 256 images of the batch
-    min_lr: float = 1e-6  # the rate at the end of the cosine, whatever the batch
+    min_lr: float = 1e-6  # the rate at the end of the cosine, whatever the batch, but at most the peak
     warmup_epochs: float = 10.0  # of a linear rise from 0; 0: none
     weight_decay: tuple[float, float] = (0.04, 0.4)  # of weights alone, at the start and, by a cosine, at the end
     clip_norm: float = 3.0  # largest norm of each parameter's gradient; 0: any
@@ -103,7 +103,8 @@ def main(r: Recipe) -> None:
         ibot = IBOT(model, momentum=momentum, teacher_temp=temperature, patch_temp=temperature)
 
         peak, clip = scaled_lr(r.lr, r.batch_size, per=256), ClipEach(r.clip_norm) if r.clip_norm else None
-        schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, end=r.min_lr)
+        end = min(r.min_lr, peak)  # a small batch's peak may lie below
+        schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, end=end)
         decay, wake = cosine(*r.weight_decay, r.epochs * steps), {"head.last_layer.*": round(r.freeze_epochs * steps)}
         run(
             monitored(ibot, train_shards.num_classes), adamw(schedule, weight_decay=decay, wake=wake), train_data,

@@ -47,7 +47,7 @@ class Recipe(RunOptions):
     batch_size: int = 4096  # images a step, over all processes
     accumulate: int = 1  # parts of the batch, one after another: a step in less memory; 1: whole
     lr: float = 3e-3  # peak rate per 4096 images of the batch
-    min_lr: float = 0.0  # the rate at the end of the cosine, whatever the batch
+    min_lr: float = 0.0  # the rate at the end of the cosine, whatever the batch, but at most the peak
     warmup_epochs: float = 32.0  # of a linear rise from 0; 32 are 10,000 steps of ImageNet; 0: none
     weight_decay: float = 0.3  # of weights, not of biases, norms, tokens and positions; 0: off
     smoothing: float = 0.0  # of the labels: the share given to all classes alike; 0: off
@@ -88,7 +88,8 @@ def main(r: Recipe) -> None:
         )  # fmt: skip
 
         steps, peak = train_data.steps_per_epoch, scaled_lr(r.lr, r.batch_size, per=4096)
-        schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, end=r.min_lr)
+        end = min(r.min_lr, peak)  # a small batch's peak may lie below
+        schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, end=end)
         run(
             objective, adamw(schedule, weight_decay=r.weight_decay), train_data, val_data, epochs=r.epochs, options=r,
             processes=processes, clip_norm=r.clip_norm or None, accumulate=r.accumulate, ema_decay=r.ema_decay or None,

@@ -165,10 +165,16 @@ def warmup_cosine(
 ) -> WarmupCosine:
     """Linear warm-up and cosine decay, per step: SGDR (Loshchilov and Hutter 2017), equation 5, without restarts.
 
-    Raises ValueError where the warm-up is longer than the whole, and for a rate below zero, which would climb.
+    Raises ValueError where the warm-up is longer than the whole, and for a start or an end below 0 or above the peak.
     """
     if not (peak >= 0 and start >= 0 and end >= 0):
         raise ValueError(f"the rates peak {peak:g}, start {start:g} and end {end:g} must not be negative")
+    if max(start, end) > peak:
+        name, rate = ("start", start) if start > peak else ("end", end)
+        raise ValueError(
+            f"{name} {rate:g} is above peak {peak:g}; use at most the peak, which may have shrunk with the batch "
+            "(in a recipe --lr, --batch-size, --min-lr)"
+        )
     if not 0 <= warmup_steps <= total_steps:
         raise ValueError(
             f"warmup_steps {warmup_steps} does not lie between 0 and total_steps {total_steps}; "

@@ -117,6 +117,22 @@ def test_a_rate_below_zero_is_refused():
         warmup_cosine(-1e-3, 2, 10)
 
 
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({"start": 1e-6}, "start 1e-06 is above peak 5e-07"),
+        ({"end": 1e-5}, "end 1e-05 is above peak 5e-07"),
+    ],
+)
+def test_a_rate_that_would_climb_all_run_is_refused(knobs, said):
+    with pytest.raises(ValueError, match=said + "; use at most the peak, .*--lr, --batch-size, --min-lr"):
+        warmup_cosine(5e-7, 2, 10, **knobs)
+
+
+def test_a_rate_may_stand_still():
+    assert warmup_cosine(5e-7, 2, 10, start=5e-7, end=5e-7)(7) == 5e-7
+
+
 def test_a_warmup_longer_than_the_run_is_refused():
     with pytest.raises(ValueError, match="warmup_steps 11 does not lie between 0 and total_steps 10"):
         warmup_cosine(1.0, 11, 10)
