@@ -9,18 +9,19 @@ r"""The accuracy of a checkpoint: this library's, timm's, DeiT's, ConViT's or VI
 """
 
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import attrs
 
 import blocks
-from blocks.data import EvalLoader, EvalTransform, open_shards, train_and_val
+from blocks.data import EvalLoader, open_shards, train_and_val
 from blocks.data.index.patterns import names_folder
+from blocks.data.seen import seen_as
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.chosen import chosen
 from blocks.runs.checkpoint import file_of
-from blocks.runs.folder import SETTINGS
-from blocks.runs.json_file import read_json
+from blocks.runs.run import beside
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.evaluate import evaluate
@@ -47,7 +48,7 @@ class Recipe:
     img_size: int = 0  # pixels of a side, positions are resized to it; 0: the run's, else 224
     patch_size: int = 0  # pixels of a side; 0: the run's, else 16
     crop_pct: float = 0.0  # share of the resized image's side that is seen; 0: the run's, else 0.875
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"  # of resizing to img_size / crop_pct
+    interpolation: Literal["", "bicubic", "bilinear"] = ""  # of resizing to img_size / crop_pct; "": the run's
     batch_size: int = 256  # images at a time, per process
     precision: Literal["bfloat16", "float16", "float32"] = "float32"  # of the computation
     workers: int = -1  # loading processes for each process; 0: none, -1: the run's, else 8
@@ -55,35 +56,41 @@ class Recipe:
 
 
 USUAL = dict(model="deit_small", img_size=224, patch_size=16, global_pool="token", pos_embed="learn")
+CLASSIFIER = "classifier.pth"  # of a linear probe's run: the trunk and its best head
 
 
-def shards_of(data: str, split: str, run: dict):
-    """Those that are named, else those that the run was validated on."""
+def shards_of(data: str, split: str, settings: dict):
+    """Those that are named, else those that the run of these settings was validated on."""
     if data and data != "digits":
         return open_shards(data, (split or None) if names_folder(data) else None)
-    return train_and_val(data or run.get("data", "digits"), "" if data else run.get("val", ""))[1]
+    return train_and_val(data or settings.get("data", "digits"), "" if data else settings.get("val", ""))[1]
 
 
 def main(r: Recipe) -> None:
-    weights = file_of(r.weights)
-    run = read_json(weights.with_name(SETTINGS)).get("settings", {})
-    workers = run.get("workers", 8) if r.workers < 0 else r.workers
+    classifier = Path(r.weights) / CLASSIFIER
+    weights = classifier if classifier.is_file() else file_of(r.weights)
+    run = beside(weights)
+    settings, seen = (run.settings, run.images.get("val", {})) if run else ({}, {})
+    workers = settings.get("workers", 8) if r.workers < 0 else r.workers
     with connect(data_workers=workers) as processes:
-        shards = shards_of(r.data, r.split, run)
+        shards = shards_of(r.data, r.split, settings)
+        if run and run.classes:
+            shards = shards.in_order_of(run.classes)
         classes = shards.num_classes
         model, size = chosen(MODELS, weights, r, num_classes=classes, usual=USUAL, head="keep")
         key = blocks.key(0, processes.device)  # nothing is drawn from it: it says where the params shall be
         params, report = load_weights(model, weights, key=key, which=r.which)
         data = EvalLoader(
             shards, batch_size=r.batch_size, num_classes=classes, num_workers=workers, max_unreadable=r.max_unreadable,
-            transform=EvalTransform(size, r.crop_pct or run.get("crop_pct", 0.875), r.interpolation),
             rank=processes.rank, world_size=processes.world_size, device=processes.device,
+            **seen_as(seen, img_size=size, crop_pct=r.crop_pct, interpolation=r.interpolation),
         )  # fmt: skip
         found = evaluate(model, params, data, processes, precision=r.precision)
         if processes.is_main:
             print(report)
             top5 = f"  top-5 {found['top5']:.2%}" if "top5" in found else ""
-            print(f"top-1 {found['top1']:.2%}{top5}  loss {found['loss']:.4f}  images {found['images']}")
+            data_name = r.data or settings.get("data", "digits")
+            print(f"top-1 {found['top1']:.2%}{top5}  loss {found['loss']:.4f}  images {found['images']} of {data_name}")
 
 
 if __name__ == "__main__":

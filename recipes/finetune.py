@@ -16,6 +16,7 @@ import attrs
 
 import blocks
 from blocks.data import EvalLoader, EvalTransform, Mixing, RandomErasing, TrainLoader, TrainTransform, train_and_val
+from blocks.data.head_classes import for_head
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.chosen import chosen
 from blocks.objectives.supervised import Supervised
@@ -23,6 +24,7 @@ from blocks.optim.adamw import adamw
 from blocks.optim.scales import head_lr, layer_decay
 from blocks.optim.schedule import scaled_lr, warmup_cosine
 from blocks.runs.checkpoint import file_of
+from blocks.runs.data_of import classes_of_run, data_of_run
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
@@ -44,17 +46,17 @@ class Recipe(RunOptions):
     model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else deit_base
     global_pool: Literal["", "token", "avg"] = ""  # the head's input: class token or mean; "": the run's, else token
     pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MAE's files, learn: MoCo v3's; "": the run's, else learn
-    data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
+    data: str = "digits"  # training shards: a pattern, a folder, "digits"; by default those of the weights' run
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
-    head: Literal["keep", "fit", "new"] = "fit"  # fit: a new one where the number of classes differs
-    img_size: int = 384  # pixels of a side: images are cropped or resized to it
+    head: Literal["keep", "fit", "new"] = "fit"  # fit: a new one where other classes are to be learned
+    img_size: int = 0  # pixels of a side: images are cropped or resized to it; 0: the run's, else 384
     patch_size: int = 0  # pixels of a side; 0: the run's, else 16
     drop_path: float = 0.1  # probability of skipping the last layer, from 0 at the first; 0: off
     epochs: int = 30  # passes over the training images
     batch_size: int = 512  # images a step, over all processes
     accumulate: int = 1  # parts of the batch, one after another: a step in less memory; 1: whole
     lr: float = 5e-6  # peak rate per 512 images of the batch
-    min_lr: float = 5e-6  # the rate at the end of the cosine, whatever the batch
+    min_lr: float = 5e-6  # the rate at the end of the cosine, whatever the batch, but at most the peak
     warmup_epochs: float = 5.0  # of a linear rise from 1e-6; 0: none
     layer_decay: float = 1.0  # factor on the rate from a layer to the one below: BEiT and MAE 0.65 to 0.75; 1: off
     head_lr: float = 1.0  # factor on the head's rate
@@ -75,7 +77,7 @@ class Recipe(RunOptions):
     out: str = "runs/finetune"  # checkpoints and metrics; a run found here goes on
 
 
-USUAL = dict(model="deit_base", patch_size=16, global_pool="token", pos_embed="learn")
+USUAL = dict(model="deit_base", img_size=384, patch_size=16, global_pool="token", pos_embed="learn")
 DIGITS = dict(
     weights="runs/convit_supervised", img_size=24, drop_path=0.05, epochs=10, batch_size=64, lr=8e-3, min_lr=1e-5,
     warmup_epochs=1.0, layer_decay=0.75, weight_decay=0.05, policy="", mixup=0.0, cutmix=0.0, erase=0.0, repeats=1,
@@ -85,34 +87,34 @@ DIGITS = dict(
 
 def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
-        train_shards, val_shards = train_and_val(r.data, r.val)
-        classes, weights, key = train_shards.num_classes, file_of(r.weights), blocks.key(r.seed, processes.device)
-        knobs = dict(num_classes=classes, head=r.head, drop_path_rate=r.drop_path)
-        model, _ = chosen(MODELS, weights, r, usual=USUAL, **knobs)
-        params, report = load_weights(model, weights, key=key, which=r.which, head=r.head)
+        weights, key = file_of(r.weights), blocks.key(r.seed, processes.device)
+        (train_shards, val_shards), head = for_head(train_and_val(r.data, r.val), classes_of_run(weights), r.head)
+        classes = train_shards.num_classes
+        knobs = dict(usual=USUAL, num_classes=classes, head=head, drop_path_rate=r.drop_path)
+        model, size = chosen(MODELS, weights, r, **knobs)
+        params, report = load_weights(model, weights, key=key, which=r.which, head=head)
         if processes.is_main:
             print(report)
-        objective = Supervised(model, label_smoothing=r.smoothing)
 
         where = r.loading(processes) | dict(num_classes=classes)
         train_data = TrainLoader(
-            train_shards, batch_size=r.batch_size,
-            transform=TrainTransform(r.img_size, r.scale, flip=r.flip, policy=r.policy),
-            repeats=r.repeats, erase=RandomErasing(r.erase) if r.erase else None,
+            train_shards, batch_size=r.batch_size, repeats=r.repeats, erase=RandomErasing(r.erase) if r.erase else None,
+            transform=TrainTransform(size, r.scale, flip=r.flip, policy=r.policy),
             mix=Mixing(classes, r.mixup, r.cutmix) if r.mixup or r.cutmix else None, **r.order, **where,
         )  # fmt: skip
-        val_data = EvalLoader(val_shards, batch_size=256, transform=EvalTransform(r.img_size, r.crop_pct), **where)
+        val_data = EvalLoader(val_shards, batch_size=256, transform=EvalTransform(size, r.crop_pct), **where)
 
         steps, peak = train_data.steps_per_epoch, scaled_lr(r.lr, r.batch_size, per=512)
-        schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, start=1e-6, end=r.min_lr)
+        start, end = min(1e-6, peak), min(r.min_lr, peak)  # a small batch's peak may lie below
+        schedule = warmup_cosine(peak, round(r.warmup_epochs * steps), r.epochs * steps, start=start, end=end)
         scales = {**layer_decay(params, r.layer_decay), **head_lr(params, r.head_lr)}
         optimizer = adamw(schedule, weight_decay=r.weight_decay, lr_scales=scales)
         run(
-            objective, optimizer, train_data, val_data, params=params, epochs=r.epochs, options=r, processes=processes,
-            clip_norm=r.clip_norm or None, accumulate=r.accumulate, ema_decay=r.ema_decay or None,
-            precision=r.precision, compile=r.compile,
+            Supervised(model, label_smoothing=r.smoothing), optimizer, train_data, val_data, params=params,
+            epochs=r.epochs, options=r, processes=processes, clip_norm=r.clip_norm or None, accumulate=r.accumulate,
+            ema_decay=r.ema_decay or None, precision=r.precision, compile=r.compile,
         )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main(cli(Recipe, presets={"data": {"digits": DIGITS}}))
+    main(cli(Recipe, presets={"data": {"digits": DIGITS}}, known=data_of_run))

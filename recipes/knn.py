@@ -28,17 +28,16 @@ from blocks.probe.feature_file import save_features
 from blocks.probe.features import features, gathered
 from blocks.probe.knn import knn
 from blocks.runs.checkpoint import file_of
+from blocks.runs.data_of import data_of_run
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.precision import compute_dtype
 
 MICRO = dict(embed_dim=64, depth=4, num_heads=4, mlp_ratio=2.0)
 SIZES = [f"{name}_{size}" for name in ("vit", "deit", "convit") for size in ("tiny", "small", "base")]
-MODELS = {
-    "vit_micro": partial(blocks.vit, **MICRO), "convit_micro": partial(blocks.convit, **MICRO, local_up_to_layer=3),
-    **{name: getattr(blocks, name) for name in SIZES},
-    "vit_small_12_heads": partial(blocks.vit_small, num_heads=12),  # MoCo v3's own ViT-S
-}  # fmt: skip
+MODELS = {name: getattr(blocks, name) for name in SIZES} | {"vit_micro": partial(blocks.vit, **MICRO)}
+MODELS |= {"convit_micro": partial(blocks.convit, **MICRO, local_up_to_layer=3)}
+MODELS |= {"vit_small_12_heads": partial(blocks.vit_small, num_heads=12)}  # MoCo v3's own ViT-S
 
 
 @attrs.frozen
@@ -50,7 +49,7 @@ class Recipe:
     model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else vit_small, for digits convit_micro
     global_pool: Literal["", "token", "avg"] = ""  # the feature: class token or mean; "": the run's, else token
     pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MAE's files, learn: MoCo v3's; "": the run's, else learn
-    data: str = "digits"  # training shards: a pattern, a folder, or "digits"; without labels for --features alone
+    data: str = "digits"  # training shards, by default the weights' run's; without labels for --features alone
     val: str = ""  # validation shards; none needed where data is a folder with both, or has no labels
     img_size: int = 0  # pixels of a side; 0: the run's, else 224, for digits 16
     patch_size: int = 0  # pixels of a side; 0: the run's, else 16, for digits 4
@@ -117,4 +116,4 @@ def main(r: Recipe) -> None:
 
 
 if __name__ == "__main__":
-    main(cli(Recipe, presets={"data": {"digits": DIGITS}}))
+    main(cli(Recipe, presets={"data": {"digits": DIGITS}}, known=data_of_run))

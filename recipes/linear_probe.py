@@ -31,6 +31,7 @@ from blocks.optim.sgd import sgd
 from blocks.probe.features import features
 from blocks.probe.probe_accuracy import ProbeAccuracy
 from blocks.runs.checkpoint import file_of
+from blocks.runs.data_of import data_of_run
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
@@ -56,7 +57,7 @@ class Recipe(RunOptions):
     global_pool: Literal["", "token", "avg"] = ""  # the feature: class token or mean; "": the run's, else token
     pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MAE's files, learn: MoCo v3's; "": the run's, else learn
     standardise: bool = False  # features to mean 0 and variance 1 over the training images
-    data: str = "digits"  # training shards: a brace pattern, a glob, a folder, or "digits"
+    data: str = "digits"  # training shards: a pattern, a folder, "digits"; by default those of the weights' run
     val: str = ""  # validation shards, named likewise; none needed where data is a folder with both
     img_size: int = 0  # pixels of a side; 0: the run's, else 224
     patch_size: int = 0  # pixels of a side; 0: the run's, else 16
@@ -115,4 +116,4 @@ def main(r: Recipe) -> None:
 
 
 if __name__ == "__main__":
-    main(cli(Recipe, presets={"data": {"digits": DIGITS}}))
+    main(cli(Recipe, presets={"data": {"digits": DIGITS}}, known=data_of_run))

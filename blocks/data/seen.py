@@ -36,10 +36,14 @@ def seen_as(
     What is given (not 0 or "") wins. Raises ValueError where it tells a transform that is none of this library's.
     """
     cut = told.get("transform") or {}
-    if not isinstance(cut, Mapping):
-        raise ValueError(f"the images were cut by {cut}, a transform of its own that only its program has")
     given = {"img_size": img_size, "crop_pct": crop_pct, "interpolation": interpolation}
-    cut = {**cut, **{name: value for name, value in given.items() if value}}
+    given = {name: value for name, value in given.items() if value}
+    if not isinstance(cut, Mapping) and not given.keys() >= {"img_size", "crop_pct"}:
+        raise ValueError(
+            f"the images were cut by {cut}, a transform of its own that only its program has; give img_size and "
+            "crop_pct to have an EvalTransform in its place"
+        )
+    cut = {**(cut if isinstance(cut, Mapping) else {}), **given}
     if not cut.get("img_size"):
         raise ValueError("nothing tells the size of the images; give img_size")
     if isinstance(cut["img_size"], list):

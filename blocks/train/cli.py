@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import attrs
@@ -14,30 +14,36 @@ from blocks.train.fields import Flag, flags, parse
 
 T = TypeVar("T")
 Presets = Mapping[str, Mapping[Any, Mapping[str, Any]]]
+Known = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 MANY = 20  # choices that a line of help may list
 
 
-def cli(recipe: type[T], argv: Sequence[str] | None = None, *, presets: Presets | None = None) -> T:
+def cli(
+    recipe: type[T], argv: Sequence[str] | None = None, *, presets: Presets | None = None, known: Known | None = None
+) -> T:
     """An instance of the attrs class made from the flags: `--batch-size 64`, `--batch_size=64`, `--ema`, `--no-ema`.
 
     presets {"data": {"digits": {"epochs": 30}}}: where `data` is "digits", given or by default, these replace the
-    defaults of the fields that are not given. A mistake ends the program with one line and exit code 2. From here on
-    an error that this library or the recipe raises on purpose is one line too (exit code 1), except with --traceback.
+    defaults of the fields that are not given. `known` is told what is given, {field: value}, and what it returns is as
+    if given too: what a run's weights say of its data. A mistake ends the program with one line and exit code 2. From
+    here on an error that this library or the recipe raises on purpose is one line too (exit code 1), except with
+    --traceback.
     """
-    known = {flag.name: flag for flag in flags(recipe)}
+    fields = {flag.name: flag for flag in flags(recipe)}
     script = errors.script(recipe)
-    parser = _parser(recipe, script, known, presets or {})
+    parser = _parser(recipe, script, fields, presets or {})
     found, rest = parser.parse_known_args(argv)
     if rest:
-        parser.error(_unknown(rest[0], [option for flag in known.values() for option in flag.options]))
+        parser.error(_unknown(rest[0], [option for flag in fields.values() for option in flag.options]))
     given = vars(found)
     if not given.pop("traceback"):
         errors.one_line(recipe)
     try:
-        values = {name: parse(known[name], text) for name, text in given.items()}
-        made = recipe(**_with_presets(known, values, presets or {}))
+        values = {name: parse(fields[name], text) for name, text in given.items()}
+        values = {**(known(values) if known else {}), **values}
+        made = recipe(**_with_presets(fields, values, presets or {}))
         check_epochs(made)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         parser.error(errors.reason(error))
     return made
 

@@ -48,7 +48,8 @@ def test_what_is_given_wins(loader):
 def test_a_transform_of_somebody_s_own_is_named_not_guessed(loader):
     own = attrs.evolve(loader, transform=Own())
     with pytest.raises(ValueError, match="were cut by Own, a transform of its own"):
-        seen_as(told(own))
+        seen_as(told(own), img_size=8)
+    assert seen_as(told(own), img_size=8, crop_pct=0.5)["transform"] == EvalTransform(8, 0.5)
 
 
 def test_where_nothing_tells_the_size_it_is_asked_for():

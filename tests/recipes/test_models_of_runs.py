@@ -1,7 +1,9 @@
 """What evaluates, probes or fine-tunes a run needs no flag to say which model it was."""
 
+import contextlib
 import math
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ from PIL import Image
 
 import blocks
 from blocks import random, tree
-from blocks.data import write_dataset
+from blocks.data import EvalLoader, open_shards, write_dataset
 from blocks.runs import best, checkpoint, folder
+from blocks.runs.data_of import data_of_run
 from blocks.train.cli import cli
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -86,6 +89,66 @@ def test_a_model_that_contradicts_the_run_is_refused(name, place, monkeypatch):
     monkeypatch.chdir(place)
     with pytest.raises(ValueError, match=r"--model vit_small contradicts run/model\.json: patch_embed"):
         use(name, "--weights", "run", *FLAGS[name], "--model", "vit_small")
+
+
+@pytest.mark.parametrize("name", ["knn", "linear_probe", "finetune"])
+def test_weights_alone_stand_for_their_run_s_data_too(name, place, monkeypatch):
+    monkeypatch.chdir(place)
+    recipe = runpy.run_path(str(RECIPES / f"{name}.py"), run_name="recipe")["Recipe"]
+    assert cli(recipe, ["--weights", "run"], known=data_of_run).data == "shards"
+    assert cli(recipe, ["--weights", "run", "--data", "digits"], known=data_of_run).data == "digits"
+    assert cli(recipe, ["--weights", "nowhere"], known=data_of_run).data == "digits"
+
+
+@pytest.fixture
+def renamed(place, tmp_path):
+    """A run that knows its classes by name, shards of the same pictures with the names in another order, and others."""
+    names = ["class2", "class0", "class1"]
+    for source, target in zip(("class0", "class1", "class2"), ("b", "c", "a"), strict=True):
+        for split in ("train", "val"):
+            shutil.copytree(place / "pictures" / split / source, tmp_path / "other" / split / target)
+    write_dataset(tmp_path / "other", tmp_path / "others", workers=0, progress=False)
+    shutil.copytree(place / "run", tmp_path / "run")
+    folder.note_images(tmp_path / "run", {"train": {"classes": names}, "val": {}})
+    return tmp_path / "run", tmp_path / "others"
+
+
+def labels_of(monkeypatch, name, *flags):
+    """The labels of the validation images that a recipe gives its loader."""
+    seen = []
+    monkeypatch.setattr(EvalLoader, "__attrs_post_init__", lambda loader: seen.append(loader.index), raising=False)
+    with contextlib.suppress(Exception):
+        use(name, *flags)
+    return seen[-1]
+
+
+def test_labels_are_numbered_as_the_run_s_head_knows_its_classes(renamed, place, monkeypatch, tmp_path):
+    run, _ = renamed
+    there = open_shards(place / "shards", "val")
+    monkeypatch.chdir(place)
+    found = labels_of(monkeypatch, "evaluate", "--weights", str(run), "--data", "shards")
+    assert found.label.tolist() == ((there.label + 1) % 3).tolist()
+    out = ["--out", str(tmp_path / "out"), *FLAGS["finetune"]]
+    found = labels_of(monkeypatch, "finetune", "--weights", str(run), *out)
+    assert found.label.tolist() == ((there.label + 1) % 3).tolist()
+
+
+def test_classes_that_the_run_does_not_know_are_refused_or_get_another_head(renamed, monkeypatch, tmp_path, capsys):
+    run, others = renamed
+    with pytest.raises(ValueError, match=r"of the classes a, b, c, none of the 3 that are wanted"):
+        use("evaluate", "--weights", str(run), "--data", str(others))
+    flags = [*FLAGS["finetune"][2:], "--data", str(others), "--out", str(tmp_path / "out")]
+    use("finetune", "--weights", str(run), *flags)
+    assert "left out: head.weight, head.bias" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="none of the 3 that are wanted"):
+        use("finetune", "--weights", str(run), *flags, "--head", "keep")
+
+
+def test_a_linear_probe_s_run_is_evaluated_by_its_best_head(place, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(place)
+    use("linear_probe", "--weights", "run", *FLAGS["linear_probe"], "--out", str(tmp_path / "probe"))
+    use("evaluate", "--weights", str(tmp_path / "probe"))
+    assert f"leaves from {tmp_path / 'probe' / 'classifier.pth'}" in capsys.readouterr().out
 
 
 def test_a_folder_s_other_split_can_be_evaluated(place, monkeypatch, capsys):
