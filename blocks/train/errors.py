@@ -20,7 +20,7 @@ DELIBERATE = (ValueError, OSError, RuntimeError, FloatingPointError)
 
 def one_line(recipe: type) -> None:
     """From now on, an error that the package or the recipe's file raises on purpose ends the program with one line."""
-    name, file = script(recipe), _file(recipe)
+    name, file = script(recipe), file_of(recipe)
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if trace is not None and _on_purpose(error, trace, file):
@@ -53,11 +53,12 @@ def is_first_process() -> bool:
 
 def script(recipe: type) -> str:
     """The file name of a recipe's program."""
-    file = _file(recipe)
+    file = file_of(recipe)
     return file.name if file else Path(sys.argv[0]).name
 
 
-def _file(recipe: type) -> Path | None:
+def file_of(recipe: type) -> Path | None:
+    """The file of a recipe's program; None where there is none."""
     try:
         return Path(inspect.getfile(recipe)).resolve()
     except (OSError, TypeError):

@@ -28,6 +28,7 @@ from blocks.train.evaluate import evaluate as accuracy
 from blocks.train.interrupt import interrupts
 from blocks.train.journal import Journal, gather_unreadable
 from blocks.train.loss_scale import LossScale
+from blocks.train.made import made_of
 from blocks.train.options import RunOptions, options_of
 from blocks.train.profiling import profiling
 from blocks.train.progress import Screen, summary
@@ -109,7 +110,11 @@ def run(
         )
     model, seen = getattr(objective, "model", None), _seen(val_data, evaluate)
     known = _facts(objective, train_data, seed, accumulate, world_size)
-    about = {"facts": known, "settings": dict(options.settings if settings is None else without_secrets(settings))}
+    told = dict(options.settings if settings is None else without_secrets(settings))
+    knobs = {"clip": clip, "clip_norm": clip_norm, "ema_decay": ema_decay, "frozen": tuple(frozen)}
+    parts = {name: getattr(train_data, name, None) for name in ("transform", "erase", "mix", "mean", "std")}
+    made = made_of(objective=objective, optimizer=optimizer, **knobs, **parts) | options.code
+    about = {"facts": known, "settings": told, "made": made}
     train_step = make_step(
         objective,
         optimizer,

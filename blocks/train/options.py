@@ -11,6 +11,7 @@ from blocks.checks import count
 from blocks.secrets import without_secrets
 from blocks.train import errors
 from blocks.train.distributed import Processes
+from blocks.train.made import code_of
 
 # they change nothing of what is trained
 HOW = {"resume", "evaluate_every", "keep", "best", "checkpoint_every_steps", "dry_run", "profile", "report", "wandb"}
@@ -58,6 +59,11 @@ class RunOptions:
     def recipe(self) -> str | None:
         """The name of the recipe's file; None for bare options."""
         return None if type(self) is RunOptions else Path(errors.script(type(self))).stem
+
+    @property
+    def code(self) -> dict[str, str]:
+        """{CODE: a digest of the recipe's file}; {} for bare options."""
+        return {} if self.recipe is None else code_of(errors.file_of(type(self)))
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -9,12 +9,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from blocks.runs import checkpoint
+from blocks.train.made import CODE
 from blocks.train.state import State
 from blocks.tree import flatten
 
 # settings that leave the sequence of batches and updates as it is, and settings that change rounding only
 HARMLESS = frozenset({"out", "data", "val", "workers", "num_workers", "log_every", "keep"})
-HARMLESS |= {"precision", "accumulate", "compile", "checkpointed"}
+HARMLESS |= {"precision", "accumulate", "compile", "checkpointed", "impl", CODE}
 
 
 def agree(value: Any, world_size: int) -> Any:
@@ -42,20 +43,22 @@ def facts(train_data: Any, seed: int) -> dict[str, Any]:
 
 
 def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], path: str | Path) -> list[str]:
-    """Compare {"facts": {...}, "settings": {...}} of a checkpoint with this run's; returns the harmless differences.
+    """Compare {"facts": {...}, "settings": {...}, perhaps "made": {...}} of a checkpoint with this run's.
 
-    Raises ValueError that lists every other one. A setting that only one of them knows is not compared.
+    Returns the harmless differences, and raises ValueError that lists every other one. What only one of them knows is
+    not compared. What a run is made of is told where no fact or setting says why it differs: its code does.
     """
     now = json.loads(json.dumps(now, default=str))  # tuples become lists, as in the file
     facts = _differences(saved["facts"], now["facts"])
     settings = _differences(saved["settings"], now["settings"])
-    harmful = facts | {name: line for name, line in settings.items() if name not in HARMLESS}
+    made = _differences(saved.get("made", {}), now.get("made", {}))
+    harmful = facts | _harmful(settings) or _harmful(made)
     if harmful:
         raise ValueError(
             f"{path} is from another run: {'; '.join(harmful.values())}. "
             "Give the values it was started with, or another output folder"
         )
-    return [line for name, line in settings.items() if name in HARMLESS]
+    return [line for name, line in (settings | made).items() if _is_harmless(name)]
 
 
 def with_loss_scale(leaves: dict[str, Tensor], state: State) -> dict[str, Tensor]:
@@ -67,6 +70,15 @@ def with_loss_scale(leaves: dict[str, Tensor], state: State) -> dict[str, Tensor
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
     both = [name for name in saved if name in now and saved[name] != now[name]]
     return {name: f"{name} was {_said(saved[name])}, is {_said(now[name])}" for name in both}
+
+
+def _harmful(differences: dict[str, str]) -> dict[str, str]:
+    return {name: line for name, line in differences.items() if not _is_harmless(name)}
+
+
+def _is_harmless(name: str) -> bool:
+    """Whether what a name with dots says may differ: a field of a block as a setting of that name."""
+    return name.rpartition(".")[2] in HARMLESS
 
 
 def _said(value: Any) -> str:

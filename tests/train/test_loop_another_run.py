@@ -1,10 +1,14 @@
 """The loop does not go on from another run, and tells what may differ."""
 
+import hashlib
+import importlib.util
+import sys
 from typing import ClassVar
 
 import attrs
 import pytest
 
+from blocks.optim.sgd import sgd
 from blocks.runs.run import Run
 from tests.train.tiny import IMAGES, Classifier, Remembering, TrainData, ask_to_stop, train
 
@@ -50,8 +54,43 @@ def test_another_place_and_number_of_workers_is_told_and_allowed(tmp_path, capsy
 
 def test_another_models_checkpoint_is_refused(tmp_path):
     train(tmp_path, epochs=1)
-    with pytest.raises(ValueError, match=r"another model.*weight \[6, 48\] in the file, \[7, 48\] here"):
+    with pytest.raises(ValueError, match=r"another run: objective\.model\.classes was 6, is 7\. "):
         train(tmp_path, epochs=1, objective=Remembering(Classifier(7)))
+
+
+def test_an_edit_of_what_a_recipe_is_made_of_is_refused_though_no_setting_shows_it(tmp_path):
+    train(tmp_path, epochs=1)
+    with pytest.raises(ValueError, match=r"objective\.model\.drop_rate was 0\.25, is 0\.5"):
+        train(tmp_path, epochs=1, objective=Remembering(Classifier(drop_rate=0.5)))
+    train(tmp_path / "sgd", epochs=1, optimizer=sgd(0.1))
+    with pytest.raises(ValueError, match=r"optimizer\.schedule\.value was 0\.1, is 0\.2"):
+        train(tmp_path / "sgd", epochs=1, optimizer=sgd(0.2))
+    with pytest.raises(ValueError, match=r"optimizer was AdamW, is SGD"):
+        train(tmp_path, epochs=1, optimizer=sgd(0.1))
+    with pytest.raises(ValueError, match=r"clip_norm was 1\.0, is 3\.0"):
+        train(tmp_path, epochs=1, clip_norm=3.0)
+    with pytest.raises(ValueError, match=r"frozen was 0, is 1"):
+        train(tmp_path, epochs=1, frozen=("head.weight",))
+
+
+def test_an_edit_of_a_recipe_s_file_is_told(tmp_path, capsys):
+    recipe = tmp_path / "recipe.py"
+    text = "from blocks.train.options import RunOptions\nclass Recipe(RunOptions):\n    pass\n"
+    for number in range(2):
+        recipe.write_text(text + "# edited\n" * number)
+        options = loaded(recipe, f"recipe{number}").Recipe(out=str(tmp_path / "run"), report=False)
+        train(tmp_path / "run", epochs=1, options=options)
+    digests = [hashlib.sha256((text + "# edited\n" * number).encode()).hexdigest()[:12] for number in range(2)]
+    said = f"resuming with another setting: the recipe's code was {digests[0]}, is {digests[1]}"
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+def loaded(path, name):
+    """The module of a file."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_a_run_without_resume_does_not_mix_with_another(tmp_path):

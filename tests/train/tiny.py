@@ -109,11 +109,11 @@ def numbers(history):
     return [{k: v for k, v in record.items() if k not in timed} for record in history]
 
 
-def train(out, *, processes=None, epochs=4, train_data=None, val_data=None, objective=None, **options):
+def train(out, *, processes=None, epochs=4, train_data=None, val_data=None, objective=None, optimizer=None, **options):
     """A run of 4 epochs of 3 steps, with everything on that a state can hold."""
     processes = processes or Processes()
     train_data = train_data or TrainData(processes)
-    optimizer = adamw(
+    optimizer = optimizer or adamw(
         warmup_cosine(1e-2, 2, epochs * train_data.steps_per_epoch), weight_decay=0.1, no_decay=["*.bias"]
     )
     options = {"log_every": 1, "clip_norm": 1.0, "ema_decay": 0.9, "seed": 3} | options
