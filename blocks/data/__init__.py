@@ -8,6 +8,7 @@ from blocks.data.loading.eval_loader import EvalLoader
 from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
+from blocks.data.per_image import PerImage
 from blocks.data.presets import (
     barlow_views,
     byol_views,
@@ -38,6 +39,7 @@ __all__ = [
     "Item",
     "Mixing",
     "MultiCrop",
+    "PerImage",
     "RandAugment",
     "RandomErasing",
     "Sources",

@@ -99,7 +99,7 @@ class TrainTransform:
         widths, heights = torch.tensor([image.size for image in images]).unbind(1)
         rows = self.draw(keys, heights, widths).rows()
         batch = empty(len(images), *sides(self.img_size), 3)
-        for out, picture, row in zip(batch, _decoded_once(images), rows, strict=True):
+        for out, picture, row in zip(batch, decoded_once(images), rows, strict=True):
             out.copy_(self._picture(picture, *row))
         return batch
 
@@ -149,7 +149,7 @@ class EvalTransform:
         return covering(images, self.img_size, self.crop_pct, self.interpolation)
 
 
-def _decoded_once(images: Sequence[Picture]) -> Iterator[Picture]:
+def decoded_once(images: Sequence[Picture]) -> Iterator[Picture]:
     """Pictures that come several times are decoded whole: for two boxes already that takes less time."""
     times, once = Counter(map(id, images)), {id(image): image for image in images}
     whole = {place: decoded(image) for place, image in once.items() if times[place] > 1}

@@ -94,6 +94,8 @@ class EvalBatches:
         self.reader.ahead(np.concatenate([np.arange(*place) for place in own]))
         filling = Filling(self.reader, self.transform, _itself)
         made, chosen = filling(map(Slot, range(*self.places[number])), None)
+        if made and "images" not in made:
+            raise ValueError(f'the transform gives {", ".join(made)}; wanted "images", evaluation has one view')
         return {
             "images": made.get("images"),
             **_labels(self.index, chosen),

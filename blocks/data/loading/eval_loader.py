@@ -10,8 +10,10 @@ from torch.utils.data import DataLoader
 from blocks.data.loading.batches import EvalBatches
 from blocks.data.loading.kept import Cut
 from blocks.data.loading.loader import Loader
+from blocks.data.loading.made import Checked, called
 from blocks.data.loading.prefetch import one_ahead, side_stream
 from blocks.data.loading.workers import from_workers
+from blocks.data.per_image import PerImage
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -25,6 +27,11 @@ class EvalLoader(Loader):
     _loader: DataLoader | None = attrs.field(init=False, default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if hasattr(self.transform, "finish"):
+            raise ValueError(
+                f"transform {called(self.transform)} is for training, by keys that evaluation has none of; give "
+                "EvalTransform, or another without finish"
+            )
         self._check_decoded()
 
     def _places(self) -> list[tuple[int, int]]:
@@ -49,7 +56,7 @@ class EvalLoader(Loader):
             self._loader = loader
 
     def _workers_for(self, places: list[tuple[int, int]]) -> DataLoader:
-        batches = EvalBatches(self.index, self.transform, places)
+        batches = EvalBatches(self.index, Checked(self.transform), places)
         return self._workers(batches, range(len(places)), persistent=True)
 
     def _readable(self, loader: DataLoader) -> Iterator[dict[str, Any]]:
@@ -63,7 +70,9 @@ class EvalLoader(Loader):
         numbers = {name: batch[name].to(self.device, non_blocking=True) for name in known}
         return {"images": self._normalize(self._gathered(batch["images"])), **numbers}
 
-    def _cut(self) -> Cut:
+    def _cut(self) -> Cut | None:
+        if isinstance(self.transform, PerImage):
+            return None  # whose function no name on the disk stands for: the pictures are kept whole
         return cast(Cut, self.transform)  # nothing in it is drawn: what is kept are its results
 
     def close(self) -> None:

@@ -15,12 +15,16 @@ from blocks.data.decode import Picture, UnreadableImage, rgb
 from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
 from blocks.data.loading.kept_room import Decoded, Used, disk_room, sets_folder
+from blocks.data.loading.made import called, checked
 from blocks.data.pool import process_map
 from blocks.data.storage.cache import digest, once
 
 FORMAT = "1"
 CHUNK = 64  # pictures that a process decodes at a time
-Cut = Callable[[Sequence[Picture]], Tensor]  # pictures to one size; its repr says all that its result follows from
+PLACE = " at 0x"  # in memory: what Python says of a function
+Cut = Callable[
+    [Sequence[Picture], None], Tensor
+]  # pictures to one size; its repr says all that its result follows from
 
 
 @attrs.frozen(eq=False)
@@ -58,7 +62,7 @@ def keep(index: Index, cut: Cut | None = None, workers: int = 0) -> Path:
 
 def kept_folder(index: Index, cut: Cut | None) -> Path:
     """Where `keep` keeps them."""
-    if cut is not None and not attrs.has(type(cut)):
+    if cut is not None and (not attrs.has(type(cut)) or PLACE in repr(cut)):
         raise ValueError(f"{cut!r} does not say what it makes of a picture; decoded takes attrs classes, as ours are")
     shards = [shard.identity() for shard in index.shards]
     places = digest(*(column.tobytes().hex() for column in (index.shard, index.offset, index.size)))
@@ -113,7 +117,9 @@ def _decode_some(reader: Reader, cut: Cut | None, pixels: np.ndarray, samples: r
 
 
 def _made(picture: Picture, cut: Cut | None) -> np.ndarray:
-    return np.asarray(rgb(picture)) if cut is None else cut([picture])[0].numpy()
+    return (
+        np.asarray(rgb(picture)) if cut is None else checked(cut([picture], None), 1, called(cut))["images"][0].numpy()
+    )
 
 
 def _shape(index: Index, cut: Cut | None) -> tuple[int, ...]:

@@ -13,7 +13,9 @@ from blocks.data.augment.checks import share
 from blocks.data.index.index import Index
 from blocks.data.loading.kept import Cut
 from blocks.data.loading.kept_reader import KEEPS, Kept, check_room, kept_as
+from blocks.data.loading.made import Checked
 from blocks.data.loading.slots import Transform
+from blocks.data.loading.transform import check_sendable, check_transform
 from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize, data_loader
 from blocks.data.seen import description
 
@@ -27,6 +29,10 @@ LABELS_LEFT_OUT = (
 def _seconds(_, attribute, value) -> None:
     if not is_above_0(value):
         raise ValueError(f"{attribute.name} {value!r} is not a number of seconds above 0")
+
+
+def _is_transform(_, attribute, value) -> None:
+    check_transform(value)
 
 
 def _device(device: torch.device | str) -> torch.device:
@@ -55,11 +61,11 @@ class Loader:
 
     index: Index = attrs.field(kw_only=False)
     batch_size: int = attrs.field(validator=count)
-    transform: Transform
+    transform: Transform = attrs.field(validator=_is_transform)
     num_classes: int = attrs.field()
     rank: int = attrs.field(default=0)
     world_size: int = attrs.field(default=1, validator=count)
-    num_workers: int = attrs.field(default=0, validator=count_or_none)
+    num_workers: int = attrs.field(default=0)
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     device: torch.device = attrs.field(default=torch.device("cpu"), converter=_device)
@@ -74,6 +80,11 @@ class Loader:
     def _one_of_the_processes(self, _: attrs.Attribute, rank: int) -> None:
         if not 0 <= rank < self.world_size:
             raise ValueError(f"rank {rank} is not one of {self.world_size} processes")
+
+    @num_workers.validator
+    def _can_be_given_the_transform(self, attribute: attrs.Attribute, num_workers: int) -> None:
+        count_or_none(self, attribute, num_workers)
+        check_sendable(self.transform, num_workers)
 
     @num_classes.default
     def _those_of_the_index(self) -> int:
@@ -119,7 +130,7 @@ class Loader:
     def _keeping(self) -> Kept | None:
         """The kept pictures, if they are to be kept; made at first use."""
         if self.decoded is not None and self._kept is None:
-            what = self.index, self.decoded, self.transform, self._cut(), self.device, self.num_workers
+            what = self.index, self.decoded, Checked(self.transform), self._cut(), self.device, self.num_workers
             self._kept = kept_as(*what)
         return self._kept
 

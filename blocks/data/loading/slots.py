@@ -1,5 +1,6 @@
 """Places of a batch and the pictures that fill them, whatever turns out to be unreadable."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -124,7 +125,16 @@ class Filling:
 
 def joined(parts: list[Pictures]) -> Pictures:
     """The parts of a batch as one; a single one as it is."""
+    for one, other in itertools.pairwise(parts):
+        _check_alike(one, other)
     return {name: _cat([part[name] for part in parts]) for name in parts[0]} if len(parts) > 1 else dict(*parts)
+
+
+def _check_alike(one: Pictures, other: Pictures) -> None:
+    shapes, others = ({name: list(x.shape[1:]) for name, x in part.items()} for part in (one, other))
+    if shapes != others:
+        told = (", ".join(f"{name} {shape}" for name, shape in part.items()) for part in (shapes, others))
+        raise ValueError(f"the transform gives {' and '.join(told)} in one batch; pictures of a batch have one size")
 
 
 def _cat(parts: list[Tensor]) -> Tensor:

@@ -15,12 +15,13 @@ from blocks.data.loading.cache_room import check_cache
 from blocks.data.loading.kept import Cut
 from blocks.data.loading.last_pass import LastPass
 from blocks.data.loading.loader import Loader
+from blocks.data.loading.made import Checked, called, checked
 from blocks.data.loading.prefetch import one_ahead, side_stream
 from blocks.data.loading.workers import from_workers
 from blocks.data.mixing import Mixing
 from blocks.data.stream import Share, Stream
 from blocks.data.undecoded import canvases
-from blocks.data.views import Pictures, named, pictures_of
+from blocks.data.views import Pictures, pictures_of
 from blocks.random import key
 
 
@@ -61,7 +62,8 @@ class TrainLoader(Loader):
     @_batches.default
     def _make_batches(self) -> TrainBatches:
         stream = Stream(self.index, self.seed, self.shuffle_window)
-        return TrainBatches(stream, Share(self.batch_size, self.rank, self.world_size, self.repeats), self.transform)
+        share = Share(self.batch_size, self.rank, self.world_size, self.repeats)
+        return TrainBatches(stream, share, Checked(self.transform))
 
     @_last.default
     def _last_pass(self) -> LastPass:
@@ -126,7 +128,8 @@ class TrainLoader(Loader):
     def _bytes(self, batch: dict[str, Tensor]) -> Pictures:
         """The worker's pictures, or what the transform finishes of them on the device."""
         if getattr(self.transform, "home", "workers") == "device":
-            return named(cast(Finishing, self.transform).finish(self._canvases(batch), batch["keys"]))
+            made = cast(Finishing, self.transform).finish(self._canvases(batch), batch["keys"])
+            return checked(made, len(batch["keys"]), f"{called(self.transform)}.finish")
         return pictures_of(batch)
 
     def _canvases(self, batch: dict[str, Tensor]) -> Tensor:
