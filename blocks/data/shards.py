@@ -1,6 +1,7 @@
 """`python -m blocks.data.shards SOURCE OUT`: an image folder or a list of images to webdataset shards with an index.
 
-Sub-folders are classes; with --unlabelled pictures may lie anywhere, and have none.
+Sub-folders are classes, and --val-share sets a part of each aside as the split val; with --unlabelled pictures may lie
+anywhere, and have none.
 
 What is interrupted goes on when the same command is given again.
 """
@@ -36,9 +37,15 @@ def main(arguments: list[str] | None = None) -> int:
         print("; ".join(["interrupted", *notes]), file=sys.stderr)
         return 130
     _report(written, options.out)
-    if len(written) > 1 and (rest := left_out(Path(options.source), written)):
+    if _are_below(written, options) and (rest := left_out(Path(options.source), written)):
         _say(f"not converted, for it is none of {', '.join(written)}: {_some(rest)}")
     return 0
+
+
+def _are_below(written: dict[str, Written], options: argparse.Namespace) -> bool:
+    """Whether splits were found in the source, which may hold more."""
+    places = {name: str(Path(options.source) / name) for name in written}
+    return not options.split and places == {name: one.source.name for name, one in written.items()}
 
 
 def _failed(error: Exception, code: int) -> int:
@@ -58,6 +65,7 @@ def _convert(options: argparse.Namespace) -> dict[str, Written]:
         strict=options.strict,
         restart=options.restart,
         labelled=not options.unlabelled,
+        val_share=options.val_share,
     )
 
 
@@ -97,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add("source", metavar="SOURCE", help="folder of classes, or of train/, val/ (and test/); or .csv, .json, .jsonl")
     add("out", metavar="OUT", help="folder for SPLIT-000000.tar ... and index.json")
     add("--split", help="the shards' prefix (default: train), or the one of train/, val/, test/ to convert")
+    add("--val-share", type=float, metavar="F", help="write train and val: this share of every class, 0.1 for example")
     add("--unlabelled", action="store_true", help="pictures alone, for pretraining: SOURCE is any folder, or any list")
     add("--samples-per-shard", type=int, default=10_000, metavar="N")
     add("--bytes-per-shard", type=int, default=1_000_000_000, metavar="N")

@@ -19,6 +19,7 @@ from blocks.data.bars import progress_bar
 from blocks.data.decode import EXTENSIONS
 from blocks.data.writing.choose import sources_of
 from blocks.data.writing.encoding import Encoding
+from blocks.data.writing.held_out import train_and_val
 from blocks.data.writing.journal import Journal
 from blocks.data.writing.manifest import samples_per_class, write_manifest
 from blocks.data.writing.source import Source
@@ -64,6 +65,7 @@ def write_dataset(
     restart: bool = False,
     progress: bool = True,
     labelled: bool = True,
+    val_share: float | None = None,
 ) -> dict[str, Written]:
     """Write folder/SPLIT-000000.tar ... and the index -> what each split became.
 
@@ -73,6 +75,8 @@ def write_dataset(
     that they can be, in `workers` processes (all cores if None, 0: here), and stored as `encoding` says. Equal sources
     give equal files. What is interrupted goes on after the last whole shard when it is called again, while the source
     is what it was; `restart` forgets it.
+    With a `val_share` a folder or a list without splits gets both: about that share of every class becomes val, by the
+    files' names alone, so that pictures that are added later move none of the others.
     Unless the source is `labelled`, its pictures alone are written, for pretraining: those of a folder wherever they
     lie, of a list without label column, or of anything that has labels too.
 
@@ -82,12 +86,15 @@ def write_dataset(
     """
     _refuse_inside(source, Path(folder))
     sources = sources_of(source, split, labelled)
+    if val_share is not None:
+        sources = train_and_val(sources, val_share)
     classes = _common_classes(sources)
     check_limits(samples_per_shard, bytes_per_shard)
     if workers is not None and not is_whole(workers, 0):
         raise ValueError(f"workers {workers} is not a count; give 0 or more processes")
     limits = {"samples_per_shard": samples_per_shard, "bytes_per_shard": bytes_per_shard}
-    settings = {**limits, **attrs.asdict(encoding), "labelled": labelled, "sources": _identities(sources)}
+    settings = {"val_share": val_share, **limits, **attrs.asdict(encoding), "labelled": labelled}
+    settings["sources"] = _identities(sources)
     journal = Journal(Path(folder), settings, restart)
     try:
         work = _Work(journal, encoding, samples_per_shard, bytes_per_shard, _cores() if workers is None else workers)

@@ -137,7 +137,7 @@ def _refuse_shards(folder: Path) -> None:
 def _compared(settings: dict[str, Any]) -> dict[str, Any]:
     """Without the sources' names: a folder that was moved is the same source."""
     identities = {split: identity for split, (_, identity) in settings["sources"].items()}
-    return {"labelled": True, **settings, "sources": identities}  # older ones say nothing of labels
+    return {"labelled": True, "val_share": None, **settings, "sources": identities}  # older ones say nothing of these
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
