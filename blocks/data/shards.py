@@ -1,7 +1,7 @@
 """`python -m blocks.data.shards SOURCE OUT`: an image folder or a list of images to webdataset shards with an index.
 
 Sub-folders are classes, and --val-share sets a part of each aside as the split val; with --unlabelled pictures may lie
-anywhere, and have none.
+anywhere, and have none (of a folder with train/ and others, those of train/ alone).
 
 What is interrupted goes on when the same command is given again.
 """

@@ -14,10 +14,11 @@ ARCHIVED = "__MACOSX"  # what a Mac adds to an archive
 
 def split_folders(root: Path, split: str | None, labelled: bool = True) -> dict[str, Path]:
     """The folders to convert by split: the one that is named; train/ and val/ if the root has both, and test/ if it is
-    there; else the root itself. With labels a split is a folder of class folders.
+    there; else the root itself. With labels a split is a folder of class folders. Without, train/ alone is converted:
+    what a model is judged on is not for its pretraining.
 
-    Raises ValueError for a root of splits by other names, or without classes, which would become its classes; without
-    labels for any root of splits, which would be mixed.
+    Raises ValueError for a root of splits by other names, or without classes, which would become its classes, or would
+    be mixed.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root} is not a folder")
@@ -25,6 +26,8 @@ def split_folders(root: Path, split: str | None, labelled: bool = True) -> dict[
     usable = [name for name in found if not labelled or _sub_folders(root / name)]
     if split in usable and len(found) > 1:
         return {split: root / split}
+    if not labelled and split is None and "train" in usable and len(found) > 1:
+        return {"train": root / "train"}
     if not labelled or not {"train", "val"} <= set(usable):
         _refuse_splits(root, found, usable, labelled)
         return {split or "train": root}

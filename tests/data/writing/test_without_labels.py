@@ -68,17 +68,29 @@ def test_class_folders_are_folders_like_others(tmp_path):
     assert len(pictures_in(tmp_path / "out")) == 15
 
 
-@pytest.mark.parametrize("inside", ["train", "train/cat"])
-def test_splits_are_not_mixed(tmp_path, inside):
-    for split in (inside, inside.replace("train", "val")):
-        (tmp_path / "in" / split).mkdir(parents=True)
-        (tmp_path / "in" / split / "a.png").write_bytes(encoded(picture(0)))
-    with pytest.raises(
-        ValueError, match=r"has train and val, which are splits to keep apart; give one of them: .*in/train"
-    ):
-        write(tmp_path / "in", tmp_path / "out")
-    write(tmp_path / "in" / "train", tmp_path / "out")
-    assert len(pictures_in(tmp_path / "out")) == 1
+def with_splits(root, *folders):
+    for i, folder in enumerate(folders):
+        (root / folder).mkdir(parents=True)
+        (root / folder / f"{i}.png").write_bytes(encoded(picture(i)))
+    return root
+
+
+@pytest.mark.parametrize("below", ["", "cat"])
+@pytest.mark.parametrize("others", [("val",), ("valid", "test"), ("test", "unlabeled")])
+def test_of_a_folder_of_splits_those_that_judge_are_not_trained_on(tmp_path, capsys, below, others):
+    folder = with_splits(tmp_path / "in", f"train/{below}", *(f"{other}/{below}" for other in others))
+    assert command.main([str(folder), str(tmp_path / "out"), "--workers", "0", "--unlabelled"]) == 0
+    assert pictures_in(tmp_path / "out") == [encoded(picture(0))]
+    told = capsys.readouterr().out
+    assert "train: 1 images without labels" in told
+    listed = ", ".join(f"{other}/" for other in sorted(others))
+    assert f"not converted, for it is none of train: {listed}" in told
+
+
+def test_splits_without_a_train_are_not_mixed(tmp_path):
+    folder = with_splits(tmp_path / "in", "training", "val")
+    with pytest.raises(ValueError, match="has training and val, which are splits to keep apart; give one of them: "):
+        write(folder, tmp_path / "out")
 
 
 def test_an_empty_folder_is_refused(tmp_path):
