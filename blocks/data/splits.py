@@ -21,9 +21,9 @@ Place = tuple[str, str | None]  # shards by name, and their split in a folder
 def train_and_val(data: str, val: str) -> tuple[Index, Index]:
     """The training and the validation shards, by pattern, file, folder or URL each.
 
-    Without `val` a folder is asked for its splits train and val; "digits" brings its own of both. Raises ValueError
-    where one lacks the other, where their classes differ or there is one alone, and where a shard is in both;
-    FileNotFoundError where there is nothing of a name.
+    A folder of several splits gives its train, or its val, and both without `val`; "digits" brings its own of both.
+    Raises ValueError where one lacks the other, where their classes differ or there is one alone, and where a shard is
+    in both; FileNotFoundError where there is nothing of a name.
     """
     train, held_out = _places(data, val)
     if held_out is None:
@@ -69,8 +69,14 @@ def _places(data: str, val: str) -> tuple[Place, Place | None]:
     for flag, named in (("--data", data), ("--val", val)):
         _check_there(flag, named)
     if val:
-        return (data, None), (val, None)
+        return _own_split(data, "train"), _own_split(val, "val")
     return ((data, "train"), (data, "val")) if names_folder(data) else ((data, None), None)
+
+
+def _own_split(named: str, split: str) -> Place:
+    """This split of a folder that holds several; all else as it is."""
+    several = names_folder(named) and not _is_there((named, None)) and _is_there((named, split))
+    return named, split if several else None
 
 
 def _agreeing(data: str, val: str, train: Index, held_out: Index) -> tuple[Index, Index]:
@@ -97,7 +103,7 @@ def _by_place(index: Index) -> dict[str, str]:
 
 
 def _is_there(place: Place) -> bool:
-    """Whether a folder has this split."""
+    """Whether a folder has this split, or one alone."""
     try:
         return bool(expand(*place, IndexFiles(Retries())))
     except (FileNotFoundError, ValueError):

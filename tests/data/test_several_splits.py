@@ -39,8 +39,24 @@ def test_a_folder_without_an_index_that_holds_several_splits_wants_to_know_which
     folder_of(tmp_path, *names)
     with pytest.raises(ValueError, match=told):
         open_shards(tmp_path)
-    with pytest.raises(ValueError, match=told):
-        train_and_val(str(tmp_path), str(tmp_path / names[-1]))
+
+
+def test_a_recipe_s_training_set_without_a_train_wants_to_know_too(tmp_path):
+    folder_of(tmp_path, "0.tar", "test.0.tar")
+    with pytest.raises(ValueError, match="the splits test and others"):
+        train_and_val(str(tmp_path), f"{tmp_path}/test.0.tar")
+
+
+def test_a_folder_s_train_is_trained_on_beside_whatever_val(tmp_path):
+    folder_of(tmp_path, "train0.tar", "train1.tar", "Val0.tar")
+    train, val = train_and_val(str(tmp_path), f"{tmp_path}/Val0.tar")
+    assert (len(train.shards), len(val.shards)) == (2, 1)
+
+
+def test_of_one_set_by_many_names_none_is_left_out(tmp_path):
+    (tmp_path / "val").mkdir()
+    data, val = folder_of(tmp_path, "train-0.tar", "extra-0.tar"), folder_of(tmp_path / "val", "val-0.tar")
+    assert len(train_and_val(str(data), str(val))[0].shards) == 2
 
 
 def test_that_folder_gives_the_split_that_is_named(tmp_path):

@@ -45,12 +45,38 @@ def test_what_is_not_there_is_told_before_all_else(tmp_path, monkeypatch, data, 
         train_and_val("there.tar", "nothing")
 
 
+def test_of_a_folder_of_both_splits_each_flag_takes_its_own(tmp_path):
+    train_path, val_path = digits()
+    folder = train_path.rpartition("/")[0]
+    sizes = len(open_shards(train_path)), len(open_shards(val_path))
+    for data, val in ((folder, folder), (train_path, folder), (folder, val_path), (f"file://{folder}", f"{folder}/")):
+        assert tuple(map(len, train_and_val(data, val))) == sizes
+        assert tuple(map(len, pretraining_shards(data, val))) == sizes
+
+
+def test_so_does_each_of_shards_without_an_index(tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(os.path.dirname(digits()[0]), folder)
+    for name in ("index.json", "_info.json"):
+        (folder / name).unlink()
+    train, val = train_and_val(str(folder), str(folder))
+    assert (len(train.shards), len(val.shards)) == (6, 2)
+
+
+def test_a_folder_of_one_split_is_taken_by_whatever_flag(tmp_path):
+    """What a list became is the split train by default."""
+    for name in ("a", "b"):
+        pictures(tmp_path / name, labelled=True)
+    train, val = train_and_val(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (len(train), len(val)) == (4, 4)
+
+
 def test_a_folder_of_both_splits_given_as_one_is_told_as_both_callers_write_it():
     folder = digits()[0].rpartition("/")[0]
     told = r"splits train, val; take one: by its shards, .*train-000000.tar \.\.\., by split='train' in Python, by "
     told += "--split train where a command has it; recipes take a folder with train and val as --data alone"
     with pytest.raises(ValueError, match=told):
-        train_and_val(folder, folder)
+        open_shards(folder)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +183,8 @@ def test_labelled_validation_shards_may_have_classes_of_their_own(tmp_path):
 
 @pytest.mark.parametrize(("val", "why"), [("b/vall-*.tar", "no shard matches"), ("both", "holds the splits train")])
 def test_a_val_that_is_named_and_wrong_is_an_error_also_beside_pictures_without_labels(tmp_path, val, why):
-    both(tmp_path / "both", labelled=True)
+    items = [(f"{i}", picture(i), i % 2) for i in range(4)]
+    write_dataset({"train": items, "test": items}, tmp_path / "both", workers=0, progress=False)
     pictures(tmp_path / "b", labelled=True)
     with pytest.raises((ValueError, FileNotFoundError), match=why):
         pretraining_shards(pictures(tmp_path / "a"), str(tmp_path / val))
