@@ -1,5 +1,6 @@
 """The block contract: hyperparameters and sub-blocks in, never a tensor; params and key are arguments."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -30,6 +31,20 @@ class Block:
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         """Output for input x. The shapes are each block's own."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it computes")
+
+
+def part(params: Params, name: str) -> Params:
+    """The params of the sub-block of that name. Raises ValueError that says what is there instead."""
+    if isinstance(params, Mapping) and name in params:
+        return params[name]
+    if not isinstance(params, Mapping):
+        raise ValueError(f"params are a {type(params).__name__}; give model(params, images), params of model.init(key)")
+    if any(str(given).startswith(f"{name}.") for given in params):
+        raise ValueError(
+            f"params are flat, {next(iter(params))!r} and so on: blocks.from_timm(model, state_dict) makes a tree of "
+            "a state_dict"
+        )
+    raise ValueError(f"params have no {name!r}, they have {list(params)}: they are another model's, or a part of them")
 
 
 def _init_node(value: Any, key: Tensor) -> Params | None:

@@ -5,6 +5,8 @@ gives [B, *shape], row i from key i alone. A key may be folded and drawn from: t
 """
 
 import math
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,19 +20,30 @@ BITS = {torch.float16: 11, torch.bfloat16: 8}  # of a half precision's fraction
 
 def key(seed: int, device: torch.device | str | None = None) -> Tensor:
     """The key of a seed, any integer from 0 to 2**64 - 1: int32 [2]."""
-    if not 0 <= seed < 1 << 64:
-        raise ValueError(f"seed {seed} is out of range; use 0 to 2**64 - 1")
+    if not isinstance(seed, Integral) or not 0 <= seed < 1 << 64:
+        raise ValueError(f"seed {seed!r} is out of range; use a whole number from 0 to 2**64 - 1")
+    seed = int(seed)
     words = [_signed(seed >> 32), _signed(seed & 0xFFFFFFFF)]
     return torch.tensor(words, dtype=torch.int32, device=device)
 
 
+def check(key: Any) -> None:
+    """Raises ValueError for what is no key."""
+    if not isinstance(key, Tensor) or key.dtype != torch.int32 or key.shape[-1:] != (2,):
+        said = f"{key.dtype} {list(key.shape)}" if isinstance(key, Tensor) else repr(key)
+        seed = key if isinstance(key, Integral) else "seed"
+        raise ValueError(f"key {said} is no key, an int32 tensor [..., 2]; make one of a seed: blocks.key({seed})")
+
+
 def split(key: Tensor, num: int = 2) -> Tensor:
     """`num` independent keys: [..., 2] -> [..., num, 2]."""
+    check(key)
     return threefry(key.unsqueeze(-2), _counters(torch.arange(num, device=key.device), SPLIT))
 
 
 def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     """The key of (key, number): data [...] of 0 to 2**31 - 1 -> [..., 2], broadcast against the keys."""
+    check(key)
     if not isinstance(data, Tensor):
         data = torch.full((), data, device=key.device)  # written there: nothing is copied from the host
     return threefry(key, _counters(data, FOLD))
@@ -41,6 +54,7 @@ def per_sample(key: Tensor, batch_size: int) -> Tensor:
 
     Raises ValueError for keys of another batch size.
     """
+    check(key)
     if key.ndim == 1:
         return fold_in(key, torch.arange(batch_size, device=key.device))
     if key.shape[0] != batch_size:
@@ -50,6 +64,7 @@ def per_sample(key: Tensor, batch_size: int) -> Tensor:
 
 def bits(key: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
     """Uniform 32-bit words as int32: keys [..., 2] -> [..., *shape]. A shorter shape gives a prefix of a longer one."""
+    check(key)
     count = math.prod(shape)
     blocks = torch.arange((count + 1) // 2, device=key.device)
     words = threefry(key.unsqueeze(-2), _counters(blocks, 0))

@@ -80,6 +80,10 @@ def load_weights(
     fine-tuning does; `fresh`, patterns of the model's names that start likewise; `ignore`, patterns
     of the file's names. `which` takes the params, their "ema", or a "teacher". Raises one ValueError that names all.
     """
+    if not isinstance(model, Block) and not hasattr(model, "fresh"):
+        raise ValueError(f"a {type(model).__name__} has no params to load: load_weights(model, source) wants a block")
+    if key is not None:
+        random.check(key)
     found = weights_of(source, which)
     template = _init(model, random.key(0, device="meta"))  # shapes only
     wanted = tree.flatten(template)

@@ -24,6 +24,8 @@ def to_exported(model: Block, params: Params, images: Tensor) -> ExportedProgram
 
     `program.module()(images)` runs it, `torch.export.save(program, path)` writes it.
     """
+    if not isinstance(images, Tensor):
+        raise ValueError(f"images are a {type(images).__name__}; give one batch of them, [B, C, H, W], for their shape")
     module = to_module(model, params).eval().requires_grad_(False)
     two = images[:1].expand(2, *images.shape[1:])  # one would be taken for a constant
     return torch.export.export(module, (two,), dynamic_shapes=({0: Dim("batch")},))
@@ -44,6 +46,8 @@ def to_onnx(
     how to get them.
     """
     check_installed()
+    if not isinstance(path, str | os.PathLike) or not isinstance(images, Tensor):
+        raise ValueError(f"to_onnx(path, model, params, images), in this order: path is a {type(path).__name__}")
     entries = {} if metadata is None else {ENTRY: as_text(metadata)}
     params = tree.to(params, "cpu")  # where each op is made of torch's own
     program = to_exported(model, params, images.cpu())

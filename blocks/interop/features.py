@@ -7,6 +7,7 @@ import attrs
 from torch import Tensor
 
 from blocks.block import Params
+from blocks.trunks.parts import Parts
 
 
 @attrs.frozen
@@ -51,7 +52,9 @@ def intermediates(
     """(the trunk's tokens [B, P + N, D], `intermediate_layers`)."""
     if output_fmt not in ("NCHW", "NLC"):
         raise ValueError(f'output_fmt {output_fmt!r} is not known; use "NCHW" for maps, "NLC" for tokens')
-    trunk = model.trunk
+    trunk = getattr(model, "trunk", model)
+    if not isinstance(trunk, Parts):
+        raise ValueError(f"a {type(trunk).__name__} has no encoder layers of ours; give a model made by vit or convit")
     taken = taken_layers(indices, len(trunk.blocks))
     tokens = trunk.intermediate_tokens(params, images)
     final = tokens[-1] if trunk.norm is None else trunk.norm(params["norm"], tokens[-1])

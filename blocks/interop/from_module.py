@@ -57,7 +57,17 @@ class ModuleBlock(Block):
 
 def from_module(module: nn.Module) -> tuple[ModuleBlock, Params]:
     """(block, a copy of its params) of a module that has its weights; the block's `init` gives these same weights."""
+    check_module(module)
     return ModuleBlock(partial(copy.deepcopy, copy.deepcopy(module))), tensors(module)
+
+
+def check_module(module: object) -> None:
+    """Raises ValueError for what is no module."""
+    if isinstance(module, Block):
+        raise ValueError(f"a {type(module).__name__} is a block already; use it as it is")
+    if not isinstance(module, nn.Module):
+        said = f"the class {module.__name__}: call it" if isinstance(module, type) else f"a {type(module).__name__}"
+        raise ValueError(f"a torch.nn.Module is wanted, not {said}")
 
 
 def check_not_trained(leaves: tree.Flat, buffer_names: tuple[str, ...]) -> None:

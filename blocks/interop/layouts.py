@@ -13,6 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks import tree
 from blocks.interop.heads import as_ours
 from blocks.interop.saving import FORMAT, is_safetensors, missing, read
 from blocks.interop.timm import unwrapped
@@ -67,10 +68,16 @@ def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") 
     """
     if which not in ("params", "ema", "teacher"):
         raise ValueError(f'which {which!r} is not known; use "params", "ema" or "teacher"')
+    if not isinstance(source, Mapping | str | Path):
+        of = "; give its state_dict()" if isinstance(source, torch.nn.Module) else ""
+        raise ValueError(
+            f"a {type(source).__name__} is no path and no state_dict, as load_weights(model, source) reads{of}"
+        )
     content = source if isinstance(source, Mapping) else read_content(Path(source))
     if isinstance(content, Weights):
         return _only_params(content, which)
     layout, leaves = _found(content, which)
+    leaves = _flat(leaves)
     others = [name for name, leaf in leaves.items() if not isinstance(leaf, Tensor) or not isinstance(name, str)]
     if others or not leaves:
         raise ValueError(f"{layout}: {others[:4] or 'an empty dictionary'}, not tensors by name; give the state_dict")
@@ -80,6 +87,14 @@ def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") 
     if is_vissl(leaves):
         return Weights("VISSL", from_vissl(leaves), has_other_eps(leaves))
     return Weights(layout, as_ours(_of_decoder({LAYER_SCALE.sub(r".ls\1.gamma", n): t for n, t in leaves.items()})))
+
+
+def _flat(leaves: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leaves by dotted names, where a tree of tensors lies there; anything else as it is."""
+    try:
+        return tree.flatten(leaves)
+    except TypeError:
+        return leaves
 
 
 def _only_params(found: Weights, which: Which) -> Weights:

@@ -96,4 +96,7 @@ def to_module(block: Block, params: Params) -> BlockModule:
     hooks and for FSDP2 (`fully_shard` each, then the whole); no other part has a forward pass of its own.
     A model has timm's methods too, see `ModelModule`.
     """
+    if not isinstance(block, Block):
+        said = ": it is a module already" if isinstance(block, torch.nn.Module) else ""
+        raise ValueError(f"a {type(block).__name__} is no block{said}; to_module(block, params) wants one")
     return (ModelModule if isinstance(getattr(block, "trunk", None), Parts) else BlockModule)(block, params)

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from blocks import tree
 from blocks.block import Block, Params
-from blocks.interop.from_module import ModuleBlock, check_not_trained
+from blocks.interop.from_module import ModuleBlock, check_module, check_not_trained
 from blocks.layers.batch_norm import BatchNorm
 from blocks.trunks.model import Model
 
@@ -112,6 +112,7 @@ def trunk_from_module(module: nn.Module, embed_dim: int, head: Block | None = No
     What batch norm does is said at `ModuleTrunk`. Raises ValueError as that does, and for a module that has parameters
     below "head", where the model has its own.
     """
+    check_module(module)
     if any(name.split(".")[0] == "head" for name, _ in module.named_parameters()):
         raise ValueError('the module has parameters below "head", as the model will; replace it by nn.Identity()')
     trunk: Any = ModuleTrunk(partial(copy.deepcopy, copy.deepcopy(module)), embed_dim)  # it has no tokens

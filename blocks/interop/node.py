@@ -7,6 +7,7 @@ import attrs
 from torch import Tensor, nn
 
 from blocks.block import Block, Params
+from blocks.interop.entries import some
 from blocks.layers.encoder import InPlaceOf
 from blocks.trunks.parts import Parts
 
@@ -20,7 +21,7 @@ class Node(nn.Module):
     def __init__(self, params: Mapping[str, Params], layers: Sequence[Block] = ()):
         super().__init__()
         if layers and "blocks" not in params:
-            raise ValueError(f"these params have no layers below blocks, as the block's: they have {list(params)}")
+            raise ValueError(f"these params have no layers below blocks, as the block's: they have {_names(params)}")
         for name, child in params.items():
             if isinstance(child, Mapping):
                 self.add_module(name, node(child, layers if name == "blocks" else ()))
@@ -28,6 +29,12 @@ class Node(nn.Module):
                 self.register_parameter(name, nn.Parameter(child.detach().clone()))
             else:
                 self.register_buffer(name, child.detach().clone())
+
+
+def _names(params: Mapping[str, Params]) -> str:
+    flat = any("." in name for name in params)
+    more = ", flat: blocks.from_timm(model, state_dict) makes a tree of a state_dict" if flat else ""
+    return some(params) + more
 
 
 class LayerModule(Node):

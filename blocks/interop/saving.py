@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def save(path: str | Path, model: Block, params: Params, *, metadata: Mapping[st
     model should know (the size and mean of its images, its classes), is any mapping that JSON holds. Raises ValueError
     for a model that cannot be described, for params that are not its own, and for other metadata.
     """
+    if not isinstance(path, str | Path) or not isinstance(model, Block):
+        raise ValueError(f"save(path, model, params): a {type(path).__name__} and a {type(model).__name__} are no such")
     path, leaves = Path(path), tree.flatten(params)
     _template(model, leaves, "these params")
     about = {"format": FORMAT, "model": json.dumps(describe(model))}
@@ -74,13 +77,23 @@ def read(path: Path) -> tuple[Flat, dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+        zipped = "torch.save wrote it, without its model: load_weights(model, path) reads it as .pt"
+        why = zipped if zipfile.is_zipfile(path) else error
+        raise ValueError(f"{path} is damaged or no safetensors file: {why}") from None
 
 
 def missing(path: Path) -> FileNotFoundError:
-    """The error of a checkpoint that is not there, or not on this machine."""
+    """The error of a checkpoint that is not there, or not on this machine, or a folder."""
+    if path.is_dir():
+        said = f"{path} is a folder, not a file; params of a run are in blocks.Run.open({str(path)!r}).params()"
+        return FileNotFoundError(said)
     remote = re.match(r"(https?|s3|gs|hf):/", str(path))
-    return FileNotFoundError(f"no checkpoint at {path}" + ("; download it, and give the file" if remote else ""))
+    way = "; download it, and give the file" if remote else ""
+    if len(path.parts) == 1 and not path.suffix:
+        way = (
+            "; weights by a name of timm's: load_weights(model, timm.create_model(name, pretrained=True).state_dict())"
+        )
+    return FileNotFoundError(f"no checkpoint at {path}{way}")
 
 
 def is_safetensors(path: Path) -> bool:

@@ -24,7 +24,7 @@ def with_statistics(model: Model, params: Params, batches: Iterable[Tensor]) -> 
     the kind that will be evaluated; each is normalised by its own moments on its way (Wu & Johnson 2021, section 3:
     exact where an average over training lags behind). Raises ValueError without batches, and for another trunk.
     """
-    trunk = model.trunk
+    trunk = getattr(model, "trunk", model)
     if not isinstance(trunk, ModuleTrunk):
         raise ValueError(f"a {type(trunk).__name__} has no statistics to be found; evaluate it as it is")
     leaves = tree.flatten(params)

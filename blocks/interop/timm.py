@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from torch import Tensor
+from torch.nn import Module
 
 from blocks import random, tree
 from blocks.block import Block, Params
+from blocks.interop.entries import grouped
 
 WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every name
 
@@ -16,7 +18,8 @@ def from_timm(model: Block, state_dict: Mapping[str, Tensor]) -> Params:
     Raises one ValueError that names every missing, unexpected and mis-shaped entry.
     """
     if not isinstance(state_dict, Mapping):
-        raise ValueError(f"a {type(state_dict).__name__} is no state_dict; load_weights(model, path) reads files")
+        way = "give its state_dict()" if isinstance(state_dict, Module) else "load_weights(model, path) reads files"
+        raise ValueError(f"a {type(state_dict).__name__} is no state_dict; {way}")
     leaves = {unwrapped(name): tensor for name, tensor in state_dict.items()}
     others = [name for name, value in leaves.items() if not isinstance(value, Tensor)]
     if others:
@@ -34,7 +37,8 @@ def _fitted(model: Block, leaves: Mapping[str, Tensor]) -> Params:
     try:
         return tree.like(template, leaves)
     except ValueError as error:
-        raise ValueError(f"these weights are of another model:\n{error}{_hint(template, leaves)}") from None
+        lines = "\n".join(grouped(str(error).splitlines()))
+        raise ValueError(f"these weights are of another model:\n{lines}{_hint(template, leaves)}") from None
 
 
 def _hint(template: Params, leaves: Mapping[str, Tensor]) -> str:

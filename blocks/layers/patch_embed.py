@@ -43,11 +43,13 @@ class PatchEmbed(Block):
 
     def check(self, images: Tensor) -> None:
         """Raises ValueError for what is no batch of images for it; looks at shape and type alone."""
+        if not isinstance(images, Tensor):
+            raise ValueError(f"images are a {type(images).__name__}; give a tensor [B, {self.in_chans}, H, W]")
         if images.ndim != 4 or images.shape[1] != self.in_chans:
-            raise ValueError(
-                f"images {list(images.shape)} are not [B, {self.in_chans}, H, W]: give a batch of images with "
-                f"in_chans {self.in_chans} channels, or make the model with in_chans=..."
-            )
+            way = f"give a batch of images with in_chans {self.in_chans} channels, or make the model with in_chans=..."
+            if images.ndim == 4 and images.shape[3] == self.in_chans:
+                way = "images.permute(0, 3, 1, 2) has the channels second"
+            raise ValueError(f"images {list(images.shape)} are not [B, {self.in_chans}, H, W]: {way}")
         if not images.is_floating_point():
             raise ValueError(
                 f"images are {images.dtype}, and a floating-point type is wanted: divide by 255 and normalise them"

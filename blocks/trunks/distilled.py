@@ -63,6 +63,8 @@ def distilled(model: Model) -> DistilledModel:
 
     In a ViT the token has a position of its own. Raises ValueError for a model that does not pool a class token.
     """
+    if isinstance(model, DistilledModel):
+        raise ValueError("the model has a distillation token already; use it as it is")
     trunk = model.trunk
     if not isinstance(trunk, Parts) or not isinstance(model.pool, TokenPool) or trunk.dist_token is not None:
         raise ValueError(

@@ -5,7 +5,7 @@ from typing import Protocol
 import attrs
 from torch import Tensor
 
-from blocks.block import Block, Params
+from blocks.block import Block, Params, part
 from blocks.layers.drop import dropout, is_rate
 from blocks.random import fold_in
 
@@ -82,4 +82,6 @@ class Model(Block):
         x = self.features(params, x, key=key)
         if self.head is None:
             return x
-        return self.head(params["head"], dropout(x, self.head_drop, key, place=1))  # place 0 is the trunk's pos_drop
+        return self.head(
+            part(params, "head"), dropout(x, self.head_drop, key, place=1)
+        )  # place 0 is the trunk's pos_drop

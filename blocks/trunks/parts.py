@@ -4,7 +4,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.block import Params
+from blocks.block import Params, part
 from blocks.layers.drop import Dropout
 from blocks.layers.encoder import EncoderLayer, layer_draws
 from blocks.layers.norm import LayerNorm
@@ -44,7 +44,7 @@ class Parts:
 
     def embed(self, params: Params, images: Tensor) -> Tensor:
         """images [B, C, H, W] -> patches [B, N, D], row by row, without positions."""
-        return self.patch_embed(params["patch_embed"], images)
+        return self.patch_embed(part(params, "patch_embed"), images)
 
     def encode(
         self,
@@ -61,9 +61,10 @@ class Parts:
         """
         key = per_sample(key, patches.shape[0]) if key is not None and self.is_random else None
         x = self.pos_drop({}, self.begin(params, patches, grid, keep), key=key)
+        layers = part(params, "blocks")
         for i, draws in enumerate(layer_draws(self.blocks, key, x)):
             x = self.enter(params, x, i)
-            x = self.blocks[i](params["blocks"][str(i)], x, grid=grid, keep=keep, **draws)
+            x = self.blocks[i](part(layers, str(i)), x, grid=grid, keep=keep, **draws)
         x = self.enter(params, x, len(self.blocks))
         return x if self.norm is None else self.norm(params["norm"], x)
 
@@ -80,16 +81,16 @@ class Parts:
 
         What layer i gives stands at i + 1, before any norm. P is smaller where the class token has not joined yet.
         """
-        grid = self.grid(images)
-        tokens = [self.enter(params, self.begin(params, self.embed(params, images), grid), 0)]
+        patches, grid = self.embed(params, images), self.grid(images)
+        tokens = [self.enter(params, self.begin(params, patches, grid), 0)]
         for i, layer in enumerate(self.blocks):
-            x = layer(params["blocks"][str(i)], tokens[i], grid=grid)
+            x = layer(part(params["blocks"], str(i)), tokens[i], grid=grid)
             tokens.append(self.enter(params, x, i + 1))
         return tuple(tokens)
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
-        grid = self.grid(x)
-        return self.encode(params, self.embed(params, x), grid=grid, key=key)
+        patches = self.embed(params, x)
+        return self.encode(params, patches, grid=self.grid(x), key=key)
 
     def join(self, params: Params, x: Tensor) -> Tensor:
         """tokens [B, N, D] -> [B, P + N, D]: the class token, the distillation token, then the others."""
