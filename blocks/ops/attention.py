@@ -1,8 +1,9 @@
-"""Scaled dot-product attention: torch's fused kernel, or the explicit softmax where a key drops attention weights."""
+"""Scaled dot-product attention: torch's fused kernel, or the explicit softmax for dropout and forward mode."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from blocks.ops.choose import forwards
 from blocks.ops.dropout import keyed_dropout
 from blocks.random import per_sample
 
@@ -10,8 +11,12 @@ from blocks.random import per_sample
 def attention(
     q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None, drop: float = 0.0, key: Tensor | None = None
 ) -> Tensor:
-    """softmax(q k^T scale) v: q, k, v [B, h, N, d] -> [B, h, N, d]; scale is d**-0.5 by default."""
-    if drop == 0.0 or key is None:
+    """softmax(q k^T scale) v: q, k, v [B, h, N, d] -> [B, h, N, d]; scale is d**-0.5 by default.
+
+    The fused kernel has no second derivative but inside `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`, and no
+    forward mode, where the explicit softmax computes.
+    """
+    if (drop == 0.0 or key is None) and not forwards():
         return F.scaled_dot_product_attention(q, k, v, scale=scale)
     return drop_weights(attention_weights(q, k, scale), drop, key) @ v
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 # "plain": the reference; "torch": the fast form of PyTorch's own operations; "triton": the kernel
 Impl = Literal["auto", "plain", "torch", "triton"]
@@ -29,6 +30,8 @@ def choose(impl: Impl, tensor: Tensor, unsupported: str | None | Callable[[], st
     """
     if impl not in KNOWN:
         raise ValueError(f"impl {impl!r} is not known; use one of {', '.join(KNOWN)}")
+    if impl == "auto" and forwards():
+        return "plain"
     if impl not in ("auto", "triton"):
         return impl
     if impl == "auto" and not (KERNELS_ARE_MEASURED and tensor.is_cuda):
@@ -39,6 +42,11 @@ def choose(impl: Impl, tensor: Tensor, unsupported: str | None | Callable[[], st
     if impl == "triton":
         raise ValueError(f'impl "triton" cannot be used: {reason}; impl "auto" falls back by itself')
     return "torch"
+
+
+def forwards() -> bool:
+    """Whether derivatives are taken in forward mode (jvp, jacfwd, hessian): of plain operations alone."""
+    return forward_ad._current_level >= 0
 
 
 def _no_triton(tensor: Tensor) -> str | None:
