@@ -9,7 +9,7 @@ from torch import Tensor
 
 from blocks.block import Block, Params
 from blocks.interop.features import Tokens, intermediates
-from blocks.interop.node import Node, calling, encoder_layers, tree_of
+from blocks.interop.node import HEADS, Node, calling, encoder_layers, tree_of
 from blocks.trunks.parts import Parts
 
 BARE = "value"  # the name of the one parameter of a block whose params are a bare tensor
@@ -43,14 +43,20 @@ class BlockModule(Node):
 class ModelModule(BlockModule):
     """A model as a module that also gives features by the methods and arguments of timm's models.
 
-    FSDP2 wants `register_fsdp_forward_method` for each of them that is called.
+    Its head can be replaced by any module of features. FSDP2 wants `register_fsdp_forward_method` for each of them that
+    is called.
     """
+
+    replaceable = HEADS
 
     def __init__(self, block: Any, params: Params):
         super().__init__(block, params)
-        self._after_trunk = attrs.evolve(block, trunk=Tokens())
+        self._after_trunk = attrs.evolve(self._block, trunk=Tokens())
         self.embed_dim = self.num_features = block.trunk.embed_dim
         self.num_prefix_tokens = block.trunk.num_prefix_tokens
+
+    def _params(self) -> Params:
+        return {**{name: {} for name in HEADS}, **super()._params()}  # a model without a head may be given one
 
     def forward_features(self, x: Tensor, **options: Any) -> Tensor:
         """images [B, C, H, W] -> the trunk's tokens [B, P + N, D]."""
@@ -93,7 +99,8 @@ def to_module(block: Block, params: Params) -> BlockModule:
 
     It works with DistributedDataParallel, torch.compile, torch.export, torch.optim, `requires_grad_(False)` of a part,
     copy, pickle. The encoder layers of a model or trunk are modules that are called, `module.blocks[0]` and so on, for
-    hooks and for FSDP2 (`fully_shard` each, then the whole); no other part has a forward pass of its own.
+    hooks and for FSDP2 (`fully_shard` each, then the whole), and so is a head that replaces the model's. No other
+    part has a forward pass of its own: its hooks never run, and another module there is a ValueError when it is called.
     A model has timm's methods too, see `ModelModule`.
     """
     if not isinstance(block, Block):

@@ -5,11 +5,14 @@ from typing import Any
 
 import attrs
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from blocks.block import Block, Params
 from blocks.interop.entries import some
 from blocks.layers.encoder import InPlaceOf
 from blocks.trunks.parts import Parts
+
+HEADS = ("head", "head_dist")
 
 
 class Node(nn.Module):
@@ -17,6 +20,8 @@ class Node(nn.Module):
 
     `layers` are the blocks of the nodes "0", "1" ... below "blocks". Nodes so named are a ModuleList.
     """
+
+    replaceable: tuple[str, ...] = ()  # children that may be any module, which is called
 
     def __init__(self, params: Mapping[str, Params], layers: Sequence[Block] = ()):
         super().__init__()
@@ -29,6 +34,13 @@ class Node(nn.Module):
                 self.register_parameter(name, nn.Parameter(child.detach().clone()))
             else:
                 self.register_buffer(name, child.detach().clone())
+
+    def __prepare_scriptable__(self) -> None:
+        """What torch.jit.script asks first."""
+        raise NotImplementedError(
+            "no TorchScript; blocks.to_exported(model, params, images) makes a torch.export program, and "
+            "blocks.to_onnx a file of ONNX"
+        )
 
 
 def _names(params: Mapping[str, Params]) -> str:
@@ -63,10 +75,31 @@ def node(params: Mapping[str, Params], layers: Sequence[Block]) -> nn.Module:
 
 
 def tree_of(module: nn.Module) -> dict[str, Params]:
-    """The params tree, of the tensors that a module holds now; in place of an encoder layer's params, its module."""
-    children = ((name, child) for name, child in module._modules.items() if child is not None)
-    nodes = {name: child if isinstance(child, LayerModule) else tree_of(child) for name, child in children}
-    return {**module._parameters, **module._buffers, **nodes}
+    """The params tree, of the tensors that a module holds now, parametrized ones as they come out.
+
+    In place of an encoder layer's params, and of a head's that was replaced, stands the module. Raises ValueError for
+    another module where nothing would call it.
+    """
+    children = {name: child for name, child in module._modules.items() if child is not None}
+    made: Any = children.pop("parametrizations", {}) if is_parametrized(module) else {}
+    nodes = {name: _node_of(module, name, child) for name, child in children.items()}
+    return {**module._parameters, **module._buffers, **{name: getattr(module, name) for name in made}, **nodes}
+
+
+def _node_of(parent: nn.Module, name: str, child: nn.Module) -> Params:
+    if isinstance(child, LayerModule):
+        return child
+    if isinstance(child, Node | nn.ModuleList):
+        return tree_of(child)
+    if isinstance(parent, nn.ModuleList) or name in getattr(parent, "replaceable", ()):
+        return child
+    if type(child) is nn.Linear:
+        return tree_of(child)
+    raise ValueError(
+        f"{name} is a {type(child).__name__}, which nothing calls: of a model's modules only its head and encoder "
+        "layers can be others; torch.nn.utils.parametrize changes a weight, attrs.evolve puts a block of yours into "
+        "the model"
+    )
 
 
 @attrs.frozen
@@ -77,6 +110,18 @@ class Called(InPlaceOf):
         return params(x, key=key, **options)
 
 
+@attrs.frozen
+class HeadOrModule(Block):
+    """features [B, D] -> the head's output; where a module stands in place of its params, that one's."""
+
+    head: Block | None
+
+    def __call__(self, params: Any, x: Tensor, *, key: Tensor | None = None) -> Any:
+        if isinstance(params, nn.Module):
+            return params(x)
+        return x if self.head is None else self.head(params, x)
+
+
 def encoder_layers(block: Any) -> tuple[Block, ...]:
     """The encoder layers of a trunk, or of a model that has one; () of anything else."""
     trunk = getattr(block, "trunk", block)
@@ -84,8 +129,11 @@ def encoder_layers(block: Any) -> tuple[Block, ...]:
 
 
 def calling(block: Any) -> Any:
-    """A trunk, or a model that has one, with its encoder layers `Called`; anything else as it is."""
+    """A trunk, or a model that has one, with its encoder layers `Called`, and its head; anything else as it is."""
     if isinstance(block, Parts):
         called: Any = tuple(Called(layer) for layer in block.blocks)
         return attrs.evolve(block, blocks=called)
-    return attrs.evolve(block, trunk=calling(block.trunk)) if encoder_layers(block) else block
+    if not encoder_layers(block):
+        return block
+    heads = {name: HeadOrModule(getattr(block, name)) for name in HEADS if hasattr(block, name)}
+    return attrs.evolve(block, trunk=calling(block.trunk), **heads)
