@@ -17,6 +17,7 @@ from blocks.objectives.teacher import at, follow_, is_momentum, scheduled
 from blocks.objectives.temperature import is_temperature, is_temperature_or_schedule
 from blocks.ops.cross_view import cross_view
 from blocks.optim.ema import ema_update_
+from blocks.optim.own_schedule import number_or_schedule
 from blocks.optim.schedule import Schedule
 from blocks.optim.skipping import zero_where
 
@@ -31,9 +32,11 @@ class DINO(SelfSupervised):
     teacher_entropy over ln K, 1 where the teacher says nothing; code_entropy, 0 where it says the same of all.
     """
 
-    momentum: float | Schedule = attrs.field(default=0.996, validator=is_momentum)
+    momentum: float | Schedule = attrs.field(default=0.996, converter=number_or_schedule, validator=is_momentum)
     student_temp: float = attrs.field(default=0.1, validator=is_temperature)
-    teacher_temp: float | Schedule = attrs.field(default=0.04, validator=is_temperature_or_schedule)
+    teacher_temp: float | Schedule = attrs.field(
+        default=0.04, converter=number_or_schedule, validator=is_temperature_or_schedule
+    )
     centre_momentum: float = attrs.field(default=0.9, validator=is_momentum)
 
     def __attrs_post_init__(self) -> None:

@@ -27,6 +27,7 @@ from blocks.objectives.supervised import at_least_float32
 from blocks.objectives.teacher import at, scheduled
 from blocks.objectives.temperature import is_temperature_or_schedule
 from blocks.ops.cross_view import cross_view, soft_cross_entropy
+from blocks.optim.own_schedule import number_or_schedule
 from blocks.optim.schedule import Schedule
 from blocks.random import fold_in, split
 
@@ -66,7 +67,9 @@ class IBOT(DINO):
     """
 
     patch_head: SplitHead | None = attrs.field(default=None, validator=is_split)
-    patch_temp: float | Schedule = attrs.field(default=0.04, validator=is_temperature_or_schedule)
+    patch_temp: float | Schedule = attrs.field(
+        default=0.04, converter=number_or_schedule, validator=is_temperature_or_schedule
+    )
     patch_weight: float = attrs.field(default=1.0, validator=not_negative)
     masks: BlockMasks = attrs.field(factory=BlockMasks)
 

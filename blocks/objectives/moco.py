@@ -18,6 +18,7 @@ from blocks.objectives.supervised import sample_keys
 from blocks.objectives.teacher import follow_, is_momentum
 from blocks.objectives.temperature import is_temperature
 from blocks.ops.queue_nce import queue_nce
+from blocks.optim.own_schedule import number_or_schedule
 from blocks.optim.schedule import Schedule
 from blocks.random import bits, fold_in
 
@@ -42,7 +43,7 @@ class MoCo(SelfSupervised):
 
     queue_size: int = attrs.field(default=65_536, validator=count)
     dim: int = attrs.field(default=128, validator=count)
-    momentum: float | Schedule = attrs.field(default=0.999, validator=is_momentum)
+    momentum: float | Schedule = attrs.field(default=0.999, converter=number_or_schedule, validator=is_momentum)
     temperature: float = attrs.field(default=0.2, validator=is_temperature)
 
     def __attrs_post_init__(self) -> None:

@@ -7,6 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks.optim.own_schedule import number_or_schedule
 from blocks.optim.schedule import Schedule, ends, progress
 
 CLOSE = 1e-6  # of a whole run: where rounding hides that a stage has begun, it has
@@ -78,11 +79,11 @@ def composite(
     if total_steps < 1:
         raise ValueError(f"total_steps {total_steps} is not a number of steps; use 1 or more")
     edges = tuple(share * total_steps for share in accumulate((0.0, *lengths[:-1])))
-    return Composite(tuple(schedules), edges, total_steps, tuple(scaling))
+    return Composite(tuple(map(number_or_schedule, schedules)), edges, total_steps, tuple(scaling))
 
 
 def per_epoch(schedule: Schedule, steps_per_epoch: int) -> PerEpoch:
     """A schedule that moves at the start of an epoch only."""
     if steps_per_epoch < 1:
         raise ValueError(f"steps_per_epoch {steps_per_epoch} is not a number of steps; use 1 or more")
-    return PerEpoch(schedule, steps_per_epoch)
+    return PerEpoch(number_or_schedule(schedule), steps_per_epoch)

@@ -12,6 +12,7 @@ from blocks import tree
 from blocks.optim.knobs import is_from_0
 from blocks.optim.names import matching, names_and_ranks, no_decay_names
 from blocks.optim.optimizer import Optimizer
+from blocks.optim.own_schedule import number_or_schedule
 from blocks.optim.schedule import Schedule, constant, ends
 from blocks.optim.waking import Wakes, as_wakes, asleep, number_of
 from blocks.tree import Tree
@@ -48,8 +49,9 @@ class Part:
 
 def as_schedule(value: Schedule | float) -> Schedule:
     """A number is a constant schedule. Raises ValueError for a negative one, and one that goes below 0."""
+    value = number_or_schedule(value)
     if not all(is_from_0(end) for end in ends(value)):
-        raise ValueError(f"the rate {value!r} must not be negative; use a number from 0 on, or a schedule of such")
+        raise ValueError(f"the rate {value!r} must not be negative; use a number from 0 on, or a function of the step")
     return value if callable(value) else constant(float(value))
 
 
@@ -72,7 +74,9 @@ def as_patterns(patterns: tuple[str, ...] | None) -> tuple[str, ...] | None:
 def is_decay(_: object, field: attrs.Attribute, value: Schedule | float) -> None:
     """Validates a weight decay, a number or a schedule."""
     if not all(is_from_0(end) for end in ends(value)):
-        raise ValueError(f"{field.name} {value!r} must not be negative; use a number from 0 on, or a schedule of such")
+        raise ValueError(
+            f"{field.name} {value!r} must not be negative; use a number from 0 on, or a function of the step"
+        )
 
 
 @attrs.frozen
@@ -83,7 +87,7 @@ class Grouped(Optimizer):
     """
 
     schedule: Schedule = attrs.field(converter=as_schedule)
-    weight_decay: float | Schedule = attrs.field(validator=is_decay)
+    weight_decay: float | Schedule = attrs.field(converter=number_or_schedule, validator=is_decay)
     no_decay: tuple[str, ...] | None = attrs.field(converter=as_patterns)
     lr_scales: Scales = attrs.field(converter=as_scales)
     wake: Wakes = attrs.field(converter=as_wakes)
@@ -133,7 +137,7 @@ class Grouped(Optimizer):
 
     def decay_at(self, count: Tensor) -> float | Tensor:
         """The weight decay of this update, a tensor when it is scheduled."""
-        return self.weight_decay if isinstance(self.weight_decay, (int, float)) else self.weight_decay(count)
+        return self.weight_decay(count) if callable(self.weight_decay) else self.weight_decay
 
     def parts(self, params: Tree, grads: Tree, state: Tree, lr: Tensor, decay: float | Tensor) -> Iterator[Part]:
         """The update group by group, each with its rate and decay."""
@@ -154,7 +158,7 @@ class Grouped(Optimizer):
 
     def words(self, group: Group) -> str:
         """What is done to the leaves of a group."""
-        number = f" {self.weight_decay:g}" if isinstance(self.weight_decay, (int, float)) else " by schedule"
+        number = " by schedule" if callable(self.weight_decay) else f" {self.weight_decay:g}"
         decay = f"weight decay{number}" if group.decays else "no weight decay"
         rate = "" if group.lr_scale == 1 else f", rate x {group.lr_scale:g}"
         return decay + rate + (f", asleep for {group.wake} updates" if group.wake else "")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from blocks.random import fold_in
+from blocks.train.faces import outcome_of
 from blocks.train.gradient import Function, LeafCopies
 from blocks.train.peers import Peers
 from blocks.train.precision import cast_inputs
@@ -82,7 +83,8 @@ class BatchGradient:
         """params -> (loss, memory) of one micro-batch; its loss and metrics go to rows."""
 
         def loss_of(params: Any) -> tuple[Tensor, Any]:
-            loss, new_memory, metrics = self.loss(params, memory, part, key)
+            found = self.loss(params, memory, part, key)
+            loss, new_memory, metrics = found if self.peers.checked else outcome_of(found)
             rows.append(row_of(loss, metrics))
             return loss, new_memory
 

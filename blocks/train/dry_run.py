@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import attrs
@@ -17,6 +18,7 @@ from blocks.train import counting, timing
 from blocks.train.batch_gradient import Batch
 from blocks.train.counting import Cost
 from blocks.train.distributed import Processes
+from blocks.train.faces import outcome_of
 from blocks.train.freeze import trainable
 from blocks.train.precision import cast_inputs, compute_dtype
 from blocks.train.progress import Screen, duration
@@ -108,7 +110,8 @@ def model_table(planned: Planned, batch: Batch) -> Table:
 def groups_table(optimizer: Optimizer, params: Mapping[str, Tensor], steps: int) -> Table:
     """Which params the optimizer treats alike, and how; its rate over so many steps."""
     groups: dict[str, list[str]] = {}
-    for name, words in optimizer.describe(dict(params)).items():
+    describe = getattr(optimizer, "describe", partial(Optimizer.describe, optimizer))  # one's own may not say
+    for name, words in describe(dict(params)).items():
         groups.setdefault(words, []).append(name)
     table = Table("what is done", "tensors", "parameters", "which", title=f"the optimizer, {_words(optimizer, steps)}")
     for words, names in groups.items():
@@ -121,7 +124,7 @@ def groups_table(optimizer: Optimizer, params: Mapping[str, Tensor], steps: int)
 def _words(optimizer: Optimizer, steps: int) -> str:
     """Its kind, and the rate at the start, at its highest, and at the last step."""
     kind, schedule = type(optimizer).__name__, getattr(optimizer, "schedule", None)
-    if schedule is None:
+    if not callable(schedule):
         return kind
     places = torch.linspace(0, steps - 1, min(steps, POINTS)).round().long().tolist()
     rates = {place: float(schedule(torch.tensor(place))) for place in places}
@@ -161,8 +164,12 @@ def step_cost(planned: Planned, batch: Batch, say: Callable[[str], None]) -> Cos
     params, memory = planned.state.params, tree.map(lambda t: t.to("meta"), planned.state.memory)
     params = params if dtype is None else tree.cast(params, dtype)
     key = planned.state.key.to("meta") if getattr(planned.objective, "draws", True) else None
+
+    def loss(own: tree.Tree) -> Tensor:
+        return outcome_of(planned.objective.loss(own, memory, part, key))[0]
+
     try:
-        return counting.cost_of(lambda p: planned.objective.loss(p, memory, part, key)[0], params, planned.trained)
+        return counting.cost_of(loss, params, planned.trained)
     except (RuntimeError, NotImplementedError) as error:  # what needs numbers, not shapes alone
         say(f"FLOPs and activations of a step are not counted: {str(error).splitlines()[0]}")
         return None

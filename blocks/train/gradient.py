@@ -71,11 +71,14 @@ class LeafCopies:
         return value.detach(), aux
 
     def forward(self, fn: Function) -> tuple[Tensor, Any]:
-        """(value, aux) of the copies, brought up to date."""
+        """(value, aux) of the copies, brought up to date. Raises ValueError for a value that has no gradient."""
         if self.dtype is not None:
             with torch.no_grad():
                 torch._foreach_copy_(*self.cast)
-        return fn(self.tree)
+        value, aux = fn(self.tree)
+        if not value.requires_grad:
+            raise ValueError("the loss does not depend on the params; look for a detach(), an item() or a no_grad()")
+        return value, aux
 
     def own(self, grads: Sequence[Tensor]) -> list[Tensor]:
         """Gradients in the params' types, contiguous (autograd may return an expanded view)."""

@@ -20,6 +20,7 @@ class Peers:
     sums: BucketedSum | None = None
     kept: LeafCopies | None = None
     fitting: tuple | None = None  # params and optimizer state, by names and axes, that were found to fit together
+    checked: bool = False  # what objective and optimizer return, in the first step
 
     @staticmethod
     def of(group: dist.ProcessGroup | None) -> "Peers":

@@ -15,11 +15,13 @@ from blocks.layers.compiled import compiled_layers
 from blocks.optim.clip import Clip, ClipNorm
 from blocks.optim.names import names_and_ranks
 from blocks.optim.optimizer import Optimizer, Schedule, update_in_parts_
+from blocks.optim.own_schedule import number_or_schedule
 from blocks.optim.schedule import ends
 from blocks.random import split
 from blocks.train.batch_gradient import Batch, BatchGradient, Metrics
 from blocks.train.captured import WARM, CapturedStep
 from blocks.train.compiled import WHOLE, Compile, compile_mode, compiled
+from blocks.train.faces import check_faces, check_memory, check_metrics, check_tree, check_updated, first_of
 from blocks.train.freeze import check_optimizer_state, trainable
 from blocks.train.loss_scale import LossScale, loss_scale_of
 from blocks.train.peers import Peers
@@ -47,15 +49,18 @@ def init_state(
 
     `params` take the place of the objective's fresh ones, and the memory is what it `remember`s of them, if it does.
     `frozen`, `precision` and `loss_scale` are `make_step`'s.
-    Raises ValueError for params with other names or shapes, and for patterns that match nothing.
+    Raises ValueError for params with other names or shapes, for patterns that match nothing, and for an objective or
+    an optimizer that is none.
     """
+    check_faces(objective, optimizer)
     init_key, run_key = split(key).unbind()
-    fresh, memory = objective.init(init_key)
+    fresh, memory = first_of(objective, init_key)
     if params is not None:
         fresh = copied(params, fresh)
         memory = objective.remember(fresh) if hasattr(objective, "remember") else memory
     params = tree.map(torch.Tensor.contiguous, fresh)
     moments = optimizer.init(trainable(tree.flatten(params), tuple(frozen)))
+    check_tree("the state of the optimizer's init(params)", moments)
     average = tree.clone(params) if ema else {}
     scaler = loss_scale_of(precision, loss_scale)
     scale = {} if scaler is None else scaler.init(key.device)
@@ -99,6 +104,8 @@ def make_step(
     """
     if accumulate < 1:
         raise ValueError(f"accumulate {accumulate} is not a number of micro-batches; use 1 or more")
+    check_faces(objective, optimizer)
+    ema_decay = number_or_schedule(ema_decay)
     check_ema_decay(ema_decay)
     dtype, draws = compute_dtype(precision), getattr(objective, "draws", True)
     peers = Peers.of(group)
@@ -201,6 +208,7 @@ class Step:
         skip = not_finite(metrics["loss"], norm)
         rates = self.update_(state, params, grads, norm, skip)
         memory, found = self.settled(state, memory, skip)
+        self.gradient.peers.checked = True
         scale, counted = self.rescale(state.loss_scale, skip, metrics["loss"])
         skipped = (state.skipped + 1) * counted
         new = attrs.evolve(
@@ -215,9 +223,15 @@ class Step:
 
     def settled(self, state: State, memory: Any, skip: Tensor) -> tuple[Any, Metrics]:
         """(the memory after the update, or the old one if it is skipped, the metrics of its settling)."""
+        first = not self.gradient.peers.checked
         if self.settle is None:
+            if first:
+                check_memory(state.memory, memory, "loss")
             return choose(skip, state.memory, memory), {}
         memory, found = self.settle(state.params, memory, skip)
+        if first:
+            check_memory(state.memory, memory, "settle_")
+            check_metrics("the metrics of settle_", found, "settle_(params, memory, skip) -> (memory, metrics)")
         return memory, averaged(found, self.gradient.peers.world_size, self.gradient.peers.group)
 
     def update_(self, state: State, params: Flat, grads: Flat, norm: Tensor, skip: Tensor) -> Metrics:
@@ -227,6 +241,7 @@ class Step:
             grads = self.clip(params, grads, norm)
         decay = self.ema_decay(state.step) if callable(self.ema_decay) else self.ema_decay
         update_all_ = getattr(self.optimizer, "update_all_", partial(update_in_parts_, self.optimizer))
+        before = None if self.gradient.peers.checked else dict(params)
         rates = update_all_(
             params,
             grads,
@@ -236,6 +251,8 @@ class Step:
             average=None if decay is None else trainable(tree.flatten(state.ema), self.gradient.frozen),
             ema_decay=0.0 if decay is None else decay,
         )
+        if before is not None:
+            check_updated(before, params, rates)
         return rates | ({"ema_decay": decay} if isinstance(decay, Tensor) else {})
 
     def rescale(self, state: tree.Tree, skip: Tensor, loss: Tensor) -> tuple[tree.Tree, Tensor]:

@@ -17,6 +17,7 @@ from blocks.optim.clip import Clip
 from blocks.optim.optimizer import Optimizer
 from blocks.random import fold_in
 from blocks.train.batch_gradient import Batch, Metrics
+from blocks.train.faces import check_faces, outcome_of
 from blocks.train.gradient import LeafCopies
 from blocks.train.report import Row, row_of
 from blocks.train.state import State
@@ -58,6 +59,8 @@ def make_sweep_step(
     It does to run k what `make_step(objective, optimizers[k], clip=..., clip_norm=...)` would, up to rounding. A run
     whose loss or gradient is not finite stands still, it alone. Metrics are `make_step`'s, [K] each.
     """
+    for optimizer in optimizers:
+        check_faces(objective, optimizer)
     return SweepStep(objective, tuple(optimizers), one_clip(clip, clip_norm), donate)
 
 
@@ -105,7 +108,8 @@ class SweepStep:
         """(params, leaves of the memory, key) -> (loss and metrics, leaves of the new memory) of one run."""
 
         def loss(params: Any, leaves: list[Tensor], key: Tensor | None) -> tuple[Row, list[Tensor]]:
-            value, memory, metrics = self.objective.loss(params, filled(template, leaves), batch, key)
+            found = self.objective.loss(params, filled(template, leaves), batch, key)
+            value, memory, metrics = outcome_of(found)
             return {"loss": value, **metrics}, tree.leaves(memory)
 
         return loss

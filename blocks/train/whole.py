@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from blocks import tree
 from blocks.threefry import threefry, threefry_reference
@@ -16,6 +17,7 @@ from blocks.train.state import State
 
 Body = Callable[[State, Batch], tuple[State, Metrics]]
 ATEN = torch.ops.aten
+ASKS = "the step asks the device for a number, by item(), float() or if, and a graph cannot wait; keep tensors"
 
 
 class WholeStep:
@@ -77,11 +79,12 @@ def trace(body: Body, state: State, batch: Batch, backend: str) -> Trace:
     given = [*tree.leaves(state), *tree.leaves(batch)]
     # a CPU's words come fastest from numpy, a GPU's from within the graph
     fused = {} if state.step.is_cpu else {threefry: threefry_reference}
-    graph = reshaping(make_fx(flat, decomposition_table=fused, tracing_mode="fake")(*given))
+    try:
+        graph = reshaping(make_fx(flat, decomposition_table=fused, tracing_mode="fake")(*given))
+    except GuardOnDataDependentSymNode as error:
+        raise ValueError(ASKS) from error
     if any(node.target is ATEN._local_scalar_dense.default for node in graph.graph.nodes):
-        raise ValueError(
-            "the step asks the device for a number, by item() or so, and a graph cannot wait; keep tensors"
-        )
+        raise ValueError(ASKS)
     return Trace(torch.compile(graph, fullgraph=True, dynamic=False, backend=backend), **found)
 
 

@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from blocks.objectives.supervised import Supervised
+from blocks.optim.optimizer import Optimizer
 from blocks.train import timing
+from blocks.train.distributed import Processes
+from blocks.train.loop import run
 from blocks.train.options import RunOptions
 from blocks.train.timing import affordable, timed
 from blocks.trunks.convit import convit
@@ -77,6 +80,38 @@ def test_a_step_that_needs_numbers_is_timed_and_not_counted(tmp_path, capsys):
     assert "FLOPs and activations of a step are not counted: " in text
     assert "beside activations, which could not be counted" in text
     assert "measured: 3 steps" in text
+
+
+@attrs.frozen
+class Own:
+    """An optimizer of one's own, with no more than it must have."""
+
+    schedule: float = 0.1
+
+    def init(self, params):
+        return {}
+
+    def update_(self, params, grads, state, *, skip=None):
+        return {}
+
+
+@attrs.frozen
+class OwnOptimizer(Optimizer):
+    def init(self, params):
+        return {}
+
+    def update_(self, params, grads, state, *, skip=None):
+        return {}
+
+
+@pytest.mark.parametrize("optimizer", [Own(), OwnOptimizer()], ids=["plain", "Optimizer"])
+def test_an_optimizer_of_ones_own_needs_no_description(optimizer, tmp_path, capsys):
+    objective = Supervised(convit(**TINY, local_up_to_layer=1, num_classes=6))
+    options = RunOptions(out=str(tmp_path / "run"), dry_run=True)
+    run(objective, optimizer, TrainData(), epochs=1, processes=Processes(), options=options)
+    text = capsys.readouterr().out
+    assert f"the optimizer, {type(optimizer).__name__}" in text
+    assert "updated" in text
 
 
 @attrs.frozen(eq=False)

@@ -27,6 +27,14 @@ def test_the_average_s_decay_may_follow_a_schedule_of_the_step():
         state = new
 
 
+def test_the_average_s_decay_may_be_any_function_of_the_step():
+    objective, optimizer, state = setup()
+    ours, plain = (make_step(objective, optimizer, ema_decay=d) for d in (linear(0.5, 0.9, 4), lambda s: 0.5 + s / 10))
+    assert_close(plain(state, batch_of())[0].ema, ours(state, batch_of())[0].ema)
+    with pytest.raises(ValueError, match=r"ema_decay OwnSchedule.* is not in \[0, 1\)"):
+        make_step(objective, optimizer, ema_decay=lambda step: 2.0)
+
+
 @pytest.mark.parametrize("ema", [True, False])
 def test_a_state_and_a_step_that_disagree_about_the_average_are_an_error(ema):
     objective, optimizer, state = setup(ema=ema)

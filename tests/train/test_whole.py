@@ -133,6 +133,18 @@ def test_a_step_that_asks_the_device_for_a_number_cannot_be_traced():
         whole(make_step(objective, optimizer, ema_decay=0.9))(first, small_problem.batch_of())
 
 
+def test_a_schedule_of_ones_own_is_traced_where_it_keeps_tensors():
+    objective, _, first = small_problem.setup()
+    batch = small_problem.batch_of()
+    with pytest.raises(ValueError, match=r"asks the device for a number, .* or if, and a graph cannot wait"):
+        whole(make_step(objective, adamw(lambda step: 1e-2 if step < 2 else 1e-3), ema_decay=0.9))(first, batch)
+    eager = make_step(objective, adamw(lambda step: 1e-2 * 0.9**step), ema_decay=0.9)
+    step, state = whole(eager), first
+    for _ in range(3):
+        (state, metrics), (_, expected) = step(state, batch), eager(state, batch)
+        assert_close(metrics, expected, **CLOSE)
+
+
 def _tensors(found):
     return [x for x in tree_leaves(found) if isinstance(x, torch.Tensor)]
 
