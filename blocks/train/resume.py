@@ -17,6 +17,9 @@ from blocks.tree import flatten
 HARMLESS = frozenset({"out", "data", "val", "workers", "num_workers", "log_every", "keep"})
 HARMLESS |= {"precision", "accumulate", "compile", "checkpointed", "impl", CODE}
 
+# a schedule is one of all epochs: with others each update was another one
+TRAIN_ON = "; to train on, start a new run from its weights: recipes/finetune.py --weights {} --out ANOTHER"
+
 
 def agree(value: Any, world_size: int) -> Any:
     """The first process's value, on all processes."""
@@ -56,7 +59,8 @@ def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], path: str |
     if harmful:
         raise ValueError(
             f"{path} is from another run: {'; '.join(harmful.values())}. "
-            "Give the values it was started with, or another output folder"
+            "Give the values it was started with, or another output folder (--out)"
+            + (TRAIN_ON.format(Path(path).parent) if "epochs" in harmful else "")
         )
     return [line for name, line in (settings | made).items() if _is_harmless(name)]
 

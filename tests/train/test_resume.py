@@ -20,6 +20,16 @@ def test_an_empty_value_is_seen():
         check_same_run(now, saved, "step.pt")
 
 
+def test_more_epochs_are_another_run_and_the_way_out_is_told():
+    """The schedule is one of all epochs: at the end of the shorter run it has nothing left to give."""
+    saved, now = ({"facts": {}, "settings": {"epochs": epochs, "lr": 0.1}} for epochs in (40, 60))
+    with pytest.raises(ValueError, match=r"epochs was 40, is 60\. .*; to train on, .* --weights runs/x --out ANOTHER$"):
+        check_same_run(saved, now, "runs/x/step-00000003.pt")
+    now["settings"] |= {"epochs": 40, "lr": 0.2}
+    with pytest.raises(ValueError, match=r"lr was 0.1, is 0.2\. .* another output folder \(--out\)$"):
+        check_same_run(saved, now, "runs/x/step-00000003.pt")
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     """The final state of the uninterrupted run."""
