@@ -97,6 +97,6 @@ def _line(loss: Tensor) -> str:
 
 
 def _scores(model: Any, params: tree.Tree, val_data: Any, processes: Processes) -> list[dict[str, float]]:
-    """Each run's accuracy and loss; the data is read once and kept."""
-    batches, runs = list(val_data), len(tree.leaves(params)[0])
-    return [evaluate(model, run_of(params, run), batches, processes) for run in range(runs)]
+    """Each run's accuracy and loss; the data is read anew for each, and may be larger than memory."""
+    runs = len(tree.leaves(params)[0])
+    return [evaluate(model, run_of(params, run), val_data, processes) for run in range(runs)]

@@ -19,6 +19,7 @@ from blocks.pictures.figures.distance import distance_figure
 from blocks.pictures.figures.examples import OTHER, SAME, Gallery, neighbours_figure, prototypes_figure
 from blocks.pictures.figures.kernels import cut_out, kernels_figure
 from blocks.pictures.figures.over_training import gates_figure, nonlocality_figure
+from blocks.pictures.figures.rates import rates_figure
 from blocks.pictures.similar import Examples
 
 GRID = (2, 3)
@@ -212,6 +213,15 @@ def test_the_confusion_matrix_is_shaded_by_shares_of_its_rows():
     assert not confusion_figure(torch.eye(30)).axes[0].texts
     with pytest.raises(ValueError, match="1 names for 2 classes"):
         confusion_figure(torch.eye(2), ["cat"])
+
+
+def test_rates_have_a_dot_a_run_and_a_line_through_the_means():
+    loss, top1 = torch.tensor([[1.0, 3.0], [0.5, 0.5]]), torch.tensor([[0.5, 0.25], [0.75, 0.75]])
+    figure = rates_figure([1e-3, 1e-2], loss, top1)
+    drawn = [[line.get_ydata().tolist() for line in one.lines] for one in figure.axes]
+    assert drawn[0] == [[1.0, 0.5], [3.0, 0.5], [2.0, 0.5]]
+    assert drawn[1] == [[50.0, 75.0], [25.0, 75.0], [37.5, 75.0]]
+    assert {one.get_xscale() for one in figure.axes} == {"log"}
 
 
 def test_ink_is_the_page_s_and_pyplot_is_not_touched():

@@ -1,5 +1,7 @@
 """A sweep is the training loop for many runs."""
 
+import weakref
+
 import attrs
 import pytest
 import torch
@@ -45,6 +47,31 @@ def test_a_sweep_tells_a_good_rate_from_bad_ones():
     assert found.curves["loss"].shape == (4, 3)
     assert found.curves["loss"][-1].argmin() == 1
     assert min(score["loss"] for score in found.scores) == found.scores[1]["loss"]
+
+
+class Streamed:
+    """Validation images that count how many of their batches are still held when the next is asked for."""
+
+    def __init__(self):
+        self.batches, self.most = list(ValData()), 0
+
+    def __iter__(self):
+        seen = []
+        for batch in self.batches:
+            own = {name: value.clone() for name, value in batch.items()}
+            seen.append(weakref.ref(own["images"]))
+            yield own
+            del own
+            self.most = max(self.most, sum(ref() is not None for ref in seen))
+
+
+def test_validation_images_are_not_kept():
+    chosen, _ = swept(RUNS)
+    streamed, one = Streamed(), dict(epochs=1, processes=Processes(), seeds=7, quiet=True)
+    found = sweep(Supervised(Classifier()), chosen, TrainData(), streamed, **one)
+    assert len(streamed.batches) > 2
+    assert streamed.most == 1
+    assert found.scores == sweep(Supervised(Classifier()), chosen, TrainData(), ValData(), **one).scores
 
 
 def test_one_seed_serves_all_runs_and_no_validation_is_needed():

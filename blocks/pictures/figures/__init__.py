@@ -8,6 +8,7 @@ from blocks.pictures.figures.distance import distance_figure
 from blocks.pictures.figures.examples import Gallery, neighbours_figure, prototypes_figure
 from blocks.pictures.figures.kernels import kernels_figure
 from blocks.pictures.figures.over_training import gates_figure, nonlocality_figure
+from blocks.pictures.figures.rates import rates_figure
 
 __all__ = [
     "Gallery",
@@ -22,4 +23,5 @@ __all__ = [
     "nonlocality_figure",
     "pca_figure",
     "prototypes_figure",
+    "rates_figure",
 ]
