@@ -41,6 +41,7 @@ class Recipe:
     weights: str = "runs/convit_supervised"  # a run's folder (its newest checkpoint) or best.pt in it; any other file
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
     model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else deit_small
+    trusted: tuple[str, ...] = ()  # packages or files (mine.py) of whose blocks a run's model may be made
     global_pool: Literal["", "token", "avg"] = ""  # the head's input: class token or mean; "": the run's, else token
     pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MAE's files, learn: MoCo v3's; "": the run's, else learn
     data: str = ""  # shards: a pattern, a glob, a folder, "digits"; "": the run's validation shards, else digits

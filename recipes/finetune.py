@@ -44,6 +44,7 @@ class Recipe(RunOptions):
     weights: str = ""  # a run's folder or best.pt; a checkpoint of ours, timm's, DeiT's, ConViT's, VISSL's
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
     model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else deit_base
+    trusted: tuple[str, ...] = ()  # packages or files (mine.py) of whose blocks a run's model may be made
     global_pool: Literal["", "token", "avg"] = ""  # the head's input: class token or mean; "": the run's, else token
     pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MAE's files, learn: MoCo v3's; "": the run's, else learn
     data: str = "digits"  # training shards: a pattern, a folder, "digits"; by default those of the weights' run
@@ -93,8 +94,7 @@ def main(r: Recipe) -> None:
         knobs = dict(usual=USUAL, num_classes=classes, head=head, drop_path_rate=r.drop_path)
         model, size = chosen(MODELS, weights, r, **knobs)
         params, report = load_weights(model, weights, key=key, which=r.which, head=head)
-        if processes.is_main:
-            print(report)
+        processes.say(report)
 
         where = r.loading(processes) | dict(num_classes=classes)
         train_data = TrainLoader(

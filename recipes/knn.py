@@ -47,6 +47,7 @@ class Recipe:
     weights: str = ""  # a run's folder or best.pt; a checkpoint of ours, timm's, DINO's, MoCo v3's, VISSL's; "": random
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
     model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else vit_small, for digits convit_micro
+    trusted: tuple[str, ...] = ()  # packages or files (mine.py) of whose blocks a run's model may be made
     global_pool: Literal["", "token", "avg"] = ""  # the feature: class token or mean; "": the run's, else token
     pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MAE's files, learn: MoCo v3's; "": the run's, else learn
     data: str = "digits"  # training shards, by default the weights' run's; without labels for --features alone
@@ -100,8 +101,7 @@ def main(r: Recipe) -> None:
         voters, *asked = map(seen, votes or [train_shards])
         found = knn(voters, *asked, r.k, r.temperature) if votes else {}
 
-        if processes.is_main:
-            print(report)
+        processes.say(report)
         if processes.is_main and votes:
             table = Table("k", "top-1")
             for k, top1 in zip(sorted(set(r.k)), found.values(), strict=True):

@@ -54,6 +54,7 @@ class Recipe(RunOptions):
     weights: str = ""  # a run's folder or best.pt; a checkpoint of ours, timm's, DeiT's, ConViT's, VISSL's; "": random
     which: Literal["params", "ema", "teacher"] = "params"  # of those in the checkpoint
     model: Literal[("", *MODELS)] = ""  # "": that of the weights' run, else vit_base
+    trusted: tuple[str, ...] = ()  # packages or files (mine.py) of whose blocks a run's model may be made
     global_pool: Literal["", "token", "avg"] = ""  # the feature: class token or mean; "": the run's, else token
     pos_embed: Literal["", "learn", "sincos"] = ""  # sincos: MAE's files, learn: MoCo v3's; "": the run's, else learn
     standardise: bool = False  # features to mean 0 and variance 1 over the training images

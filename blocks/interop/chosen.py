@@ -17,6 +17,7 @@ from blocks.interop.refit import (
     with_head,
     without_drops,
 )
+from blocks.interop.trusted import trusting
 from blocks.trunks.distilled import DistilledModel
 from blocks.trunks.model import Model
 
@@ -48,6 +49,10 @@ class Wanted(Protocol):
     def pos_embed(self) -> Literal["", "learn", "sincos"]:
         """The kind of positions."""
 
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """Packages or files of whose blocks a described model may be."""
+
 
 def chosen(
     factories: Mapping[str, Callable[..., Any]],
@@ -73,7 +78,8 @@ def chosen(
         rest = {"num_classes": num_classes, "drop_path_rate": drop_path_rate}
         return factories[wanted.model or usual["model"]](**rest, **made), made["img_size"]
     description, file = said
-    found = build(with_drop_path(without_drops(description), drop_path_rate)) if _has_layers(description) else None
+    described = with_drop_path(without_drops(description), drop_path_rate) if _has_layers(description) else None
+    found = None if described is None else build(described, trusting(wanted.trusted))
     if not isinstance(found, Model | DistilledModel):
         raise ValueError(
             f"{file} describes a {description.get('block')}: no model of this library's layers; load it in Python"

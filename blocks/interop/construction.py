@@ -2,7 +2,9 @@
 
 import importlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -21,7 +23,7 @@ def describe(block: Block) -> dict[str, Any]:
     no plain value: a function, a tensor, a module.
     """
     cls = type(block)
-    name = f"{cls.__module__}.{cls.__qualname__}"
+    name = f"{_module(cls)}.{cls.__qualname__}"
     if "<locals>" in name:
         raise ValueError(f"{name} is written inside a function, where nobody finds it again; move it to a module")
     fields = {field.name: field for field in attrs.fields(cls) if field.init}
@@ -46,6 +48,12 @@ def build(description: Mapping[str, Any], trusted: Sequence[str] = TRUSTED) -> B
         return _class(name, trusted)(**values)
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{name}: {error}") from error
+
+
+def _module(cls: type) -> str:
+    """The module of a class; for one of the program itself the name by which others import its file."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return Path(file).stem if cls.__module__ == "__main__" and file else cls.__module__
 
 
 def _plain(value: Any, place: str) -> Any:
@@ -75,7 +83,10 @@ def _class(name: str, trusted: Sequence[str]) -> type[Block]:
     """The Block class of that full name. Nothing outside `trusted` is imported, and only a class is ever called."""
     packages = [trusted] if isinstance(trusted, str) else list(trusted)
     if not DOTTED.fullmatch(name) or not any(name.startswith(f"{package}.") for package in packages):
-        raise ValueError(f"{name!r} is not of {packages}; if you trust its code, name its package in trusted=")
+        raise ValueError(
+            f"{name!r} is not of {packages}; if you trust its code, name its package in trusted= "
+            f"(--trusted {name.partition('.')[0]}, or {name.partition('.')[0]}.py)"
+        )
     module, _, last = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), last, None)

@@ -7,6 +7,7 @@ import argparse
 import sys
 from typing import NoReturn
 
+from blocks.interop.trusted import trusting
 from blocks.report.write import write_report
 
 
@@ -15,7 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     first, *others = options.runs
     try:
-        write_report(first, others=others, images=options.images, which=options.which, out=options.out)
+        how = {"images": options.images, "which": options.which, "out": options.out}
+        write_report(first, others=others, **how, trusted=trusting(options.trusted))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -37,8 +39,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", metavar="FOLDER_OR_SHARDS", help=images)
     which = "the weights to look at: as trained (default), their average, a self-supervised run's teacher"
     parser.add_argument("--which", choices=("params", "ema", "teacher"), default="params", help=which)
-    out = "the page's folder (default: RUN/report, of several runs the first one's RUN/comparison)"
+    out = "the page's folder (default: RUN/report; RUN/report-images for other images; RUN/comparison for several runs)"
     parser.add_argument("--out", metavar="FOLDER", help=out)
+    trusted = "a package or file (mine.py) of whose blocks the run's model may be made; may be given several times"
+    parser.add_argument("--trusted", metavar="PACKAGE", action="append", default=[], help=trusted)
     return parser
 
 

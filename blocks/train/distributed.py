@@ -26,6 +26,11 @@ class Processes:
         """Whether this is the process that writes and talks."""
         return self.rank == 0
 
+    def say(self, text: object) -> None:
+        """Print it, once for all processes."""
+        if self.is_main:
+            print(text)
+
     def home(self, wish: str) -> str:
         """Where pictures are augmented: as wished; "auto" is the device if that is a GPU, else the workers."""
         return wish if wish != "auto" else "device" if self.device.type == "cuda" else "workers"
