@@ -14,14 +14,17 @@ from blocks import tree
 from blocks.tree import Flat
 
 OBJECTIVE = {"init": ("key",), "loss": ("params", "memory", "batch", "key")}
+SETTLING = {"settle_": ("params", "memory", "skip")}
 OPTIMIZER = {"init": ("params",), "update_": ("params", "grads", "state", "skip=")}
 LOSS = "loss(params, memory, batch, key) -> (loss [], memory, metrics)"
+SETTLE = "settle_(params, memory, skip) -> (memory, metrics)"
 UPDATE = 'update_(params, grads, state, skip=) -> {"lr": [], ...}'
 
 
 def check_faces(objective: Any, optimizer: Any) -> None:
     """Raises ValueError for what is no objective or no optimizer."""
-    _check_face(objective, "objective", OBJECTIVE, "Supervised(model)")
+    face = OBJECTIVE | (SETTLING if hasattr(objective, "settle_") else {})
+    _check_face(objective, "objective", face, "Supervised(model)")
     _check_face(optimizer, "optimizer", OPTIMIZER, "adamw(1e-3)")
 
 
@@ -76,6 +79,15 @@ def outcome_of(found: Any) -> tuple[Tensor, Any, dict[str, Tensor]]:
         raise ValueError(f"the loss is {_said(loss)}; it is one floating-point number, a mean over the samples: {LOSS}")
     check_metrics("the metrics of loss", metrics, LOSS)
     return loss, memory, metrics
+
+
+def settled_of(found: Any, old: Any) -> tuple[Any, dict[str, Tensor]]:
+    """What a settling returned: (memory like the old one, metrics). Raises ValueError for anything else."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise ValueError(f"settle_ returned {_said(found)}; it returns two, {SETTLE}")
+    check_memory(old, found[0], "settle_")
+    check_metrics("the metrics of settle_", found[1], SETTLE)
+    return found
 
 
 def check_metrics(whose: str, metrics: Any, face: str) -> None:

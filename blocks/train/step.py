@@ -21,7 +21,7 @@ from blocks.random import split
 from blocks.train.batch_gradient import Batch, BatchGradient, Metrics
 from blocks.train.captured import WARM, CapturedStep
 from blocks.train.compiled import WHOLE, Compile, compile_mode, compiled
-from blocks.train.faces import check_faces, check_memory, check_metrics, check_tree, check_updated, first_of
+from blocks.train.faces import check_faces, check_memory, check_tree, check_updated, first_of, settled_of
 from blocks.train.freeze import check_optimizer_state, trainable
 from blocks.train.loss_scale import LossScale, loss_scale_of
 from blocks.train.peers import Peers
@@ -228,11 +228,9 @@ class Step:
             if first:
                 check_memory(state.memory, memory, "loss")
             return choose(skip, state.memory, memory), {}
-        memory, found = self.settle(state.params, memory, skip)
-        if first:
-            check_memory(state.memory, memory, "settle_")
-            check_metrics("the metrics of settle_", found, "settle_(params, memory, skip) -> (memory, metrics)")
-        return memory, averaged(found, self.gradient.peers.world_size, self.gradient.peers.group)
+        found = self.settle(state.params, memory, skip)
+        memory, metrics = settled_of(found, state.memory) if first else found
+        return memory, averaged(metrics, self.gradient.peers.world_size, self.gradient.peers.group)
 
     def update_(self, state: State, params: Flat, grads: Flat, norm: Tensor, skip: Tensor) -> Metrics:
         """Clip, update, and move the average of the params, where one is kept: the rates, those of schedules too."""

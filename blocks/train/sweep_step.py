@@ -17,7 +17,7 @@ from blocks.optim.clip import Clip
 from blocks.optim.optimizer import Optimizer
 from blocks.random import fold_in
 from blocks.train.batch_gradient import Batch, Metrics
-from blocks.train.faces import check_faces, outcome_of
+from blocks.train.faces import check_faces, check_memory, outcome_of
 from blocks.train.gradient import LeafCopies
 from blocks.train.report import Row, row_of
 from blocks.train.state import State
@@ -108,9 +108,11 @@ class SweepStep:
         """(params, leaves of the memory, key) -> (loss and metrics, leaves of the new memory) of one run."""
 
         def loss(params: Any, leaves: list[Tensor], key: Tensor | None) -> tuple[Row, list[Tensor]]:
-            found = self.objective.loss(params, filled(template, leaves), batch, key)
-            value, memory, metrics = outcome_of(found)
-            return {"loss": value, **metrics}, tree.leaves(memory)
+            old = filled(template, leaves)
+            value, memory, metrics = outcome_of(self.objective.loss(params, old, batch, key))
+            check_memory(old, memory, "loss")
+            named = tree.flatten(memory)
+            return {"loss": value, **metrics}, [named[name] for name in tree.flatten(old)]
 
         return loss
 

@@ -1,5 +1,7 @@
 """Whoever writes an objective or an optimizer is told of each mistake in one line, once."""
 
+import re
+
 import attrs
 import pytest
 import torch
@@ -180,6 +182,24 @@ def test_a_sweep_tells_the_same(found, said):
 )
 def test_a_memory_keeps_its_form(new, said):
     objective = Own(lambda params: (params, {"n": torch.zeros(())}), lambda loss, memory: (loss, new(memory), {}))
+    with pytest.raises(ValueError, match=said):
+        one_step(objective)
+
+
+SETTLED = "settle_(params, memory, skip) -> (memory, metrics)"
+
+
+@pytest.mark.parametrize(
+    ("settle_", "said"),
+    [
+        (lambda self, params, memory: (memory, {}), r"settle_ cannot be called as settle_\(params, memory, skip\)"),
+        (lambda self, params, memory, skip: memory, "settle_ returned dict {}; it returns two, " + re.escape(SETTLED)),
+        (lambda self, params, memory, skip: (memory, None), r"the metrics of settle_ are NoneType None"),
+        (lambda self, params, memory, skip: ({"n": skip}, {}), "the memory that settle_ returned has a new 'n'"),
+    ],
+)
+def test_what_settles_a_memory_returns_it_with_metrics(settle_, said):
+    objective = type("Settling", (Own,), {"settle_": settle_})()
     with pytest.raises(ValueError, match=said):
         one_step(objective)
 

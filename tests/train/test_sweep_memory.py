@@ -1,6 +1,7 @@
 """A swept run's memory is its own, and only a run that is not finite stands still."""
 
 import attrs
+import pytest
 import torch
 
 from blocks import tree
@@ -64,6 +65,38 @@ def test_each_run_has_its_own_memory_which_may_be_any_tree():
     for place, state in enumerate(alone):
         assert_close(run_of(many.memory, place), state.memory)
     assert not torch.equal(many.memory.mean[0], many.memory.mean[3])
+
+
+@attrs.frozen
+class Turned(small_problem.Remembering):
+    """Its loss returns the same memory in another order."""
+
+    def loss(self, params, memory, batch, key):
+        loss, memory, metrics = super().loss(params, memory, batch, key)
+        return loss, dict(reversed(memory.items())), metrics
+
+
+def test_a_memory_is_known_by_its_names_not_by_their_order():
+    objective = Turned(Supervised(small_problem.net(), 0.1))
+    (many, _), alone = _three_steps(objective)
+    for place, state in enumerate(alone):
+        assert_close(run_of(many.memory, place), state.memory)
+
+
+@attrs.frozen
+class Growing(small_problem.Remembering):
+    """Its loss returns one more number each step."""
+
+    def loss(self, params, memory, batch, key):
+        loss, memory, metrics = super().loss(params, memory, batch, key)
+        return loss, {**memory, "more": loss.detach()}, metrics
+
+
+def test_a_memory_of_another_form_is_refused_as_by_the_step():
+    objective = Growing(Supervised(small_problem.net(), 0.1))
+    step, state = make_sweep_step(objective, optimizers()), init_sweep(objective, optimizers(), keys())
+    with pytest.raises(ValueError, match="the memory that loss returned has a new 'more'"):
+        step(state, small_problem.batch_of())
 
 
 def _three_steps(objective):
