@@ -9,7 +9,6 @@ r"""The accuracy of a checkpoint: this library's, timm's, DeiT's, ConViT's or VI
 """
 
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import attrs
@@ -20,7 +19,8 @@ from blocks.data.index.patterns import names_folder
 from blocks.data.seen import seen_as
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.chosen import chosen
-from blocks.runs.checkpoint import file_of
+from blocks.runs.checkpoint import classifier_of
+from blocks.runs.data_of import classes_of, images_of
 from blocks.runs.run import beside
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
@@ -57,7 +57,6 @@ class Recipe:
 
 
 USUAL = dict(model="deit_small", img_size=224, patch_size=16, global_pool="token", pos_embed="learn")
-CLASSIFIER = "classifier.pth"  # of a linear probe's run: the trunk and its best head
 
 
 def shards_of(data: str, split: str, settings: dict):
@@ -68,15 +67,14 @@ def shards_of(data: str, split: str, settings: dict):
 
 
 def main(r: Recipe) -> None:
-    classifier = Path(r.weights) / CLASSIFIER
-    weights = classifier if classifier.is_file() else file_of(r.weights)
-    run = beside(weights)
-    settings, seen = (run.settings, run.images.get("val", {})) if run else ({}, {})
+    weights = classifier_of(r.weights)
+    run, known = beside(weights), classes_of(weights)
+    settings = run.settings if run else {}
     workers = settings.get("workers", 8) if r.workers < 0 else r.workers
     with connect(data_workers=workers) as processes:
         shards = shards_of(r.data, r.split, settings)
-        if run and run.classes:
-            shards = shards.in_order_of(run.classes)
+        if known:
+            shards = shards.in_order_of(known)
         classes = shards.num_classes
         model, size = chosen(MODELS, weights, r, num_classes=classes, usual=USUAL, head="keep")
         key = blocks.key(0, processes.device)  # nothing is drawn from it: it says where the params shall be
@@ -84,7 +82,7 @@ def main(r: Recipe) -> None:
         data = EvalLoader(
             shards, batch_size=r.batch_size, num_classes=classes, num_workers=workers, max_unreadable=r.max_unreadable,
             rank=processes.rank, world_size=processes.world_size, device=processes.device,
-            **seen_as(seen, img_size=size, crop_pct=r.crop_pct, interpolation=r.interpolation),
+            **seen_as(images_of(weights), img_size=size, crop_pct=r.crop_pct, interpolation=r.interpolation),
         )  # fmt: skip
         found = evaluate(model, params, data, processes, precision=r.precision)
         if processes.is_main:

@@ -24,7 +24,7 @@ from blocks.optim.adamw import adamw
 from blocks.optim.scales import head_lr, layer_decay
 from blocks.optim.schedule import scaled_lr, warmup_cosine
 from blocks.runs.checkpoint import file_of
-from blocks.runs.data_of import classes_of_run, data_of_run
+from blocks.runs.data_of import classes_of, data_of_run
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
@@ -89,7 +89,7 @@ DIGITS = dict(
 def main(r: Recipe) -> None:
     with connect(data_workers=r.workers) as processes:
         weights, key = file_of(r.weights), blocks.key(r.seed, processes.device)
-        (train_shards, val_shards), head = for_head(train_and_val(r.data, r.val), classes_of_run(weights), r.head)
+        (train_shards, val_shards), head = for_head(train_and_val(r.data, r.val), classes_of(weights), r.head)
         classes = train_shards.num_classes
         knobs = dict(usual=USUAL, num_classes=classes, head=head, drop_path_rate=r.drop_path)
         model, size = chosen(MODELS, weights, r, **knobs)

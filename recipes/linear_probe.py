@@ -30,7 +30,7 @@ from blocks.optim.schedule import cosine, scaled_lr
 from blocks.optim.sgd import sgd
 from blocks.probe.features import features
 from blocks.probe.probe_accuracy import ProbeAccuracy
-from blocks.runs.checkpoint import file_of
+from blocks.runs.checkpoint import CLASSIFIER, file_of
 from blocks.runs.data_of import data_of_run
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
@@ -113,7 +113,7 @@ def main(r: Recipe) -> None:
             last = result.history[-1]
             print(report, *(f"lr {lr:g}: {last[f'val_top1_{k}']:.2%}" for k, lr in enumerate(r.lrs)), sep="\n")
             best = tree.flatten(probes.classifier(result.state.params, int(last["val_best_head"])))
-            torch.save(best, Path(r.out) / "classifier.pth")  # recipes/evaluate.py takes it
+            torch.save(best, Path(r.out) / CLASSIFIER)  # recipes/evaluate.py takes it
 
 
 if __name__ == "__main__":

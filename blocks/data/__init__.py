@@ -5,10 +5,12 @@ from blocks.data.digits import digits
 from blocks.data.erasing import RandomErasing
 from blocks.data.index.index import Index, open_shards
 from blocks.data.loading.eval_loader import EvalLoader
+from blocks.data.loading.picture_loader import PictureLoader
 from blocks.data.loading.train_loader import TrainLoader
 from blocks.data.mixing import Mixing
 from blocks.data.multi_crop import MultiCrop
 from blocks.data.per_image import PerImage
+from blocks.data.picture_files import picture_files
 from blocks.data.presets import (
     barlow_views,
     byol_views,
@@ -40,6 +42,7 @@ __all__ = [
     "Mixing",
     "MultiCrop",
     "PerImage",
+    "PictureLoader",
     "RandAugment",
     "RandomErasing",
     "Sources",
@@ -58,6 +61,7 @@ __all__ = [
     "moco_v2_views",
     "moco_v3_views",
     "open_shards",
+    "picture_files",
     "policy",
     "pretraining_shards",
     "simclr_views",

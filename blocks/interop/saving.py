@@ -102,6 +102,11 @@ def is_safetensors(path: Path) -> bool:
         return file.read(9)[8:] == b"{"
 
 
+def has_own_format(path: Path) -> bool:
+    """Whether `save` wrote this file."""
+    return path.is_file() and is_safetensors(path) and read(path)[1].get("format") == FORMAT
+
+
 def _check_format(about: Mapping[str, str], path: str | Path) -> None:
     if about.get("format") != FORMAT:
         raise ValueError(

@@ -19,6 +19,7 @@ from blocks.secrets import shown
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path of one has a slash less
 NAME = re.compile(r"step-(\d{8,})\.pt")
+CLASSIFIER = "classifier.pth"  # what a linear probe leaves beside its checkpoints
 SHOWN = 4  # entries of each kind that an error lists
 
 
@@ -71,6 +72,12 @@ def file_of(place: str | Path) -> Path:
     if path.is_dir():
         raise FileNotFoundError(f"no checkpoint in {path}; give the folder of a run that has one, or a file")
     return path
+
+
+def classifier_of(place: str | Path) -> Path:
+    """As `file_of`, but of a linear probe's folder the trunk with its best head."""
+    path = Path(place) / CLASSIFIER
+    return path if path.is_file() else file_of(place)
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

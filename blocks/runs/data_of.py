@@ -1,9 +1,10 @@
-"""What a run's weights say of its data: those that a recipe means where it is given nothing else, and their classes."""
+"""What weights say of the images they learned from: the run in whose folder they lie, or a saved model's metadata."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blocks.interop.saving import has_own_format, saved_metadata
 from blocks.runs.checkpoint import file_of
 from blocks.runs.run import beside
 
@@ -20,7 +21,18 @@ def data_of_run(given: Mapping[str, Any]) -> dict[str, str]:
     return {name: settings[name] for name in ("data", "val") if isinstance(settings.get(name), str)}
 
 
-def classes_of_run(weights: str | Path) -> tuple[str, ...] | None:
-    """The names of the classes that the run of these weights learned; None where nobody knows them."""
+def images_of(weights: str | Path) -> Mapping[str, Any]:
+    """How these weights saw images: {"transform", "mean", "std", "classes"}, those that are known; {} for none.
+
+    They are those of the run's evaluation, or what `blocks.save(..., metadata=run.metadata)` put into the file.
+    """
     run = beside(weights)
-    return run.classes if run else None
+    if run:
+        return run.metadata
+    return saved_metadata(weights) if has_own_format(Path(weights)) else {}
+
+
+def classes_of(weights: str | Path) -> tuple[str, ...] | None:
+    """The names of the classes that these weights know, by number; None where nobody knows them."""
+    names = images_of(weights).get("classes")
+    return tuple(names) if names else None

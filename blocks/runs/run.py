@@ -75,6 +75,13 @@ class Run:
         return tuple(names) if names else None
 
     @property
+    def metadata(self) -> dict[str, Any]:
+        """How its evaluation saw images, and its classes: what `blocks.save` and `to_onnx` take beside a model."""
+        seen = self.images.get("val", {})
+        known = {name: seen[name] for name in ("transform", "mean", "std") if name in seen}
+        return known | ({"classes": list(self.classes)} if self.classes else {})
+
+    @property
     def steps(self) -> tuple[int, ...]:
         """The steps of which there is a checkpoint, oldest first."""
         return tuple(checkpoint.steps(self.folder))

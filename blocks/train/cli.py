@@ -107,7 +107,9 @@ def _defaults(flag: Flag, presets: Presets) -> str:
 
 
 def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else repr(value) if value == "" else str(value)
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return repr(value) if value == "" else str(value)
 
 
 def _with_presets(known: Mapping[str, Flag], given: dict[str, Any], presets: Presets) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import attrs
 import torch
@@ -30,6 +31,13 @@ class Processes:
         """Print it, once for all processes."""
         if self.is_main:
             print(text)
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Every process's value, in their order, on all of them."""
+        found = [value] * self.world_size
+        if self.world_size > 1:
+            dist.all_gather_object(found, value)
+        return found
 
     def home(self, wish: str) -> str:
         """Where pictures are augmented: as wished; "auto" is the device if that is a GPU, else the workers."""

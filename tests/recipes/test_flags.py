@@ -12,7 +12,7 @@ from blocks.train.fields import flags
 from blocks.train.options import RunOptions
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.py"))
-NO_RUN = {"evaluate", "knn", "lr_sweep"}  # they write no run's folder
+NO_RUN = {"evaluate", "knn", "lr_sweep", "predict"}  # they write no run's folder
 
 
 @pytest.mark.parametrize("path", [p for p in RECIPES if p.stem not in NO_RUN], ids=lambda p: p.stem)

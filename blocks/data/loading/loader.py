@@ -26,7 +26,8 @@ LABELS_LEFT_OUT = (
 )
 
 
-def _seconds(_, attribute, value) -> None:
+def is_seconds(_, attribute, value) -> None:
+    """attrs validator of a time to wait."""
     if not is_above_0(value):
         raise ValueError(f"{attribute.name} {value!r} is not a number of seconds above 0")
 
@@ -70,7 +71,7 @@ class Loader:
     std: tuple[float, ...] = IMAGENET_STD
     device: torch.device = attrs.field(default=torch.device("cpu"), converter=_device)
     max_unreadable: float = attrs.field(default=0.01, validator=share)
-    timeout: float = attrs.field(default=600.0, validator=_seconds)
+    timeout: float = attrs.field(default=600.0, validator=is_seconds)
     decoded: str | None = attrs.field(default=None, validator=attrs.validators.optional(one_of(KEEPS)))
     skipped: dict[str, str] = attrs.field(init=False, factory=dict, repr=False)
     _kept: Kept | None = attrs.field(init=False, default=None, repr=False)
