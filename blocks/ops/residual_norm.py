@@ -68,6 +68,8 @@ def _unsupported(x: Tensor, branch: Tensor, weight: Tensor, scales: Tensor | Non
         return f"rows have {weight.numel()} numbers, and the kernel holds {WIDEST}"
     if x.shape != branch.shape or x.shape[-1:] != weight.shape or x.numel() == 0:
         return f"x is {tuple(x.shape)}, branch {tuple(branch.shape)}, weight {tuple(weight.shape)}"
+    if x.numel() > x.shape[-1] << 30:
+        return "there are more than 2**30 rows"
     return "scales want a gradient" if scales is not None and scales.requires_grad else None
 
 

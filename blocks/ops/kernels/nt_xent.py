@@ -52,7 +52,7 @@ def _launch(rows: Tensor, everyone: Tensor, views: int) -> tuple[int, int, tuple
 def _tile(x, place, col, count, width, s_row, s_col):
     """Rows `place` of x [count, width], 0 outside."""
     inside = (place < count)[:, None] & (col < width)[None, :]
-    return tl.load(x + place[:, None] * s_row + col[None, :] * s_col, mask=inside, other=0.0)
+    return tl.load(x + place[:, None] * s_row + col[None, :].to(tl.int64) * s_col, mask=inside, other=0.0)
 
 
 @triton.jit

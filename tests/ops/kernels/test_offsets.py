@@ -1,11 +1,13 @@
-"""Views whose offsets pass 2**31 are copied before kernels see them; tensors without memory stand for them."""
+"""Offsets and numbers of rows that pass 2**31; tensors without memory stand for most."""
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("triton")
 
-from blocks.ops.kernels import gpsa, sinkhorn
+from blocks.ops import gelu, residual_norm
+from blocks.ops.kernels import nt_xent, sinkhorn
 from blocks.ops.kernels.offsets import reachable
 
 
@@ -20,12 +22,19 @@ def test_a_view_within_reach_is_taken_as_it_is():
     assert reachable(far, (1,)) is far
 
 
-def test_gpsas_tokens_of_a_batch_in_the_middle_come_nearer():
-    """Tokens first, [N, B, h, d]: 577 of them, 6,000 samples of 768 numbers apart."""
-    far = view((6000, 12, 577, 64), (768, 64, 6000 * 768, 1))
-    assert gpsa._dense_channels(far).stride() == (12 * 577 * 64, 577 * 64, 64, 1)
-    near = view((256, 12, 577, 64), (768, 64, 256 * 768, 1))
-    assert gpsa._dense_channels(near) is near
+@pytest.mark.parametrize(("rows", "words"), [(1 << 30, None), ((1 << 30) + 1, "there are more than 2**30 rows")])
+def test_rows_that_a_kernel_cannot_number_are_pytorchs(rows, words):
+    x, weight = view((rows, 1), (1, 1)), view((1,), (1,))
+    assert gelu._unsupported(x, weight, weight) == words
+    assert residual_norm._unsupported(x, x, weight, None) == words
+
+
+def test_nt_xent_of_columns_past_the_reach_of_32_bits(device):
+    """On a CPU the zeros between, 4 GB, are memory only in name."""
+    base = torch.from_numpy(np.zeros((1 << 31) + (1 << 10), np.float16)).to(device)
+    far = base.as_strided((6, 9), (1, 1 << 28)).copy_(torch.arange(54).view(6, 9) / 54)
+    near = far.contiguous()
+    assert torch.equal(nt_xent.log_sums(far, far, 2, 3.0), nt_xent.log_sums(near, near, 2, 3.0))
 
 
 def test_sinkhorn_of_transposed_scores_counts_within_reach(monkeypatch):
