@@ -1,4 +1,4 @@
-"""Compiles every kernel for an H100 or H200 on a machine without one: `python bench/compile_kernels.py [name ...]`.
+"""Compiles kernels of layers for an H100 or H200 on a machine without one: `python bench/compile_kernels.py [name ..]`.
 
 One line each: shared memory, bytes of registers spilled (0 is wanted), products by the tensor cores' own instructions.
 """
@@ -12,15 +12,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from blocks.ops.gpsa_fused import shared_bytes
-from blocks.ops.kernels import gelu, gpsa, gpsa_programs, residual_norm
+from blocks.ops.kernels import gelu, residual_norm
 
 HOPPER = GPUTarget("cuda", 90, 32)
 FRAME_SIZE, REGISTERS = 0x11, 0x2F  # attributes of a cubin's .nv.info sections
 FLOATS = {"ROWS", "COLS", "GATE", "LSE", "DELTA", "FROM_ROWS", "FROM_COLS", "MEAN", "DEVIATION", "PARTS"}
 
 
-def compiled(function: Any, dtype: str, constants: dict, **options: int) -> Any:
+def compiled(function: Any, dtype: str, constants: dict, target: GPUTarget = HOPPER, **options: int) -> Any:
     """A kernel for pointers to `dtype`, or float32 where it is always that; sizes are int32."""
     signature: dict[str, Any] = {}
     for name in function.arg_names:
@@ -38,7 +37,7 @@ def compiled(function: Any, dtype: str, constants: dict, **options: int) -> Any:
     aligned |= {(places[n], i): [["tt.divisibility", 16]] for n in signature if n.endswith("strides") for i in range(3)}
     given = {(places[name],): value for name, value in constants.items() if name in places}
     source = ASTSource(fn=function, signature=signature, constexprs=given, attrs=aligned)
-    return triton.compile(source, target=HOPPER, options=options | {"enable_fp_fusion": True})
+    return triton.compile(source, target=target, options=options | {"enable_fp_fusion": True})
 
 
 SIZES = {"HEADS", "HEIGHT", "WIDTH", "PREFIX"}
@@ -70,22 +69,6 @@ def _value(info: bytes, wanted: int) -> int:
     return found
 
 
-def of_gpsa(dtype: str, channels: int, width: int) -> None:
-    wide_type, wide = dtype == "fp32", triton.next_power_of_2(width)
-    q, cols = (Shaped(4 if wide_type else 2, n) for n in (channels, width))
-    for name, tiles in [
-        ("weighted_sums", gpsa.forward_tiles),
-        ("grad_queries", gpsa.queries_tiles),
-        ("grad_keys", gpsa.keys_tiles),
-    ]:
-        tile = tiles(q, cols)
-        constants = dict(KEEP=True, D=channels, DIM=max(16, triton.next_power_of_2(channels)), WIDE=wide, HIGH=wide)
-        constants |= dict(QUERIES=tile.queries, KEYS=tile.keys, PRECISION="tf32x3" if wide_type else "tf32")
-        shared = show(gpsa_programs, name, dtype, constants, num_warps=tile.num_warps, num_stages=tile.num_stages)
-        known = shared_bytes(q.element_size(), channels, width) or 0
-        assert shared <= known, f"blocks.ops.gpsa_fused.SHARED says {known}"
-
-
 def of_residual_norm(dtype: str, dim: int) -> None:
     layout = residual_norm._layout(dim)
     constants = {k: v for k, v in layout.items() if k.isupper()} | dict(HAS_GAMMA=True, HAS_SCALES=True, SAME=False)
@@ -99,35 +82,21 @@ def of_gelu(dtype: str) -> None:
         show(gelu, name, dtype, constants, num_warps=4)
 
 
-class Shaped:
-    """What the choice of tiles asks of a tensor."""
-
-    def __init__(self, bytes_each: int, last: int) -> None:
-        self.bytes_each, self.shape = bytes_each, (last,)
-
-    def element_size(self) -> int:
-        return self.bytes_each
-
-
-def show(module: ModuleType, name: str, dtype: str, constants: dict, **options: int) -> int:
-    """Print a line; returns the bytes of shared memory."""
+def show(module: ModuleType, name: str, dtype: str, constants: dict, **options: int) -> None:
     function = getattr(module, name)
     kernel = compiled(function, dtype, {k: v for k, v in constants.items() if k in function.arg_names}, **options)
     products = "tensor cores of Hopper" if "wgmma" in kernel.asm["ptx"] else ""
     place = f"{module.__name__.rsplit('.', 1)[-1]}.{name.lstrip('_')}"
-    where = f"{place} {dtype} {constants.get('D', '')} {constants.get('WIDE', '')}"
+    where = f"{place} {dtype} {constants.get('D', '')}"
     print(
         f"{where:<40} shared {kernel.metadata.shared:>7}  spilled {spilled(kernel.asm['cubin']):>4}  {products}",
         flush=True,
     )
-    return kernel.metadata.shared
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[1:] or ["gpsa", "residual_norm", "gelu"]
+    wanted = sys.argv[1:] or ["residual_norm", "gelu"]
     for dtype in ("bf16", "fp32"):
-        for channels, width in [(48, 14), (64, 14), (128, 24)] if "gpsa" in wanted else []:
-            of_gpsa(dtype, channels, width)
         for dim in (384, 768, 1024) if "residual_norm" in wanted else ():
             of_residual_norm(dtype, dim)
         if "gelu" in wanted:

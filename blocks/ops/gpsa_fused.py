@@ -9,11 +9,15 @@ from torch.autograd.function import once_differentiable
 from blocks.ops.choose import DTYPES, no_room
 from blocks.ops.define import define
 
-LARGEST = 128  # channels of a head, and patches along a side of the grid: what a tile holds
-# bytes of shared memory that a program takes at most, by bytes of a number, and channels and patches of a row up to
+LARGEST = 128  # channels of a head
+SIDES = {2: 64, 4: 32}  # patches along a side of the grid, by bytes of a number: wider rows do not fit into registers
+SLENDER = 8  # times as high as wide: rows of fewer patches make a tile of more rows than fit into registers
+# bytes of shared memory that a program takes at most, as Triton 3.9 compiles it (bench/compile_gpsa.py): by bytes of a
+# number, and channels and patches of a row up to
 SHARED = {
-    (2, 64, 32): 73_728, (2, 64, 128): 115_712, (2, 128, 32): 98_304, (2, 128, 128): 163_840,
-    (4, 64, 32): 98_304, (4, 64, 128): 180_224, (4, 128, 32): 102_784, (4, 128, 64): 205_184,
+    (2, 64, 1): 131_072, (2, 64, 2): 98_304, (2, 64, 4): 81_920, (2, 64, 64): 73_728,
+    (2, 128, 1): 114_688, (2, 128, 2): 106_496, (2, 128, 4): 102_400, (2, 128, 64): 100_352,
+    (4, 64, 32): 73_728, (4, 128, 32): 102_784,
 }  # fmt: skip
 
 
@@ -23,18 +27,18 @@ def unsupported(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cols: Tensor) -> 
         return f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}, and the kernels want one of {', '.join(map(str, DTYPES))}"
     if v.shape[-1] > LARGEST:
         return f"heads have {v.shape[-1]} channels, and the kernels' tiles hold {LARGEST}"
-    if max(rows.shape[-1], cols.shape[-1]) > LARGEST:
-        return f"the grid is {rows.shape[-1]} x {cols.shape[-1]}, and the kernels' tiles hold {LARGEST} a side"
-    shared = shared_bytes(v.element_size(), v.shape[-1], cols.shape[-1])
-    if shared is None:  # 336 KB in float32; an H100 has 227
-        return f"in {v.dtype}, {v.shape[-1]} channels and rows of {cols.shape[-1]} patches want too much shared memory"
-    return no_room(v, shared)
+    height, width, side = rows.shape[-1], cols.shape[-1], SIDES[v.element_size()]
+    if max(height, width) > side:
+        return f"the grid is {height} x {width}, and in {v.dtype} the kernels take {side} a side"
+    if height > SLENDER * width:
+        return f"the grid is {height} x {width}, and the kernels take grids at most {SLENDER} times as high as wide"
+    return no_room(v, shared_bytes(v.element_size(), v.shape[-1], width))
 
 
-def shared_bytes(bytes_each: int, channels: int, width: int) -> int | None:
-    """What a program takes of shared memory at most; None for what no GPU has room for."""
+def shared_bytes(bytes_each: int, channels: int, width: int) -> int:
+    """What a program takes of shared memory at most, for what `unsupported` lets pass: the narrowest that holds it."""
     fitting = (room for (b, c, w), room in SHARED.items() if b == bytes_each and channels <= c and width <= w)
-    return min(fitting, default=None)
+    return next(fitting)
 
 
 def gpsa_fused(

@@ -10,7 +10,6 @@ from triton import knobs
 from blocks.ops.gpsa_fused import like_tokens
 from blocks.ops.kernels.fusion import FUSED
 from blocks.ops.kernels.gpsa_programs import LOG2_E, grad_keys, grad_queries, weighted_sums
-from blocks.ops.kernels.offsets import reachable
 
 
 class Tiles(NamedTuple):
@@ -53,7 +52,7 @@ def forward(
         *(q.stride()[:3], k.stride()[:3], v.stride()[:3], out.stride()[:3]),
         *(scale * LOG2_E.value, *_sizes(v, rows, cols, num_prefix_tokens)),
         KEEP=keep,
-        **_constants(v, cols, tiles),
+        **constants(v, cols, tiles),
     )
     return out, content, lse
 
@@ -85,13 +84,13 @@ def backward(
     grad_queries[(programs * batch * heads,)](
         *(grad, q, k, v, wide_rows, wide_cols, wide_gate, content, lse),
         *(grad_q, delta, from_rows, from_cols, *strides, scale, *sizes),
-        HIGH=triton.next_power_of_2(rows.shape[-1]),
-        **_constants(v, cols, for_queries),
+        **of_sums(v, rows.shape[-1]),
+        **constants(v, cols, for_queries),
     )
     grad_keys[(_key_tiles(rows, cols, num_prefix_tokens, for_keys) * batch * heads,)](
         *(grad, q, k, v, wide_rows, wide_cols, wide_gate, lse, delta),
         *(grad_k, grad_v, *strides[:4], grad_k.stride()[:3], scale, *sizes),
-        **_constants(v, cols, for_keys),
+        **constants(v, cols, for_keys),
     )
     to_rows, to_cols = from_rows.sum((0, 1)), from_cols.sum((0, 1))
     to_gate = (to_cols * wide_cols).sum((1, 2)) - delta[:, :, num_prefix_tokens:].sum((0, 2))  # <grad, P v - content>
@@ -117,7 +116,9 @@ def keys_tiles(q: Tensor, cols: Tensor) -> Tiles:
 def _tiles(q: Tensor, cols: Tensor, small: Tiles, large: Tiles, single: Tiles) -> Tiles:
     """Two-byte types with heads of up to 64 channels, and of more, and float32; with room for a row of the grid.
 
-    As large as registers allow without spilling (bench/compile_kernels.py), but for float32 with over 64 channels.
+    As large as registers allow (bench/compile_gpsa.py, Triton 3.9): on Hopper nothing of two-byte types spills but
+    queries' gradient, on grids of 64 a side or several times as high as wide, 120 bytes a thread at most. Float32
+    spills up to 136, with over 64 channels 448.
     """
     row = triton.next_power_of_2(cols.shape[-1])
     if knobs.runtime.interpret:
@@ -129,15 +130,15 @@ def _tiles(q: Tensor, cols: Tensor, small: Tiles, large: Tiles, single: Tiles) -
 
 
 def _dense_channels(x: Tensor) -> Tensor:
-    """x [B, h, N, d] with channels side by side, and a sample's offsets in 32 bits."""
-    return reachable(x if x.stride(-1) == 1 else x.contiguous(), (1, 2))
+    """x [B, h, N, d] with channels side by side."""
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _sizes(v: Tensor, rows: Tensor, cols: Tensor, prefix: int) -> tuple[int, int, int, int]:
     return v.shape[1], rows.shape[-1], cols.shape[-1], prefix
 
 
-def _constants(v: Tensor, cols: Tensor, tiles: Tiles) -> dict:
+def constants(v: Tensor, cols: Tensor, tiles: Tiles) -> dict:
     exact = v.dtype != torch.float32 or torch.get_float32_matmul_precision() != "highest"
     return {
         "D": v.shape[-1],
@@ -150,6 +151,15 @@ def _constants(v: Tensor, cols: Tensor, tiles: Tiles) -> dict:
         "num_warps": tiles.num_warps,
         "num_stages": tiles.num_stages,
     }
+
+
+def of_sums(v: Tensor, height: int) -> dict:
+    """What the queries' kernel is compiled with besides: how it sums what the queries of a place say.
+
+    By tensor cores, of float32 the first 22 bits: multiply-adds take so many registers that they spill. But beside
+    float32's own products it is those that would then spill (Triton 3.9).
+    """
+    return {"HIGH": triton.next_power_of_2(height), "SUMS": "tf32x3" if v.element_size() == 2 else "ieee"}
 
 
 def _key_tiles(rows: Tensor, cols: Tensor, prefix: int, tiles: Tiles) -> int:

@@ -16,9 +16,9 @@ LOG2_E = tl.constexpr(1.4426950408889634)  # powers of 2 are what the hardware h
 
 @triton.jit
 def _which(blocks, HEADS):
-    """Block, sample and head of a program. One axis for all: the others end at 65,535."""
+    """Block, and in int64 sample and head, of a program. One axis for all: the others end at 65,535."""
     of_all = tl.program_id(0) // blocks
-    return tl.program_id(0) % blocks, (of_all // HEADS).to(tl.int64), of_all % HEADS
+    return tl.program_id(0) % blocks, (of_all // HEADS).to(tl.int64), (of_all % HEADS).to(tl.int64)
 
 
 @triton.jit
@@ -45,13 +45,14 @@ def _query_places(first, HEIGHT, WIDTH, PREFIX, QUERIES: tl.constexpr):
 def _load_tokens(pointer, token, inside, stride, D: tl.constexpr, DIM: tl.constexpr):
     """[tokens, DIM], zero where there is none."""
     d = tl.arange(0, DIM)
-    return tl.load(pointer + token[:, None] * stride + d[None, :], mask=inside[:, None] & (d < D)[None, :], other=0.0)
+    at = pointer + token.to(tl.int64)[:, None] * stride + d[None, :]
+    return tl.load(at, mask=inside[:, None] & (d < D)[None, :], other=0.0)
 
 
 @triton.jit
 def _store_tokens(pointer, value, token, inside, stride, D: tl.constexpr, DIM: tl.constexpr):
     d = tl.arange(0, DIM)
-    at = pointer + token[:, None] * stride + d[None, :]
+    at = pointer + token.to(tl.int64)[:, None] * stride + d[None, :]
     tl.store(at, value.to(pointer.dtype.element_ty), mask=inside[:, None] & (d < D)[None, :])
 
 
@@ -164,6 +165,7 @@ def grad_queries(
     QUERIES: tl.constexpr,
     KEYS: tl.constexpr,
     PRECISION: tl.constexpr,
+    SUMS: tl.constexpr,
 ):
     """One block of queries: their gradient, and what they add to those of rows and cols, before the gate."""
     HIGH_TILE: tl.constexpr = KEYS // WIDE
@@ -209,16 +211,16 @@ def grad_queries(
     grad_q = grad_q * ((1 - gate) * scale)[:, None]
     _store_tokens(GRAD_Q + place, grad_q, token, inside, grad_q_strides[2], D, DIM)
     part = (sample * blocks + block) * HEADS + head
-    _store_by_place(FROM_ROWS + part * HEIGHT * HEIGHT, to_rows, y, high, HEIGHT, HIGH)
-    _store_by_place(FROM_COLS + part * WIDTH * WIDTH, to_cols, x, wide, WIDTH, WIDE)
+    _store_by_place(FROM_ROWS + part * HEIGHT * HEIGHT, to_rows, y, high, HEIGHT, HIGH, SUMS)
+    _store_by_place(FROM_COLS + part * WIDTH * WIDTH, to_cols, x, wide, WIDTH, WIDE, SUMS)
 
 
 @triton.jit
-def _store_by_place(pointer, value, place, to, LENGTH, SIZE: tl.constexpr):
+def _store_by_place(pointer, value, place, to, LENGTH, SIZE: tl.constexpr, PRECISION: tl.constexpr):
     """Sums of value [queries, SIZE] over the queries at each place -> [LENGTH, LENGTH]. Off the grid it is zero."""
     start = tl.arange(0, SIZE)
     at = (start[:, None] == place[None, :]).to(tl.float32)
-    sums = tl.dot(at, value, input_precision="ieee")
+    sums = tl.dot(at, value, input_precision=PRECISION)
     mask = (start < LENGTH)[:, None] & (to < LENGTH)[None, :]
     tl.store(pointer + start[:, None] * LENGTH + to[None, :], sums, mask=mask)
 
