@@ -39,7 +39,7 @@ from blocks.layers.published_heads import (
     vicreg_expander,
 )
 from blocks.layers.scale import LayerScale
-from blocks.layers.token import ClassToken, MaskToken
+from blocks.layers.token import ClassToken, MaskToken, RegisterTokens
 from blocks.layers.weight_norm import Prototypes, WeightNormLinear
 from blocks.random import key
 from blocks.runs.run import Run
@@ -98,6 +98,7 @@ __all__ = [
     "PositionEmbedding",
     "ProjectionMlp",
     "Prototypes",
+    "RegisterTokens",
     "Run",
     "SinCosPosition",
     "TanhMlpHead",

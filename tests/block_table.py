@@ -94,6 +94,7 @@ TABLE = {
     "PatchEmbed": Case(lambda: blocks.PatchEmbed(4, 3, 8), images, weight_and_bias("proj")),
     "PositionEmbedding": Case(lambda: blocks.PositionEmbedding((3, 3), 8, 1), tokens, ("",), options={"grid": GRID}),
     "ClassToken": Case(lambda: blocks.ClassToken(8), tokens, ("",)),
+    "RegisterTokens": Case(lambda: blocks.RegisterTokens(8, 4), tokens, ("",)),
     "SinCosPosition": Case(lambda: SinCosPosition((3, 3), 8, 1), tokens, options={"grid": GRID}),
     "MaskToken": Case(lambda: MaskToken(8), tokens, ("",), options={"keep": KEEP.expand(3, 7), "num_tokens": 9}),
     "Attention": Case(lambda: blocks.Attention(8, 2, True, None, 0.5, 0.5), tokens, ATTENTION, random=True),

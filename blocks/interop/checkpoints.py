@@ -14,6 +14,7 @@ from blocks.block import Block, Params
 from blocks.interop.entries import every, some
 from blocks.interop.layouts import Weights, Which, weights_of
 from blocks.interop.moco_v3 import is_table, misread, other_heads
+from blocks.interop.options import wanted_options
 from blocks.interop.positions import fitted
 from blocks.interop.spare import spare
 from blocks.interop.vissl import NORM_EPS
@@ -188,7 +189,8 @@ def _check(wanted: Flat, found: Flat, fits: set[str], more: Sequence[str], hint:
     }
     lines = [*(f"{kind}: {every(entries)}" for kind, entries in problems.items() if entries), *more]
     if lines:
-        raise ValueError("\n".join(["these weights do not fit the model", *lines, hint]))
+        options = wanted_options(wanted, found) if problems["missing"] or problems["unexpected"] else []
+        raise ValueError("\n".join(["these weights do not fit the model", *lines, *options, hint]))
 
 
 def _kind(leaf: Tensor) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from blocks import tree
+from blocks.interop.dinov2 import as_timm
 from blocks.interop.heads import as_ours
 from blocks.interop.saving import FORMAT, is_safetensors, missing, read
 from blocks.interop.timm import unwrapped
@@ -86,7 +87,8 @@ def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") 
         return Weights(OWN, leaves)
     if is_vissl(leaves):
         return Weights("VISSL", from_vissl(leaves), has_other_eps(leaves))
-    return Weights(layout, as_ours(_of_decoder({LAYER_SCALE.sub(r".ls\1.gamma", n): t for n, t in leaves.items()})))
+    leaves = as_timm({LAYER_SCALE.sub(r".ls\1.gamma", n): t for n, t in leaves.items()})
+    return Weights(layout, as_ours(_of_decoder(leaves)))
 
 
 def _flat(leaves: Mapping[str, Any]) -> Mapping[str, Any]:

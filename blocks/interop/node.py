@@ -111,12 +111,12 @@ class Called(InPlaceOf):
 
 
 @attrs.frozen
-class HeadOrModule(Block):
+class HeadOrModule:
     """features [B, D] -> the head's output; where a module stands in place of its params, that one's."""
 
     head: Block | None
 
-    def __call__(self, params: Any, x: Tensor, *, key: Tensor | None = None) -> Any:
+    def __call__(self, params: Any, x: Tensor) -> Any:
         if isinstance(params, nn.Module):
             return params(x)
         return x if self.head is None else self.head(params, x)

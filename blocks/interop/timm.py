@@ -8,6 +8,7 @@ from torch.nn import Module
 from blocks import random, tree
 from blocks.block import Block, Params
 from blocks.interop.entries import grouped
+from blocks.interop.options import wanted_options
 
 WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every name
 
@@ -38,7 +39,9 @@ def _fitted(model: Block, leaves: Mapping[str, Tensor]) -> Params:
         return tree.like(template, leaves)
     except ValueError as error:
         lines = "\n".join(grouped(str(error).splitlines()))
-        raise ValueError(f"these weights are of another model:\n{lines}{_hint(template, leaves)}") from None
+        options = [f"\n({line})" for line in wanted_options(tree.flatten(template), dict(leaves))]
+        hint = "".join(options) + _hint(template, leaves)
+        raise ValueError(f"these weights are of another model:\n{lines}{hint}") from None
 
 
 def _hint(template: Params, leaves: Mapping[str, Tensor]) -> str:

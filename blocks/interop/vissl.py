@@ -73,7 +73,7 @@ def to_vissl(model: Model, params: Params, locality_dim: int = 10) -> dict[str, 
     ValueError for what has no place there: distillation, a mean over patches, layer scales, other heads.
     """
     leaves = to_timm(model, params)
-    homeless = [n for n in leaves if n.startswith(("dist_token", "head_dist.", "fc_norm.")) or ".ls" in n]
+    homeless = [n for n in leaves if n.startswith(("dist_token", "reg_token", "head_dist.", "fc_norm.")) or ".ls" in n]
     if homeless:
         raise ValueError(f"VISSL has no place for {every(homeless)}")
     trunk = {n: t for n, t in leaves.items() if not n.startswith("head.")}

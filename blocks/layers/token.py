@@ -1,4 +1,4 @@
-"""Learned tokens: the class token, and the one that stands for masked patches."""
+"""Learned tokens: the class token, registers, and the one that stands for masked patches."""
 
 import attrs
 import torch
@@ -19,6 +19,25 @@ class ClassToken(Block):
     def init(self, key: Tensor) -> Params:
         """[1, 1, D]."""
         return normal(key, (1, 1, self.embed_dim)).mul_(self.std)
+
+    def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
+        return torch.cat((params.expand(x.shape[0], -1, -1), x), dim=1)
+
+
+@attrs.frozen
+class RegisterTokens(Block):
+    """tokens [B, N, D] -> [B, R + N, D], R learned tokens first. Its params are the tensor [1, R, D] itself.
+
+    They keep what concerns the whole image, for which patches would serve otherwise (Darcet et al. 2024, section 2.2).
+    """
+
+    embed_dim: int = attrs.field(validator=count)
+    num_tokens: int = attrs.field(validator=count)
+    std: float = 1e-6  # timm's
+
+    def init(self, key: Tensor) -> Params:
+        """[1, R, D]."""
+        return normal(key, (1, self.num_tokens, self.embed_dim)).mul_(self.std)
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         return torch.cat((params.expand(x.shape[0], -1, -1), x), dim=1)

@@ -67,7 +67,7 @@ def assemble(
         raise ValueError(f"num_classes {num_classes!r} is not a number of classes; use 1 or more, or 0 for features")
     if global_pool not in ("token", "avg"):
         raise ValueError(f'global_pool {global_pool!r} is not known; use "token" or "avg"')
-    if global_pool == "token" and trunk.num_prefix_tokens == 0:
+    if global_pool == "token" and getattr(trunk, "cls_token", None) is None:
         raise ValueError('global_pool "token" needs the class token; use class_token=True or global_pool="avg"')
     pool = TokenPool() if global_pool == "token" else MeanPool(trunk.num_prefix_tokens, fc_norm)
     if head is None and num_classes:

@@ -10,7 +10,7 @@ from blocks.layers.encoder import EncoderLayer, layer_draws
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
 from blocks.layers.position import PositionEmbedding, SinCosPosition
-from blocks.layers.token import ClassToken
+from blocks.layers.token import ClassToken, RegisterTokens
 from blocks.random import per_sample
 
 
@@ -25,6 +25,7 @@ class Parts:
     blocks: tuple[EncoderLayer, ...]
     norm: LayerNorm | None
     dist_token: ClassToken | None = attrs.field(default=None, kw_only=True)
+    reg_token: RegisterTokens | None = attrs.field(default=None, kw_only=True)
 
     @property
     def embed_dim(self) -> int:
@@ -32,7 +33,8 @@ class Parts:
 
     @property
     def num_prefix_tokens(self) -> int:
-        return (self.cls_token is not None) + (self.dist_token is not None)
+        registers = 0 if self.reg_token is None else self.reg_token.num_tokens
+        return (self.cls_token is not None) + (self.dist_token is not None) + registers
 
     @property
     def is_random(self) -> bool:
@@ -93,7 +95,9 @@ class Parts:
         return self.encode(params, patches, grid=self.grid(x), key=key)
 
     def join(self, params: Params, x: Tensor) -> Tensor:
-        """tokens [B, N, D] -> [B, P + N, D]: the class token, the distillation token, then the others."""
+        """tokens [B, N, D] -> [B, P + N, D]: the class token, the distillation token, registers, then the others."""
+        if self.reg_token is not None:
+            x = self.reg_token(params["reg_token"], x)
         if self.dist_token is not None:
             x = self.dist_token(params["dist_token"], x)
         return x if self.cls_token is None else self.cls_token(params["cls_token"], x)

@@ -4,11 +4,12 @@ import attrs
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.checks import is_whole
 from blocks.layers.attention import Attention
 from blocks.layers.drop import Dropout
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
-from blocks.layers.token import ClassToken
+from blocks.layers.token import ClassToken, RegisterTokens
 from blocks.trunks.assemble import assemble, drop_path_rates, encoder_layer, image_grid, positions
 from blocks.trunks.model import Model
 from blocks.trunks.parts import Parts, among
@@ -18,11 +19,15 @@ from blocks.trunks.parts import Parts, among
 class ViT(Parts, Block):
     """images [B, C, H, W] -> tokens [B, P + N, D], P = 1 with a class token, 2 if distilled (Dosovitskiy et al. 2021).
 
+    Registers are among the P. Prefix tokens join after the position embedding where that has no rows for them.
     Any image that patches tile will do: only the position embedding is resized to its grid.
     """
 
     def begin(self, params: Params, patches: Tensor, grid: tuple[int, int], keep: Tensor | None = None) -> Tensor:
-        x = self.place(params, self.join(params, patches), grid)
+        if self.pos_embed is None or self.pos_embed.num_prefix_tokens:
+            x = self.place(params, self.join(params, patches), grid)
+        else:
+            x = self.join(params, self.place(params, patches, grid))
         return among(x, keep, self.num_prefix_tokens)
 
 
@@ -41,6 +46,8 @@ def vit(
     qk_scale: float | None = None,
     init_values: float | None = None,
     class_token: bool = True,
+    no_embed_class: bool = False,
+    reg_tokens: int = 0,
     use_pos_embed: bool = True,
     pos_embed: str = "learn",
     drop_rate: float = 0.0,
@@ -53,15 +60,21 @@ def vit(
     """A ViT and its head: images [B, C, H, W] -> logits [B, num_classes], or features [B, D] for num_classes=0.
 
     Knobs bear timm's names and meanings: `global_pool` "token" or "avg" (mean over patches, then the final norm);
-    `pos_embed` "learn", or "sincos" without params (MoCo v3, MAE); `drop_rate` acts before the head, `pos_drop_rate` on
-    the embedded tokens, `proj_drop_rate` in attention and MLP (the one dropout rate of the ViT paper and VISSL is the
-    last two set alike); drop path grows linearly to its rate in the last layer. `head`, any block of features, replaces
-    the linear one. Raises ValueError for what does not fit.
+    `pos_embed` "learn", or "sincos" without params (MoCo v3, MAE); with `no_embed_class` patches alone have positions
+    (DeiT III, and wherever `reg_tokens` registers join, as in DINOv2); `drop_rate` acts before the head,
+    `pos_drop_rate` on the embedded tokens, `proj_drop_rate` in attention and MLP (the one dropout rate of the ViT paper
+    and VISSL is the last two set alike); drop path grows linearly to its rate in the last layer. `head`, any block of
+    features, replaces the linear one. Raises ValueError for what does not fit.
     """
+    if not is_whole(reg_tokens, 0):
+        raise ValueError(f"reg_tokens {reg_tokens!r} is not a number of registers; use a whole number, or 0 for none")
+    if reg_tokens and use_pos_embed and not no_embed_class:
+        raise ValueError(f"reg_tokens {reg_tokens} have no positions: use no_embed_class=True, as timm's models do")
+    placed = int(class_token and not no_embed_class)  # prefix tokens that have a position
     trunk = ViT(
         PatchEmbed(patch_size, in_chans, embed_dim),
         ClassToken(embed_dim, std=1e-6) if class_token else None,  # timm's
-        positions(pos_embed, image_grid(img_size, patch_size), embed_dim, int(class_token)) if use_pos_embed else None,
+        positions(pos_embed, image_grid(img_size, patch_size), embed_dim, placed) if use_pos_embed else None,
         Dropout(pos_drop_rate),
         tuple(
             encoder_layer(
@@ -73,6 +86,7 @@ def vit(
             for rate in drop_path_rates(drop_path_rate, depth)
         ),
         LayerNorm(embed_dim) if global_pool == "token" else None,
+        reg_token=RegisterTokens(embed_dim, reg_tokens) if reg_tokens else None,
     )
     fc_norm = LayerNorm(embed_dim) if global_pool == "avg" else None
     return assemble(trunk, global_pool, fc_norm, num_classes, head, drop_rate)

@@ -27,6 +27,20 @@ PAIRS = {
         *(VisionTransformer, blocks.vit),
         *({"embed_dim": 12, "num_heads": 3, "global_pool": "avg", "class_token": False}, {}),
     ),
+    "vit with registers": (
+        *(VisionTransformer, blocks.vit),
+        *({"embed_dim": 12, "num_heads": 3, "init_values": 0.1, "reg_tokens": 4, "no_embed_class": True}, {}),
+    ),
+    "vit with registers alone": (
+        *(VisionTransformer, blocks.vit),
+        {"embed_dim": 12, "num_heads": 3, "reg_tokens": 2, "no_embed_class": True, "class_token": False}
+        | {"global_pool": "avg"},
+        {},
+    ),
+    "vit whose class token has no position": (
+        *(VisionTransformer, blocks.vit),
+        *({"embed_dim": 12, "num_heads": 3, "no_embed_class": True}, {}),
+    ),
     "vit, no head": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "num_classes": 0}, {}),
     "vit, wide images": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "img_size": (8, 20)}, {}),
     "distilled": (VisionTransformerDistilled, distilled_vit, {"embed_dim": 12, "num_heads": 3}, {}),

@@ -1,0 +1,29 @@
+"""Which options of `vit` weights want that do not fit a model: said by the names that one of both has alone."""
+
+from blocks.tree import Flat
+
+
+def wanted_options(model: Flat, file: Flat) -> list[str]:
+    """A line for each option by which the model's leaves and the file's differ, where names tell."""
+    more, less = ({_kind(n) for n in a} - {_kind(n) for n in b} for a, b in ((file, model), (model, file)))
+    registers = file["reg_token"].shape[1] if "reg_token" in more and file["reg_token"].ndim == 3 else 0
+    said = {
+        "the file has layer scale: make the model with init_values=1e-5": "ls1.gamma" in more,
+        "the file has no layer scale: make the model without init_values": "ls1.gamma" in less,
+        f"the file has registers: make the model with reg_tokens={registers}, no_embed_class=True": registers > 0,
+        "the file has no registers: make the model without reg_tokens": "reg_token" in less,
+        "the file has no bias of queries, keys and values: make the model with qkv_bias=False": "qkv.bias" in less,
+        "the file has a bias of queries, keys and values: make the model with qkv_bias=True": "qkv.bias" in more,
+        'the file norms the mean of patches: make the model with global_pool="avg"': "fc_norm.weight" in more,
+        "the file has no class token: make the model with class_token=False": "cls_token" in less,
+        "the file has a norm before its layers, norm_pre, as CLIP's: no option of vit makes one": "norm_pre.weight"
+        in more,
+        "the file has norms of queries and keys: docs/block.md writes an attention with some": "q_norm.weight" in more,
+    }
+    return [line for line, is_so in said.items() if is_so]
+
+
+def _kind(name: str) -> str:
+    """A leaf's name below its layer's part: "blocks.3.attn.qkv.bias" -> "qkv.bias"."""
+    parts = name.split(".")
+    return ".".join(parts[-2:]) if parts[0] == "blocks" else name
