@@ -1,7 +1,7 @@
 """A block and its params as an ordinary torch.nn.Module."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import attrs
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 from blocks.block import Block, Params
 from blocks.interop.features import Tokens, intermediates
 from blocks.interop.node import HEADS, Node, calling, encoder_layers, tree_of
+from blocks.trunks.distilled import DistilledModel
+from blocks.trunks.model import Model
 from blocks.trunks.parts import Parts
 
 BARE = "value"  # the name of the one parameter of a block whose params are a bare tensor
@@ -94,6 +96,10 @@ class ModelModule(BlockModule):
         return self.forward_intermediates(x, n, return_prefix_tokens, norm, fmt, intermediates_only=True)
 
 
+@overload
+def to_module(block: Model | DistilledModel, params: Params) -> ModelModule: ...
+@overload
+def to_module(block: Block, params: Params) -> BlockModule: ...
 def to_module(block: Block, params: Params) -> BlockModule:
     """An nn.Module of the block that starts from a copy of params; its `state_dict` has the tree's dotted names.
 
