@@ -1,6 +1,7 @@
 """Where the weights lie in a checkpoint, and by which names: this library's, timm's, or a published method's."""
 
 import argparse
+import os
 import pickle
 import re
 import struct
@@ -69,7 +70,7 @@ def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") 
     """
     if which not in ("params", "ema", "teacher"):
         raise ValueError(f'which {which!r} is not known; use "params", "ema" or "teacher"')
-    if not isinstance(source, Mapping | str | Path):
+    if not isinstance(source, Mapping | str | os.PathLike):
         of = "; give its state_dict()" if isinstance(source, torch.nn.Module) else ""
         raise ValueError(
             f"a {type(source).__name__} is no path and no state_dict, as load_weights(model, source) reads{of}"

@@ -5,7 +5,6 @@ from typing import Any
 
 import attrs
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from blocks.block import Block, Params
 from blocks.interop.entries import some
@@ -13,6 +12,7 @@ from blocks.layers.encoder import InPlaceOf
 from blocks.trunks.parts import Parts
 
 HEADS = ("head", "head_dist")
+MADE = "parametrizations"  # torch's, by the names of the tensors that it makes
 
 
 class Node(nn.Module):
@@ -80,10 +80,15 @@ def tree_of(module: nn.Module) -> dict[str, Params]:
     In place of an encoder layer's params, and of a head's that was replaced, stands the module. Raises ValueError for
     another module where nothing would call it.
     """
-    children = {name: child for name, child in module._modules.items() if child is not None}
-    made: Any = children.pop("parametrizations", {}) if is_parametrized(module) else {}
-    nodes = {name: _node_of(module, name, child) for name, child in children.items()}
-    return {**module._parameters, **module._buffers, **{name: getattr(module, name) for name in made}, **nodes}
+    found: dict[str, Any] = {**module._parameters, **module._buffers}
+    for name, child in module._modules.items():
+        if type(child) is Node:  # the commonest first
+            found[name] = tree_of(child)
+        elif name == MADE:
+            found |= {made: getattr(module, made) for made in child._modules}  # type: ignore[union-attr]
+        elif child is not None:
+            found[name] = _node_of(module, name, child)
+    return found
 
 
 def _node_of(parent: nn.Module, name: str, child: nn.Module) -> Params:
@@ -91,10 +96,12 @@ def _node_of(parent: nn.Module, name: str, child: nn.Module) -> Params:
         return child
     if isinstance(child, Node | nn.ModuleList):
         return tree_of(child)
-    if isinstance(parent, nn.ModuleList) or name in getattr(parent, "replaceable", ()):
+    if name in getattr(parent, "replaceable", ()):
         return child
     if type(child) is nn.Linear:
         return tree_of(child)
+    if isinstance(parent, nn.ModuleList):  # of encoder layers, one in a wrapper
+        return child
     raise ValueError(
         f"{name} is a {type(child).__name__}, which nothing calls: of a model's modules only its head and encoder "
         "layers can be others; torch.nn.utils.parametrize changes a weight, attrs.evolve puts a block of yours into "

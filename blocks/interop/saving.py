@@ -31,7 +31,7 @@ def save(path: str | Path, model: Block, params: Params, *, metadata: Mapping[st
     model should know (the size and mean of its images, its classes), is any mapping that JSON holds. Raises ValueError
     for a model that cannot be described, for params that are not its own, and for other metadata.
     """
-    if not isinstance(path, str | Path) or not isinstance(model, Block):
+    if not isinstance(path, str | os.PathLike) or not isinstance(model, Block):
         raise ValueError(f"save(path, model, params): a {type(path).__name__} and a {type(model).__name__} are no such")
     path, leaves = Path(path), tree.flatten(params)
     _template(model, leaves, "these params")
