@@ -19,6 +19,11 @@ class Block:
     of blocks {"0": ..., "1": ...}. Sub-blocks without params leave no entry.
     """
 
+    @property
+    def is_random(self) -> bool:
+        """Whether a key changes what it computes; of a block that does not say it is taken to be so."""
+        return True
+
     def init(self, key: Tensor) -> Params:
         """Fresh params, each a function of the key and of its place in the tree."""
         params = {}

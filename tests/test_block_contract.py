@@ -165,5 +165,25 @@ def test_every_param_gets_a_gradient(name):
         assert all(n.endswith("pos_proj.bias") for n in untouched)  # it cancels in the softmax
 
 
+@attrs.frozen
+class Halved(Block):
+    """Half of another, which says nothing of keys."""
+
+    inner: Block
+
+    def __call__(self, params, x, *, grid=None, keep=None, key=None):
+        return self.inner(params["inner"], x) / 2
+
+
+def test_a_block_that_says_nothing_of_keys_may_be_part_of_a_model():
+    model = blocks.vit(img_size=8, patch_size=4, embed_dim=8, depth=2, num_heads=2, num_classes=3)
+    layers = tuple(attrs.evolve(layer, mlp=Halved(layer.mlp)) for layer in model.trunk.blocks)
+    model = attrs.evolve(model, trunk=attrs.evolve(model.trunk, blocks=layers))
+    images = torch.rand(2, 3, 8, 8)
+    params = model.init(key(0))
+    assert model(params, images, key=key(1)).equal(model(params, images))
+    assert model.is_random
+
+
 def test_the_table_s_inputs_do_not_wander():
     assert all(torch.equal(make(), make()) for make in (block_table.features, block_table.tokens, block_table.images))

@@ -34,7 +34,7 @@ class BlockModule(Node):
         return params[BARE] if self._bare else params
 
     def _keyed(self, x: Tensor, options: dict[str, Any]) -> dict[str, Any]:
-        if self.training and "key" not in options and getattr(self._block, "is_random", True):
+        if self.training and "key" not in options and self._block.is_random:
             options["key"] = torch.randint(-(2**31), 2**31 - 1, (2,), dtype=torch.int32, device=x.device)
         return options
 

@@ -82,6 +82,5 @@ class Model(Block):
         x = self.features(params, x, key=key)
         if self.head is None:
             return x
-        return self.head(
-            part(params, "head"), dropout(x, self.head_drop, key, place=1)
-        )  # place 0 is the trunk's pos_drop
+        x = dropout(x, self.head_drop, key, place=1)  # place 0 is the trunk's pos_drop
+        return self.head(part(params, "head"), x)
