@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 import attrs
 
 from blocks.report.material import Material
-from blocks.report.parts import Absent, Drawing, Image, Part, Remark, Section
+from blocks.report.parts import Absent, Drawing, Image, Missing, Part, Section
 from blocks.report.png import light_and_dark
 
 Maker = Callable[[Material], Iterable[Part]]
@@ -36,9 +36,7 @@ def written(chapter: Chapter, material: Material) -> Section | None:
             reasons.setdefault(str(absent), []).append(name)
         except Exception as error:  # a report never fails for one of its pictures
             reasons.setdefault(f"it failed with {type(error).__name__}: {error}", []).append(name)
-    parts += [
-        Remark(f"Not shown: {', '.join(names)}. The reason: {why.rstrip('.')}.") for why, names in reasons.items()
-    ]
+    parts += [Missing(tuple(names), why) for why, names in reasons.items()]
     return Section(chapter.title, chapter.intro, tuple(parts)) if parts else None
 
 

@@ -10,7 +10,7 @@ from string import Template
 
 from blocks.report.embedding import data_url, size
 from blocks.report.numbers import shown
-from blocks.report.parts import Image, Part, Remark, Section, Table
+from blocks.report.parts import Image, Missing, Part, Remark, Section, Table
 from blocks.report.png import DPI
 
 HERE = Path(__file__).parent
@@ -44,8 +44,9 @@ def _part(part: Part) -> str:
         return _image(part)
     if isinstance(part, Table):
         return _table(part)
-    if isinstance(part, Remark):
-        return f'<p class="{"warning" if part.warning else "remark"}">{escape(part.text)}</p>'
+    if isinstance(part, Remark | Missing):
+        kind = "warning" if isinstance(part, Remark) and part.warning else "remark"
+        return f'<p class="{kind}">{escape(part.text)}</p>'
     raise TypeError(f"{part.title!r} is not drawn yet; a page shows its Image")
 
 

@@ -49,7 +49,20 @@ class Remark:
     warning: bool = False
 
 
-Part = Drawing | Image | Table | Remark
+@attrs.frozen
+class Missing:
+    """What is not shown, by name, and why: a clause."""
+
+    names: tuple[str, ...]
+    why: str
+
+    @property
+    def text(self) -> str:
+        """The same as sentences."""
+        return f"Not shown: {', '.join(self.names)}. The reason: {self.why.rstrip('.')}."
+
+
+Part = Drawing | Image | Table | Remark | Missing
 
 
 @attrs.frozen(eq=False)

@@ -15,7 +15,7 @@ from blocks.report.contents import CHAPTERS
 from blocks.report.headline import foot, lead, title
 from blocks.report.material import Live, Material
 from blocks.report.page import page
-from blocks.report.parts import Image, Section
+from blocks.report.parts import Image, Missing, Section
 from blocks.runs.run import Run
 
 PAGE = "report.html"
@@ -49,8 +49,18 @@ def write_report(
     with material.scratch, torch.no_grad():
         sections = _sections(CHAPTERS, material)
         path = _write(target, page(title(material), lead(material), sections, foot(material)), sections)
-    say(f"report: {path} ({time.monotonic() - began:.1f} s)")
+    say("\n".join([f"report: {path} ({time.monotonic() - began:.1f} s)", *_missing(sections)]))
     return path
+
+
+def _missing(sections: Iterable[Section]) -> list[str]:
+    """A line for each reason why something is not shown."""
+    names: dict[str, list[str]] = {}
+    for section in sections:
+        for part in section.parts:
+            if isinstance(part, Missing):
+                names.setdefault(part.why, []).extend(part.names)
+    return [f"  without {', '.join(found)}: {why}" for why, found in names.items()]
 
 
 def _sections(chapters: Iterable[Chapter], material: Material) -> list[Section]:

@@ -288,8 +288,16 @@ def _evaluate(evaluate: Evaluation | None, subjects: Mapping[str, tree.Tree]) ->
 
 def _read(readings: Readings, journal: Journal, *, all: bool) -> bool:
     """Note what has arrived; whether a process wishes to stop. Then everything is read, as with `all`."""
+    stop = _noted(readings, journal, all=all)
+    if stop and not all:
+        _noted(readings, journal, all=True)
+    return stop
+
+
+def _noted(readings: Readings, journal: Journal, *, all: bool) -> bool:
+    """Whether a step that was noted came with the wish to stop."""
     stop = False
     for step, values in readings.take(all=all):
         journal.step(step, values)
         stop = stop or bool(values["stop"])
-    return stop and (all or _read(readings, journal, all=True) or True)
+    return stop

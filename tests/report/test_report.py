@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import attrs
 import numpy as np
@@ -142,6 +143,20 @@ def test_without_its_data_a_page_says_which_pictures_are_left_out_and_how_to_hav
     assert said.text.startswith("Not shown: Attention on an image, Attention distance, Principal components.")
     assert str(tmp_path / "gone") in said.text
     assert "--images" in said.text
+
+
+def test_what_a_page_leaves_out_is_told_where_the_report_is_made_too(supervised, tmp_path, monkeypatch):
+    shutil.copytree(supervised, tmp_path / "run")
+    (tmp_path / "run" / "model.json").write_text('{"model": null, "params": []}')
+    monkeypatch.setattr(write, "CHAPTERS", (chapter_of("Attention distance"), only("Confusion matrix")))
+    said = []
+    write_report(tmp_path / "run", say=said.append)
+    first, *lines = said[0].splitlines()
+    assert first.startswith("report: ")
+    assert [line.partition(":")[0] for line in lines] == [
+        "  without Attention on an image, Attention distance, Principal components, Confusion matrix"
+    ]
+    assert "does not describe its model" in lines[0]
 
 
 def test_a_run_by_other_settings_shows_the_shards_that_it_noted_as_its_evaluation_saw_them(data, tmp_path):
