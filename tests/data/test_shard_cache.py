@@ -69,9 +69,10 @@ def test_processes_that_want_the_same_shard_download_it_once(server, tmp_path):
 def test_what_a_killed_process_left_is_removed(server, tmp_path, another):
     """By whoever fetches that shard or another one."""
     server.faults["0.tar"] = Fault(ALWAYS, trickle=0.0005)
-    process = FORK.Process(target=shard(server, 0, tmp_path).local)
+    process = FORK.Process(target=shard(server, 0, tmp_path, retries=Retries()).local)  # patient on a busy machine
     process.start()
     while server.sent["0.tar"] < 500:
+        assert process.is_alive()
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
