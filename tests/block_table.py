@@ -136,7 +136,12 @@ TABLE = {
     ),
     "WeightNormLinear": Case(lambda: WeightNormLinear(8, 4, learn_norm=True), features, ("weight_v", "weight_g")),
     "Prototypes": Case(lambda: Prototypes(8, 4), features, ("weight",)),
-    "ViT": Case(lambda: blocks.vit(**TINY, **DROPS).trunk, images, (*VIT, *weight_and_bias("norm")), random=True),
+    "ViT": Case(
+        lambda: blocks.vit(**TINY, **DROPS, pre_norm=True, act_layer="quick_gelu").trunk,
+        images,
+        ("patch_embed.proj.weight", *VIT[2:], *weight_and_bias("norm", "norm_pre")),
+        random=True,
+    ),
     "ConViT": Case(lambda: blocks.convit(**TINY, **DROPS, local_up_to_layer=1).trunk, images, CONVIT, random=True),
     "Model": Case(
         lambda: blocks.vit(**TINY, **DROPS, global_pool="avg"),

@@ -16,8 +16,9 @@ def wanted_options(model: Flat, file: Flat) -> list[str]:
         "the file has a bias of queries, keys and values: make the model with qkv_bias=True": "qkv.bias" in more,
         'the file norms the mean of patches: make the model with global_pool="avg"': "fc_norm.weight" in more,
         "the file has no class token: make the model with class_token=False": "cls_token" in less,
-        "the file has a norm before its layers, norm_pre, as CLIP's: no option of vit makes one": "norm_pre.weight"
-        in more,
+        "the file has a norm before its layers, as CLIP's: make the model with pre_norm=True, norm_eps=1e-5 "
+        '(act_layer="quick_gelu" for OpenAI\'s own)': "norm_pre.weight" in more,
+        "the file has no norm before its layers: make the model without pre_norm": "norm_pre.weight" in less,
         "the file has norms of queries and keys: docs/block.md writes an attention with some": "q_norm.weight" in more,
     }
     return [line for line, is_so in said.items() if is_so]

@@ -68,7 +68,7 @@ def pooling(model: Model, global_pool: Literal["token", "avg"]) -> Model:
         return model
     if isinstance(trunk, ConViT):
         return attrs.evolve(model, pool=TokenPool() if global_pool == "token" else MeanPool(trunk.num_prefix_tokens))
-    norm = LayerNorm(trunk.embed_dim)
+    norm = trunk.norm or getattr(model.pool, "fc_norm", None) or LayerNorm(trunk.embed_dim)
     if global_pool == "token":
         return attrs.evolve(model, trunk=attrs.evolve(trunk, norm=norm), pool=TokenPool())
     return attrs.evolve(model, trunk=attrs.evolve(trunk, norm=None), pool=MeanPool(trunk.num_prefix_tokens, norm))

@@ -36,6 +36,7 @@ BACK = (
 )
 TANH = (("heads.0.layers.pre_logits.", "head.fc1."), ("heads.0.layers.head.", "head.fc2."))
 LINEAR = (("heads.0.layers.head.", "head."),)
+HOMELESS = ("dist_token", "reg_token", "norm_pre.", "head_dist.", "fc_norm.")  # what it has nothing of
 
 
 def is_vissl(names: Mapping[str, object]) -> bool:
@@ -70,10 +71,11 @@ def to_vissl(model: Model, params: Params, locality_dim: int = 10) -> dict[str, 
 
     Leaves are params' own, but for what ConViT has in another shape: gates [1, h, 1, 1], and `locality_dim` copies of
     each positional feature. Its ConViT norms with eps 1e-5: `with_eps(model)` says here what it computes there. Raises
-    ValueError for what has no place there: distillation, a mean over patches, layer scales, other heads.
+    ValueError for what has no place there: distillation, registers, a norm before the layers, a mean over patches,
+    layer scales, other heads.
     """
     leaves = to_timm(model, params)
-    homeless = [n for n in leaves if n.startswith(("dist_token", "reg_token", "head_dist.", "fc_norm.")) or ".ls" in n]
+    homeless = [n for n in leaves if n.startswith(HOMELESS) or ".ls" in n]
     if homeless:
         raise ValueError(f"VISSL has no place for {every(homeless)}")
     trunk = {n: t for n, t in leaves.items() if not n.startswith("head.")}

@@ -21,12 +21,15 @@ class PatchEmbed(Block):
     patch_size: int = attrs.field(validator=count)
     in_chans: int = attrs.field(validator=count)
     embed_dim: int = attrs.field(validator=count)
+    bias: bool = True
 
     def init(self, key: Tensor) -> Params:
-        """proj.weight [D, C, p, p] and proj.bias [D], uniform as torch.nn.Conv2d (and timm) start them."""
+        """proj.weight [D, C, p, p] and, with `bias`, proj.bias [D], uniform as torch.nn.Conv2d (and timm) starts."""
         shape = (self.embed_dim, self.in_chans, self.patch_size, self.patch_size)
         bound = (self.in_chans * self.patch_size**2) ** -0.5
         weight = uniform(fold_in(key, 0), shape).mul_(2 * bound).sub_(bound)
+        if not self.bias:
+            return {"proj": {"weight": weight}}
         bias = uniform(fold_in(key, 1), shape[:1]).mul_(2 * bound).sub_(bound)
         return {"proj": {"weight": weight, "bias": bias}}
 
@@ -62,4 +65,4 @@ class PatchEmbed(Block):
         (height, width), size = self.grid(x), self.patch_size
         patches = x.reshape(x.shape[0], x.shape[1], height, size, width, size)
         patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(x.shape[0], height * width, -1)  # [B, N, C p p]
-        return linear(patches, params["proj"]["weight"].flatten(1), params["proj"]["bias"])
+        return linear(patches, params["proj"]["weight"].flatten(1), params["proj"].get("bias"))

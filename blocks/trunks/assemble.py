@@ -48,15 +48,21 @@ def drop_path_rates(rate: float, depth: int) -> tuple[float, ...]:
 
 
 def encoder_layer(
-    attn: Attention | GPSA, mlp_ratio: float, drop_path: float, init_values: float | None
+    attn: Attention | GPSA,
+    mlp_ratio: float,
+    drop_path: float,
+    init_values: float | None,
+    norm_eps: float = 1e-6,
+    act_layer: str = "gelu",
 ) -> EncoderLayer:
     """The layer around an attention: norms, MLP with the attention's dropout rate, layer scales if there are values."""
     width = attn.embed_dim
     if not isinstance(mlp_ratio, Real) or not 1 <= width * float(mlp_ratio) < float("inf"):
         raise ValueError(f"mlp_ratio {mlp_ratio!r} of embed_dim {width} is no width of an MLP; 4 is usual")
-    mlp = Mlp(width, int(width * mlp_ratio), attn.proj_drop)
+    mlp = Mlp(width, int(width * mlp_ratio), attn.proj_drop, act_layer)
+    norm = LayerNorm(width, norm_eps)
     ls1, ls2 = (None, None) if init_values is None else (LayerScale(width, init_values),) * 2
-    return EncoderLayer(LayerNorm(width), attn, LayerNorm(width), mlp, drop_path, ls1, ls2)
+    return EncoderLayer(norm, attn, norm, mlp, drop_path, ls1, ls2)
 
 
 def assemble(

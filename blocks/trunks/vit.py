@@ -20,8 +20,11 @@ class ViT(Parts, Block):
     """images [B, C, H, W] -> tokens [B, P + N, D], P = 1 with a class token, 2 if distilled (Dosovitskiy et al. 2021).
 
     Registers are among the P. Prefix tokens join after the position embedding where that has no rows for them.
-    Any image that patches tile will do: only the position embedding is resized to its grid.
+    Any image that patches tile will do: only the position embedding is resized to its grid. `norm_pre` norms what the
+    first layer takes, as in CLIP.
     """
+
+    norm_pre: LayerNorm | None = attrs.field(default=None, kw_only=True)
 
     def begin(self, params: Params, patches: Tensor, grid: tuple[int, int], keep: Tensor | None = None) -> Tensor:
         if self.pos_embed is None or self.pos_embed.num_prefix_tokens:
@@ -29,6 +32,9 @@ class ViT(Parts, Block):
         else:
             x = self.join(params, self.place(params, patches, grid))
         return among(x, keep, self.num_prefix_tokens)
+
+    def enter(self, params: Params, x: Tensor, layer: int) -> Tensor:
+        return x if layer or self.norm_pre is None else self.norm_pre(params["norm_pre"], x)
 
 
 def vit(
@@ -48,6 +54,9 @@ def vit(
     class_token: bool = True,
     no_embed_class: bool = False,
     reg_tokens: int = 0,
+    pre_norm: bool = False,
+    norm_eps: float = 1e-6,
+    act_layer: str = "gelu",
     use_pos_embed: bool = True,
     pos_embed: str = "learn",
     drop_rate: float = 0.0,
@@ -61,18 +70,20 @@ def vit(
 
     Knobs bear timm's names and meanings: `global_pool` "token" or "avg" (mean over patches, then the final norm);
     `pos_embed` "learn", or "sincos" without params (MoCo v3, MAE); with `no_embed_class` patches alone have positions
-    (DeiT III, and wherever `reg_tokens` registers join, as in DINOv2); `drop_rate` acts before the head,
-    `pos_drop_rate` on the embedded tokens, `proj_drop_rate` in attention and MLP (the one dropout rate of the ViT paper
-    and VISSL is the last two set alike); drop path grows linearly to its rate in the last layer. `head`, any block of
-    features, replaces the linear one. Raises ValueError for what does not fit.
+    (DeiT III, and wherever `reg_tokens` registers join, as in DINOv2); `pre_norm` norms the embedded tokens, and
+    patches are projected without bias (CLIP, with `norm_eps` 1e-5, OpenAI's also with `act_layer` "quick_gelu");
+    `drop_rate` acts before the head, `pos_drop_rate` on the embedded tokens, `proj_drop_rate` in attention and MLP (the
+    one dropout rate of the ViT paper and VISSL is the last two set alike); drop path grows linearly to its rate in the
+    last layer. `head`, any block of features, replaces the linear one. Raises ValueError for what does not fit.
     """
     if not is_whole(reg_tokens, 0):
         raise ValueError(f"reg_tokens {reg_tokens!r} is not a number of registers; use a whole number, or 0 for none")
     if reg_tokens and use_pos_embed and not no_embed_class:
         raise ValueError(f"reg_tokens {reg_tokens} have no positions: use no_embed_class=True, as timm's models do")
     placed = int(class_token and not no_embed_class)  # prefix tokens that have a position
+    norm = LayerNorm(embed_dim, norm_eps)
     trunk = ViT(
-        PatchEmbed(patch_size, in_chans, embed_dim),
+        PatchEmbed(patch_size, in_chans, embed_dim, bias=not pre_norm),
         ClassToken(embed_dim, std=1e-6) if class_token else None,  # timm's
         positions(pos_embed, image_grid(img_size, patch_size), embed_dim, placed) if use_pos_embed else None,
         Dropout(pos_drop_rate),
@@ -82,11 +93,13 @@ def vit(
                 mlp_ratio,
                 rate,
                 init_values,
+                norm_eps,
+                act_layer,
             )
             for rate in drop_path_rates(drop_path_rate, depth)
         ),
-        LayerNorm(embed_dim) if global_pool == "token" else None,
+        norm if global_pool == "token" else None,
         reg_token=RegisterTokens(embed_dim, reg_tokens) if reg_tokens else None,
+        norm_pre=norm if pre_norm else None,
     )
-    fc_norm = LayerNorm(embed_dim) if global_pool == "avg" else None
-    return assemble(trunk, global_pool, fc_norm, num_classes, head, drop_rate)
+    return assemble(trunk, global_pool, norm if global_pool == "avg" else None, num_classes, head, drop_rate)

@@ -76,7 +76,8 @@ MISFITS = {
     "no bias": ({"qkv_bias": False}, {}, "make the model with qkv_bias=False"),
     "a norm of the mean": ({"global_pool": "avg"}, {}, 'make the model with global_pool="avg"'),
     "no class token": ({"class_token": False, "global_pool": "avg"}, {"global_pool": "avg"}, "class_token=False"),
-    "a norm before": ({"pre_norm": True}, {}, "norm_pre, as CLIP's: no option of vit"),
+    "a norm before": ({"pre_norm": True}, {}, r"pre_norm=True, norm_eps=1e-5 \(act_layer=\"quick_gelu\" for OpenAI's"),
+    "no norm before": ({}, {"pre_norm": True}, "no norm before its layers: make the model without pre_norm"),
     "norms of queries": ({"qk_norm": True}, {}, r"norms of queries and keys: docs/block\.md writes"),
 }
 

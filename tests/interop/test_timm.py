@@ -1,11 +1,14 @@
 """timm is the semantic reference: with its weights, its numbers."""
 
+from functools import partial
+
 import pytest
 import timm
 import torch
 from timm.models.convit import ConVit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 import blocks
 from blocks import from_timm, key, to_timm, tree
@@ -17,6 +20,11 @@ def distilled_vit(**knobs):
     return distilled(blocks.vit(**knobs))
 
 
+def clip(**knobs):
+    return blocks.vit(**knobs, pre_norm=True, norm_eps=1e-5)
+
+
+TIMMS_CLIP = {"pre_norm": True, "norm_layer": partial(nn.LayerNorm, eps=1e-5)}
 TINY = {"img_size": 16, "patch_size": 4, "num_classes": 5, "depth": 3}
 PAIRS = {
     "vit": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3}, {}),
@@ -40,6 +48,11 @@ PAIRS = {
     "vit whose class token has no position": (
         *(VisionTransformer, blocks.vit),
         *({"embed_dim": 12, "num_heads": 3, "no_embed_class": True}, {}),
+    ),
+    "clip": (VisionTransformer, clip, {"embed_dim": 12, "num_heads": 3}, TIMMS_CLIP),
+    "clip, mean": (VisionTransformer, clip, {"embed_dim": 12, "num_heads": 3, "global_pool": "avg"}, TIMMS_CLIP),
+    "clip of OpenAI": (
+        *(VisionTransformer, clip, {"embed_dim": 12, "num_heads": 3, "act_layer": "quick_gelu"}, TIMMS_CLIP),
     ),
     "vit, no head": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "num_classes": 0}, {}),
     "vit, wide images": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "img_size": (8, 20)}, {}),
@@ -154,10 +167,10 @@ def test_a_model_of_timm_s_registry_gives_timm_s_logits(name, factory, knobs):
         torch.testing.assert_close(ours(from_timm(ours, theirs.state_dict()), x), theirs(x), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["vit", "distilled"])
+@pytest.mark.parametrize("name", ["vit", "distilled", "clip", "clip of OpenAI"])
 def test_a_vit_of_another_grid_gives_timm_s_logits_of_a_dynamic_size(name):
     ours, theirs = pair(name)
-    dynamic = type(theirs)(**TINY, embed_dim=12, num_heads=3, dynamic_img_size=True)
+    dynamic = type(theirs)(**TINY | PAIRS[name][2] | PAIRS[name][3], dynamic_img_size=True)
     dynamic.load_state_dict(theirs.state_dict())
     x = images(torch.float32, (12, 28))
     torch.testing.assert_close(ours(from_timm(ours, theirs.state_dict()), x), dynamic(x), rtol=0, atol=1e-5)

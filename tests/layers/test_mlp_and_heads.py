@@ -15,6 +15,15 @@ def test_mlp_is_linear_exact_gelu_linear():
     assert torch.equal(mlp(params, x), module(x))
 
 
+def test_a_quick_gelu_is_x_times_the_sigmoid_of_1_702_x():
+    mlp = Mlp(6, 10, act_layer="quick_gelu")
+    params, x = cast(mlp.init(key(0)), torch.float64), torch.randn(2, 5, 6).double()
+    hidden = nn.functional.linear(x, 9 * params["fc1"]["weight"])
+    expected = nn.functional.linear(hidden / (1 + torch.exp(-1.702 * hidden)), params["fc2"]["weight"])
+    params["fc1"]["weight"] = 9 * params["fc1"]["weight"]
+    torch.testing.assert_close(mlp(params, x), expected, rtol=1e-12, atol=0)
+
+
 def test_layer_norm_is_torch_s_with_vit_s_epsilon():
     norm, x = LayerNorm(6), 1e-3 * torch.randn(2, 5, 6)
     assert torch.equal(norm(norm.init(key(0)), x), nn.LayerNorm(6, eps=1e-6)(x))

@@ -27,6 +27,14 @@ def test_its_start_is_torch_s_convolution_s():
         assert leaf.std() == pytest.approx(768**-0.5 / 3**0.5, rel=0.1)
 
 
+def test_without_bias_the_weight_starts_the_same():
+    plain, bare = (PatchEmbed(4, 3, 10, bias=bias) for bias in (True, False))
+    params, images = bare.init(key(0)), torch.randn(2, 3, 8, 12)
+    assert params["proj"].keys() == {"weight"}
+    weight = plain.init(key(0))["proj"]["weight"]
+    assert torch.equal(bare(params, images), plain({"proj": {"weight": weight, "bias": torch.zeros(10)}}, images))
+
+
 @pytest.mark.parametrize(("height", "width"), [(9, 8), (8, 7), (1, 1), (0, 8)])
 def test_an_image_that_patches_do_not_tile_is_an_error_with_both_sizes(height, width):
     embed = PatchEmbed(4, 3, 10)

@@ -1,0 +1,136 @@
+"""CLIP's vision towers as timm has them: the models' shapes, their heads, layers, saved files. Numbers: test_timm."""
+
+from functools import partial
+
+import attrs
+import pytest
+import timm
+import torch
+from torch import nn
+
+import blocks
+from blocks import tree
+from blocks.interop.construction import build, describe
+from blocks.interop.refit import pooling
+from blocks.interop.vissl import to_vissl
+from tests.interop.timms import VIT, assert_same, images, timms
+
+CLIP = {"pre_norm": True, "norm_eps": 1e-5}
+OPENAI = CLIP | {"act_layer": "quick_gelu"}
+
+
+def openai(**knobs):
+    return timms(pre_norm=True, norm_layer=partial(nn.LayerNorm, eps=1e-5), act_layer="quick_gelu", **knobs)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "knobs"),
+    [
+        ("vit_base_patch32_clip_224", blocks.vit_base, {"patch_size": 32}),
+        ("vit_base_patch16_clip_224.laion2b", blocks.vit_base, {}),
+        ("vit_base_patch16_clip_quickgelu_224.openai", blocks.vit_base, {"act_layer": "quick_gelu"}),
+        ("vit_large_patch14_clip_336.openai", blocks.vit_large, {"patch_size": 14, "img_size": 336}),
+        ("vit_huge_patch14_clip_224.laion2b", blocks.vit_huge, {}),
+    ],
+)
+def test_timm_s_models_are_made_by_these_knobs(name, make, knobs):
+    """By names and shapes, without weights; the head is the projection into the space of texts."""
+    with torch.device("meta"):
+        theirs = timm.create_model(name, pretrained=False)
+    ours = make(num_classes=theirs.num_classes, **CLIP | knobs)
+    shapes = {n: t.shape for n, t in tree.flatten(ours.init(blocks.key(0, device="meta"))).items()}
+    assert shapes == {n: t.shape for n, t in theirs.state_dict().items()}
+    assert theirs.norm.eps == theirs.norm_pre.eps == ours.trunk.norm.eps == ours.trunk.norm_pre.eps
+    quick = theirs.blocks[0].mlp.act.__class__.__name__ == "QuickGELU"
+    assert quick == (ours.trunk.blocks[0].mlp.act_layer == "quick_gelu")
+
+
+def test_the_projection_is_the_head_and_can_be_left_out():
+    theirs = openai(num_classes=7)
+    params, report = blocks.load_weights(blocks.vit(**VIT | OPENAI | {"num_classes": 7}), theirs.state_dict())
+    assert_same(params, dict(theirs.state_dict()))
+    trunk = blocks.vit(**VIT | OPENAI | {"num_classes": 0})
+    params, report = blocks.load_weights(trunk, theirs.state_dict(), head="new")
+    assert report.left == ("head.weight", "head.bias")
+    features = theirs.forward_head(theirs.forward_features(images()), pre_logits=True)
+    torch.testing.assert_close(trunk(params, images()), features, rtol=0, atol=1e-5)
+
+
+def test_intermediate_layers_begin_after_the_norm():
+    theirs, model = openai(), blocks.vit(**VIT | OPENAI)
+    params = blocks.from_timm(model, theirs.state_dict())
+    found = blocks.intermediate_layers(model, params, images(), return_prefix_tokens=True)
+    expected = theirs.forward_intermediates(images(), return_prefix_tokens=True, intermediates_only=True)
+    for ours, timm_s in zip(found, expected, strict=True):
+        for one, other in zip(ours, timm_s, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    begun = model.trunk.intermediate_tokens(params, images())[0]
+    torch.testing.assert_close(begun, theirs.norm_pre(theirs._pos_embed(theirs.patch_embed(images()))))
+
+
+def test_a_larger_image_resizes_the_positions_alone():
+    theirs = openai()
+    larger = blocks.vit(**VIT | OPENAI | {"img_size": 24})
+    params, report = blocks.load_weights(larger, theirs.state_dict())
+    assert report.resized == ("pos_embed: 4 x 4 patches to 6 x 6",)
+    theirs.set_input_size((24, 24))
+    torch.testing.assert_close(larger(params, images(24)), theirs(images(24)), rtol=0, atol=1e-5)
+
+
+def test_it_is_saved_with_what_names_do_not_tell(tmp_path):
+    model = blocks.vit(**VIT | OPENAI)
+    params = model.init(blocks.key(0))
+    blocks.save(tmp_path / "clip.safetensors", model, params)
+    again, its = blocks.load(tmp_path / "clip.safetensors")
+    assert again == model
+    assert torch.equal(again(its, images()), model(params, images()))
+
+
+def test_a_description_from_before_these_options_is_of_a_model_without_them():
+    model = blocks.vit(**VIT)
+    old = describe(model)
+    del old["trunk"]["norm_pre"], old["trunk"]["patch_embed"]["bias"]
+    for layer in old["trunk"]["blocks"]:
+        del layer["mlp"]["act_layer"]
+    assert build(old) == model
+
+
+def test_the_options_leave_the_other_parts_start_as_it_is():
+    plain, other = (tree.flatten(blocks.vit(**VIT | knobs).init(blocks.key(0))) for knobs in ({}, OPENAI))
+    assert other.keys() - plain.keys() == {"norm_pre.weight", "norm_pre.bias"}
+    assert plain.keys() - other.keys() == {"patch_embed.proj.bias"}
+    assert all(torch.equal(leaf, plain[name]) for name, leaf in other.items() if name in plain)
+
+
+def test_another_pool_keeps_the_norm_s_eps():
+    for first, second in (("token", "avg"), ("avg", "token")):
+        made = blocks.vit(**VIT | CLIP, global_pool=second)
+        assert pooling(blocks.vit(**VIT | CLIP, global_pool=first), second) == made
+
+
+def test_vissl_has_no_place_for_the_norm():
+    model = blocks.vit(**VIT | CLIP)
+    with pytest.raises(ValueError, match=r"VISSL has no place for norm_pre\.weight"):
+        to_vissl(model, model.init(blocks.key(0)))
+
+
+def test_the_norm_stands_after_the_dropout_of_positions_as_in_timm():
+    """All dropped, what is normed is 0, and only the norm's bias begins."""
+    model = blocks.vit(**VIT | CLIP, pos_drop_rate=0.999999)
+    params = model.init(blocks.key(0))
+    params["norm_pre"]["bias"] += 1
+    first = attrs.evolve(model.trunk, blocks=(), norm=None)
+    tokens = first(params, images(), key=blocks.key(1))
+    assert torch.equal(tokens, torch.ones_like(tokens))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({"act_layer": "silu"}, "act_layer 'silu' is not known; use one of gelu, quick_gelu"),
+        ({"norm_eps": 0}, "eps 0 is not above 0"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(knobs, said):
+    with pytest.raises(ValueError, match=said):
+        blocks.vit(**VIT | knobs)
