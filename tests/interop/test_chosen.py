@@ -19,7 +19,7 @@ TINY = dict(embed_dim=16, depth=2, num_heads=2, mlp_ratio=2.0)
 MODELS = {"vit_tiny": partial(blocks.vit, **TINY), "convit_tiny": partial(blocks.convit, **TINY, local_up_to_layer=1)}
 USUAL = dict(model="vit_tiny", img_size=32, patch_size=16)
 KNOBS = dict(img_size=8, patch_size=4, num_classes=3)
-NOTHING = dict(model="", img_size=0, patch_size=0, global_pool="", pos_embed="")
+NOTHING = dict(model="", img_size=0, patch_size=0, global_pool="", pos_embed="", trusted=())
 
 
 def pick(weights, num_classes=3, head="new", drop_path_rate=0.0, **flags):
