@@ -58,7 +58,7 @@ class Run:
             facts=about["facts"],
             changed=tuple(about.get("changed", ())),
             environment=read_json(place / folder.ENVIRONMENT),
-            images=read_json(place / folder.IMAGES) or _images_of(about["settings"]),
+            images={**_images_of(about["settings"]), **read_json(place / folder.IMAGES)},
             records=tuple(records.read(place / "metrics.jsonl")),
             attention=tuple(records.read(place / "attention.jsonl")),
         )
@@ -152,7 +152,7 @@ def _about(place: Path) -> dict[str, Any]:
 
 
 def _images_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """How images were cut, of a run that noted none, by the names that this library's recipes have for it."""
+    """How images were cut, of a run that did not note it, by the names that this library's recipes have for it."""
     cut = {name: settings[name] for name in ("img_size", "crop_pct") if settings.get(name)}
     return {"val": {"transform": cut}} if "img_size" in cut else {}
 
