@@ -7,6 +7,7 @@ def wanted_options(model: Flat, file: Flat) -> list[str]:
     """A line for each option by which the model's leaves and the file's differ, where names tell."""
     more, less = ({_kind(n) for n in a} - {_kind(n) for n in b} for a, b in ((file, model), (model, file)))
     registers = file["reg_token"].shape[1] if "reg_token" in more and file["reg_token"].ndim == 3 else 0
+    norms_tokens = "norm.weight" in more and "fc_norm.weight" in less
     said = {
         "the file has layer scale: make the model with init_values=1e-5": "ls1.gamma" in more,
         "the file has no layer scale: make the model without init_values": "ls1.gamma" in less,
@@ -15,6 +16,7 @@ def wanted_options(model: Flat, file: Flat) -> list[str]:
         "the file has no bias of queries, keys and values: make the model with qkv_bias=False": "qkv.bias" in less,
         "the file has a bias of queries, keys and values: make the model with qkv_bias=True": "qkv.bias" in more,
         'the file norms the mean of patches: make the model with global_pool="avg"': "fc_norm.weight" in more,
+        'the file norms tokens, not their mean: make the model with global_pool="token" or fc_norm=False': norms_tokens,
         "the file has no class token: make the model with class_token=False": "cls_token" in less,
         "the file has a norm before its layers, as CLIP's: make the model with pre_norm=True, norm_eps=1e-5 "
         '(act_layer="quick_gelu" for OpenAI\'s own)': "norm_pre.weight" in more,

@@ -1,6 +1,10 @@
 """The encoder layer's two-layer perceptron."""
 
+from collections.abc import Callable
+from functools import partial
+
 import attrs
+import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
@@ -9,12 +13,18 @@ from blocks.layers.drop import dropout, is_rate
 from blocks.layers.linear import Linear
 from blocks.ops.gelu import linear_gelu, quick_gelu
 
+NEAR_GELU: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": quick_gelu,  # OpenAI's in CLIP
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),  # of larger SigLIPs
+}
+
 
 @attrs.frozen
 class Mlp(Block):
     """x [B, N, D] -> [B, N, D] through `hidden_features` exact GELUs; dropout after both layers, given a key.
 
-    `act_layer` "quick_gelu" is OpenAI's in CLIP, x times the sigmoid of 1.702 x. Raises ValueError for another.
+    `act_layer` takes what stands near GELU in its place: "quick_gelu", x times the sigmoid of 1.702 x, or "gelu_tanh".
+    Raises ValueError for another.
     """
 
     in_features: int = attrs.field(validator=count)
@@ -23,7 +33,7 @@ class Mlp(Block):
     fc1: Linear = attrs.field(init=False)
     fc2: Linear = attrs.field(init=False)
     # after the layers, whose start depends on their place
-    act_layer: str = attrs.field(default="gelu", validator=one_of(("gelu", "quick_gelu")))
+    act_layer: str = attrs.field(default="gelu", validator=one_of(("gelu", *NEAR_GELU)))
 
     @fc1.default
     def _fc1(self) -> Linear:
@@ -47,6 +57,6 @@ class Mlp(Block):
 
     def _hidden(self, params: Params, rows: Tensor) -> Tensor:
         """rows [B N, D] -> [B N, E], activated."""
-        if self.act_layer == "quick_gelu":
-            return quick_gelu(self.fc1(params, rows))
-        return linear_gelu(rows, params["weight"], params["bias"])
+        if self.act_layer == "gelu":
+            return linear_gelu(rows, params["weight"], params["bias"])
+        return NEAR_GELU[self.act_layer](self.fc1(params, rows))

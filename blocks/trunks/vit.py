@@ -44,6 +44,7 @@ def vit(
     in_chans: int = 3,
     num_classes: int = 1000,
     global_pool: str = "token",
+    fc_norm: bool | None = None,
     embed_dim: int = 768,
     depth: int = 12,
     num_heads: int = 12,
@@ -68,18 +69,17 @@ def vit(
 ) -> Model:
     """A ViT and its head: images [B, C, H, W] -> logits [B, num_classes], or features [B, D] for num_classes=0.
 
-    Knobs bear timm's names and meanings: `global_pool` "token" or "avg" (mean over patches, then the final norm);
-    `pos_embed` "learn", or "sincos" without params (MoCo v3, MAE); with `no_embed_class` patches alone have positions
-    (DeiT III, and wherever `reg_tokens` registers join, as in DINOv2); `pre_norm` norms the embedded tokens, and
-    patches are projected without bias (CLIP, with `norm_eps` 1e-5, OpenAI's also with `act_layer` "quick_gelu");
-    `drop_rate` acts before the head, `pos_drop_rate` on the embedded tokens, `proj_drop_rate` in attention and MLP (the
-    one dropout rate of the ViT paper and VISSL is the last two set alike); drop path grows linearly to its rate in the
-    last layer. `head`, any block of features, replaces the linear one. Raises ValueError for what does not fit.
+    Knobs bear timm's names and meanings: `global_pool` "token" or "avg" (mean over patches, then the final norm, or
+    with `fc_norm=False` the norm first); `pos_embed` "learn", or "sincos" without params (MoCo v3, MAE); with
+    `no_embed_class` patches alone have positions (DeiT III, and wherever `reg_tokens` registers join, as in DINOv2);
+    `pre_norm` norms the embedded tokens, and patches are projected without bias (CLIP, with `norm_eps` 1e-5, OpenAI's
+    also with `act_layer` "quick_gelu"); `drop_rate` acts before the head, `pos_drop_rate` on the embedded tokens,
+    `proj_drop_rate` in attention and MLP (the one dropout rate of the ViT paper and VISSL is the last two set alike);
+    drop path grows linearly to its rate in the last layer. `head`, any block of features, replaces the linear one.
+    Raises ValueError for what does not fit.
     """
-    if not is_whole(reg_tokens, 0):
-        raise ValueError(f"reg_tokens {reg_tokens!r} is not a number of registers; use a whole number, or 0 for none")
-    if reg_tokens and use_pos_embed and not no_embed_class:
-        raise ValueError(f"reg_tokens {reg_tokens} have no positions: use no_embed_class=True, as timm's models do")
+    _check(reg_tokens, use_pos_embed and not no_embed_class, global_pool, fc_norm)
+    norms_mean = global_pool == "avg" and fc_norm is not False
     placed = int(class_token and not no_embed_class)  # prefix tokens that have a position
     norm = LayerNorm(embed_dim, norm_eps)
     trunk = ViT(
@@ -98,8 +98,17 @@ def vit(
             )
             for rate in drop_path_rates(drop_path_rate, depth)
         ),
-        norm if global_pool == "token" else None,
+        None if norms_mean else norm,
         reg_token=RegisterTokens(embed_dim, reg_tokens) if reg_tokens else None,
         norm_pre=norm if pre_norm else None,
     )
-    return assemble(trunk, global_pool, norm if global_pool == "avg" else None, num_classes, head, drop_rate)
+    return assemble(trunk, global_pool, norm if norms_mean else None, num_classes, head, drop_rate)
+
+
+def _check(reg_tokens: int, places_prefix: bool, global_pool: str, fc_norm: bool | None) -> None:
+    if not is_whole(reg_tokens, 0):
+        raise ValueError(f"reg_tokens {reg_tokens!r} is not a number of registers; use a whole number, or 0 for none")
+    if reg_tokens and places_prefix:
+        raise ValueError(f"reg_tokens {reg_tokens} have no positions: use no_embed_class=True, as timm's models do")
+    if fc_norm and global_pool != "avg":
+        raise ValueError(f'fc_norm norms the mean of patches, and global_pool is "{global_pool}"; use "avg"')

@@ -1,10 +1,9 @@
-"""CLIP's vision towers as timm has them: the models' shapes, their heads, layers, saved files. Numbers: test_timm."""
+"""CLIP's image towers as timm has them: heads, layers, sizes, saved files. Their logits are in test_timm."""
 
 from functools import partial
 
 import attrs
 import pytest
-import timm
 import torch
 from torch import nn
 
@@ -23,28 +22,6 @@ def openai(**knobs):
     return timms(pre_norm=True, norm_layer=partial(nn.LayerNorm, eps=1e-5), act_layer="quick_gelu", **knobs)
 
 
-@pytest.mark.parametrize(
-    ("name", "make", "knobs"),
-    [
-        ("vit_base_patch32_clip_224", blocks.vit_base, {"patch_size": 32}),
-        ("vit_base_patch16_clip_224.laion2b", blocks.vit_base, {}),
-        ("vit_base_patch16_clip_quickgelu_224.openai", blocks.vit_base, {"act_layer": "quick_gelu"}),
-        ("vit_large_patch14_clip_336.openai", blocks.vit_large, {"patch_size": 14, "img_size": 336}),
-        ("vit_huge_patch14_clip_224.laion2b", blocks.vit_huge, {}),
-    ],
-)
-def test_timm_s_models_are_made_by_these_knobs(name, make, knobs):
-    """By names and shapes, without weights; the head is the projection into the space of texts."""
-    with torch.device("meta"):
-        theirs = timm.create_model(name, pretrained=False)
-    ours = make(num_classes=theirs.num_classes, **CLIP | knobs)
-    shapes = {n: t.shape for n, t in tree.flatten(ours.init(blocks.key(0, device="meta"))).items()}
-    assert shapes == {n: t.shape for n, t in theirs.state_dict().items()}
-    assert theirs.norm.eps == theirs.norm_pre.eps == ours.trunk.norm.eps == ours.trunk.norm_pre.eps
-    quick = theirs.blocks[0].mlp.act.__class__.__name__ == "QuickGELU"
-    assert quick == (ours.trunk.blocks[0].mlp.act_layer == "quick_gelu")
-
-
 def test_the_projection_is_the_head_and_can_be_left_out():
     theirs = openai(num_classes=7)
     params, report = blocks.load_weights(blocks.vit(**VIT | OPENAI | {"num_classes": 7}), theirs.state_dict())
@@ -54,6 +31,16 @@ def test_the_projection_is_the_head_and_can_be_left_out():
     assert report.left == ("head.weight", "head.bias")
     features = theirs.forward_head(theirs.forward_features(images()), pre_logits=True)
     torch.testing.assert_close(trunk(params, images()), features, rtol=0, atol=1e-5)
+
+
+def test_siglip_without_its_attention_pool_gives_the_tokens():
+    theirs = timms(class_token=False, global_pool="map", num_classes=0)
+    model = blocks.vit(**VIT | {"num_classes": 0}, class_token=False, global_pool="avg", fc_norm=False)
+    with pytest.raises(ValueError, match=r"unexpected: attn_pool\.latent"):
+        blocks.load_weights(model, theirs.state_dict())
+    params, _ = blocks.load_weights(model, theirs.state_dict(), ignore=["attn_pool.*"])
+    expected = theirs.forward_features(images()).mean(1)
+    torch.testing.assert_close(model(params, images()), expected, rtol=0, atol=1e-5)
 
 
 def test_intermediate_layers_begin_after_the_norm():
@@ -127,7 +114,8 @@ def test_the_norm_stands_after_the_dropout_of_positions_as_in_timm():
 @pytest.mark.parametrize(
     ("knobs", "said"),
     [
-        ({"act_layer": "silu"}, "act_layer 'silu' is not known; use one of gelu, quick_gelu"),
+        ({"act_layer": "silu"}, "act_layer 'silu' is not known; use one of gelu, quick_gelu, gelu_tanh"),
+        ({"fc_norm": True}, 'fc_norm norms the mean of patches, and global_pool is "token"; use "avg"'),
         ({"norm_eps": 0}, "eps 0 is not above 0"),
     ],
 )

@@ -75,6 +75,7 @@ MISFITS = {
     "registers": (REGISTERS, {}, r"registers: make the model with reg_tokens=4, no_embed_class=True"),
     "no bias": ({"qkv_bias": False}, {}, "make the model with qkv_bias=False"),
     "a norm of the mean": ({"global_pool": "avg"}, {}, 'make the model with global_pool="avg"'),
+    "a norm of tokens": ({}, {"global_pool": "avg"}, 'make the model with global_pool="token" or fc_norm=False'),
     "no class token": ({"class_token": False, "global_pool": "avg"}, {"global_pool": "avg"}, "class_token=False"),
     "a norm before": ({"pre_norm": True}, {}, r"pre_norm=True, norm_eps=1e-5 \(act_layer=\"quick_gelu\" for OpenAI's"),
     "no norm before": ({}, {"pre_norm": True}, "no norm before its layers: make the model without pre_norm"),

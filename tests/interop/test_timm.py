@@ -54,6 +54,16 @@ PAIRS = {
     "clip of OpenAI": (
         *(VisionTransformer, clip, {"embed_dim": 12, "num_heads": 3, "act_layer": "quick_gelu"}, TIMMS_CLIP),
     ),
+    "vit, mean of normed tokens": (
+        *(VisionTransformer, blocks.vit),
+        *({"embed_dim": 12, "num_heads": 3, "global_pool": "avg", "fc_norm": False}, {}),
+    ),
+    "siglip without its pool": (
+        *(VisionTransformer, blocks.vit),
+        {"embed_dim": 12, "num_heads": 3, "class_token": False, "global_pool": "avg", "fc_norm": False}
+        | {"act_layer": "gelu_tanh"},
+        {},
+    ),
     "vit, no head": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "num_classes": 0}, {}),
     "vit, wide images": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "img_size": (8, 20)}, {}),
     "distilled": (VisionTransformerDistilled, distilled_vit, {"embed_dim": 12, "num_heads": 3}, {}),
