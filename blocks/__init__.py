@@ -38,6 +38,7 @@ from blocks.layers.published_heads import (
     swav_head,
     vicreg_expander,
 )
+from blocks.layers.rotary import RotaryAttention
 from blocks.layers.scale import LayerScale
 from blocks.layers.token import ClassToken, MaskToken, RegisterTokens
 from blocks.layers.weight_norm import Prototypes, WeightNormLinear
@@ -99,6 +100,7 @@ __all__ = [
     "ProjectionMlp",
     "Prototypes",
     "RegisterTokens",
+    "RotaryAttention",
     "Run",
     "SinCosPosition",
     "TanhMlpHead",

@@ -98,6 +98,13 @@ TABLE = {
     "SinCosPosition": Case(lambda: SinCosPosition((3, 3), 8, 1), tokens, options={"grid": GRID}),
     "MaskToken": Case(lambda: MaskToken(8), tokens, ("",), options={"keep": KEEP.expand(3, 7), "num_tokens": 9}),
     "Attention": Case(lambda: blocks.Attention(8, 2, True, None, 0.5, 0.5), tokens, ATTENTION, random=True),
+    "RotaryAttention": Case(
+        lambda: blocks.RotaryAttention(8, 2, True, None, 0.5, 0.5),
+        tokens,
+        ATTENTION,
+        random=True,
+        options={"grid": GRID},
+    ),
     "GPSA": Case(
         lambda: blocks.GPSA(8, 2, False, None, 0.5, 0.5), tokens, POSITIONAL, random=True, options={"grid": GRID}
     ),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from blocks import tree
 from blocks.interop.dinov2 import as_timm
+from blocks.interop.dinov3 import with_one_bias
 from blocks.interop.heads import as_ours
 from blocks.interop.saving import FORMAT, is_safetensors, missing, read
 from blocks.interop.timm import unwrapped
@@ -23,7 +24,7 @@ from blocks.interop.vissl import from_vissl, has_other_eps, is_vissl
 from blocks.tree import Flat
 
 Which = Literal["params", "ema", "teacher"]
-LAYER_SCALE = re.compile(r"\.gamma_([12])$")  # DeiT III's own files
+LAYER_SCALE = re.compile(r"\.gamma_([12])$")  # DeiT III's own files, timm's of DINOv3
 OWN = "this library's"
 MOCO_V3 = "MoCo v3"
 OURS = {"state", "about"}  # entries of a file that the training loop writes
@@ -89,7 +90,7 @@ def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") 
     if is_vissl(leaves):
         return Weights("VISSL", from_vissl(leaves), has_other_eps(leaves))
     leaves = as_timm({LAYER_SCALE.sub(r".ls\1.gamma", n): t for n, t in leaves.items()})
-    return Weights(layout, as_ours(_of_decoder(leaves)))
+    return Weights(layout, as_ours(_of_decoder(with_one_bias(leaves))))
 
 
 def _flat(leaves: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ def wanted_options(model: Flat, file: Flat) -> list[str]:
         "the file has a bias of queries, keys and values: make the model with qkv_bias=True": "qkv.bias" in more,
         'the file norms the mean of patches: make the model with global_pool="avg"': "fc_norm.weight" in more,
         'the file norms tokens, not their mean: make the model with global_pool="token" or fc_norm=False': norms_tokens,
+        'the file has no pos_embed: make the model with pos_embed="rope", as DINOv3, or "sincos"': "pos_embed" in less,
         "the file has no class token: make the model with class_token=False": "cls_token" in less,
         "the file has a norm before its layers, as CLIP's: make the model with pre_norm=True, norm_eps=1e-5 "
         '(act_layer="quick_gelu" for OpenAI\'s own)': "norm_pre.weight" in more,

@@ -61,17 +61,19 @@ class Attention(Block):
         keep: Tensor | None = None,
         key: Tensor | None = None,
     ) -> Tensor:
-        q, k, v = self._project(params, x)
+        q, k, v = self._project(params, x, grid, keep)
         y = attention(q, k, v, scale=self.qk_scale, drop=self.attn_drop, key=key)
         y = self.proj(params["proj"], y.transpose(1, 2).reshape(-1, self.embed_dim)).view(x.shape)
         return dropout(y, self.proj_drop, key)
 
     def weights(self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None) -> Tensor:
         """Who attends to whom: tokens [B, N, D] -> [B, h, N, N], rows sum to 1."""
-        q, k, _ = self._project(params, x)
+        q, k, _ = self._project(params, x, grid, None)
         return attention_weights(q, k, self.qk_scale)
 
-    def _project(self, params: Params, x: Tensor) -> tuple[Tensor, ...]:
+    def _project(
+        self, params: Params, x: Tensor, grid: tuple[int, int] | None, keep: Tensor | None
+    ) -> tuple[Tensor, ...]:
         """q, k and v, [B, h, N, d] each."""
         qkv = self.qkv(params["qkv"], x.flatten(0, 1)).view(*x.shape[:2], 3, self.num_heads, -1)
         return by_head(qkv)

@@ -34,7 +34,9 @@ def positions(
 ) -> PositionEmbedding | SinCosPosition:
     """The position embedding of that kind. Raises ValueError for an unknown one."""
     if kind not in ("learn", "sincos"):
-        raise ValueError(f'pos_embed {kind!r} is not known; use "learn" or "sincos", or use_pos_embed=False for none')
+        raise ValueError(
+            f'pos_embed {kind!r} is not known; use "learn" or "sincos" (vit: or "rope"), or use_pos_embed=False'
+        )
     return (PositionEmbedding if kind == "learn" else SinCosPosition)(grid, embed_dim, num_prefix_tokens)
 
 

@@ -9,6 +9,7 @@ from blocks.layers.attention import Attention
 from blocks.layers.drop import Dropout
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
+from blocks.layers.rotary import RotaryAttention
 from blocks.layers.token import ClassToken, RegisterTokens
 from blocks.trunks.assemble import assemble, drop_path_rates, encoder_layer, image_grid, positions
 from blocks.trunks.model import Model
@@ -70,26 +71,28 @@ def vit(
     """A ViT and its head: images [B, C, H, W] -> logits [B, num_classes], or features [B, D] for num_classes=0.
 
     Knobs bear timm's names and meanings: `global_pool` "token" or "avg" (mean over patches, then the final norm, or
-    with `fc_norm=False` the norm first); `pos_embed` "learn", or "sincos" without params (MoCo v3, MAE); with
-    `no_embed_class` patches alone have positions (DeiT III, and wherever `reg_tokens` registers join, as in DINOv2);
-    `pre_norm` norms the embedded tokens, and patches are projected without bias (CLIP, with `norm_eps` 1e-5, OpenAI's
-    also with `act_layer` "quick_gelu"); `drop_rate` acts before the head, `pos_drop_rate` on the embedded tokens,
-    `proj_drop_rate` in attention and MLP (the one dropout rate of the ViT paper and VISSL is the last two set alike);
-    drop path grows linearly to its rate in the last layer. `head`, any block of features, replaces the linear one.
-    Raises ValueError for what does not fit.
+    with `fc_norm=False` the norm first); `pos_embed` "learn", or without params "sincos" (MoCo v3, MAE) or "rope",
+    which turns queries and keys (DINOv3); with `no_embed_class` patches alone have positions (DeiT III, and wherever
+    `reg_tokens` registers join, as in DINOv2); `pre_norm` norms the embedded tokens, and patches are projected without
+    bias (CLIP, with `norm_eps` 1e-5, OpenAI's also with `act_layer` "quick_gelu"); `drop_rate` acts before the head,
+    `pos_drop_rate` on the embedded tokens, `proj_drop_rate` in attention and MLP (the one dropout rate of the ViT paper
+    and VISSL is the last two set alike); drop path grows linearly to its rate in the last layer. `head`, any block of
+    features, replaces the linear one. Raises ValueError for what does not fit.
     """
-    _check(reg_tokens, use_pos_embed and not no_embed_class, global_pool, fc_norm)
+    adds_positions = use_pos_embed and pos_embed != "rope"
+    _check(reg_tokens, adds_positions and not no_embed_class, global_pool, fc_norm)
+    attention = RotaryAttention if use_pos_embed and pos_embed == "rope" else Attention
     norms_mean = global_pool == "avg" and fc_norm is not False
     placed = int(class_token and not no_embed_class)  # prefix tokens that have a position
     norm = LayerNorm(embed_dim, norm_eps)
     trunk = ViT(
         PatchEmbed(patch_size, in_chans, embed_dim, bias=not pre_norm),
         ClassToken(embed_dim, std=1e-6) if class_token else None,  # timm's
-        positions(pos_embed, image_grid(img_size, patch_size), embed_dim, placed) if use_pos_embed else None,
+        positions(pos_embed, image_grid(img_size, patch_size), embed_dim, placed) if adds_positions else None,
         Dropout(pos_drop_rate),
         tuple(
             encoder_layer(
-                Attention(embed_dim, num_heads, qkv_bias, qk_scale, attn_drop_rate, proj_drop_rate),
+                attention(embed_dim, num_heads, qkv_bias, qk_scale, attn_drop_rate, proj_drop_rate),
                 mlp_ratio,
                 rate,
                 init_values,

@@ -88,6 +88,13 @@ def test_images_that_are_no_squares_are_known(tmp_path):
     assert pick(file)[1] == (8, 12)
 
 
+def test_rotary_positions_are_called_so(tmp_path):
+    file = of_a_run(tmp_path, MODELS["vit_tiny"](**KNOBS, pos_embed="rope"))
+    assert pick(file, head="keep")[0].trunk.pos_embed is None
+    with pytest.raises(ValueError, match=r"--pos-embed learn contradicts .*model.json, which says rope"):
+        pick(file, pos_embed="learn")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -9,6 +9,7 @@ from torch import nn
 
 import blocks
 from blocks import tree
+from blocks.interop.layouts import LAYER_SCALE
 from blocks.layers.norm import LayerNorm
 from tests.pages import ROOT
 from tests.test_block_contract import values_inside
@@ -26,9 +27,10 @@ def test_the_table_is_found():
 def test_a_row_makes_timm_s_model(name, code):
     with torch.device("meta"):
         theirs = timm.create_model(name, pretrained=False)
+    named = {LAYER_SCALE.sub(r".ls\1.gamma", name): leaf for name, leaf in theirs.state_dict().items()}  # of DINOv3
     ours = eval(code, vars(blocks).copy())
     params = tree.flatten(ours.init(blocks.key(0, device="meta")))
-    assert {n: t.shape for n, t in params.items()} == {n: t.shape for n, t in theirs.state_dict().items()}
+    assert {n: t.shape for n, t in params.items()} == {n: t.shape for n, t in named.items()}
     eps = {norm.eps for norm in values_inside(ours) if isinstance(norm, LayerNorm)}
     assert eps == {norm.eps for norm in theirs.modules() if isinstance(norm, nn.LayerNorm)}
     assert ours.trunk.num_prefix_tokens == theirs.num_prefix_tokens

@@ -14,6 +14,8 @@ TRUNKS = {
     "vit": lambda **knobs: vit(**TINY | knobs),
     "vit, sincos, mean": lambda **knobs: vit(**TINY | knobs, pos_embed="sincos", global_pool="avg"),
     "distilled vit": lambda **knobs: distilled(vit(**TINY | knobs)),
+    "vit, rope": lambda **knobs: vit(**TINY | knobs, pos_embed="rope", reg_tokens=2),
+    "vit with a norm before its layers": lambda **knobs: vit(**TINY | knobs, pre_norm=True),
     "vit without class token": lambda **knobs: vit(**TINY | knobs, class_token=False, global_pool="avg"),
     "convit": lambda **knobs: convit(**TINY | LOCAL | knobs),
     "convit, sincos": lambda **knobs: convit(**TINY | LOCAL | knobs, pos_embed="sincos"),
@@ -116,8 +118,8 @@ def test_positions_are_learned_fixed_or_none_at_all():
     kinds = {name: set(TRUNKS[name]().trunk.init(key(0))) & {"pos_embed"} for name in ("vit", "vit, sincos, mean")}
     assert kinds == {"vit": {"pos_embed"}, "vit, sincos, mean": set()}
     for factory in (vit, convit):
-        with pytest.raises(ValueError, match="pos_embed 'rope' is not known"):
-            factory(pos_embed="rope")
+        with pytest.raises(ValueError, match="pos_embed 'rotary' is not known"):
+            factory(pos_embed="rotary")
         assert factory(use_pos_embed=False, pos_embed="sincos").trunk.pos_embed is None
 
 

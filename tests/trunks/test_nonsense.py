@@ -30,7 +30,7 @@ WRONG = [
     ({"in_chans": 0}, "in_chans 0 is not a count"),
     ({"embed_dim": 9}, "embed_dim 9 is not a multiple of num_heads 2; 8 and 10 are"),
     ({"global_pool": "max"}, "global_pool 'max' is not known"),
-    ({"pos_embed": "rope"}, "pos_embed 'rope' is not known"),
+    ({"pos_embed": "rotary"}, "pos_embed 'rotary' is not known"),
 ]
 
 
