@@ -20,7 +20,7 @@ from blocks.data.seen import seen_as
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.chosen import chosen
 from blocks.runs.checkpoint import classifier_of
-from blocks.runs.data_of import classes_of, images_of
+from blocks.runs.data_of import classes_of, data_named_by, images_of
 from blocks.runs.run import beside
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
@@ -59,11 +59,12 @@ class Recipe:
 USUAL = dict(model="deit_small", img_size=224, patch_size=16, global_pool="token", pos_embed="learn")
 
 
-def shards_of(data: str, split: str, settings: dict):
-    """Those that are named, else those that the run of these settings was validated on."""
+def shards_of(data: str, split: str, run):
+    """Those that are named, else those that the run was validated on."""
     if data and data != "digits":
         return open_shards(data, (split or None) if names_folder(data) else None)
-    return train_and_val(data or settings.get("data", "digits"), "" if data else settings.get("val", ""))[1]
+    named = data_named_by(run) if run and not data else {"data": "digits"}
+    return train_and_val(named["data"], named.get("val", ""))[1]
 
 
 def main(r: Recipe) -> None:
@@ -72,7 +73,7 @@ def main(r: Recipe) -> None:
     settings = run.settings if run else {}
     workers = settings.get("workers", 8) if r.workers < 0 else r.workers
     with connect(data_workers=workers) as processes:
-        shards = shards_of(r.data, r.split, settings)
+        shards = shards_of(r.data, r.split, run)
         if known:
             shards = shards.in_order_of(known)
         classes = shards.num_classes

@@ -24,7 +24,7 @@ from blocks.optim.adamw import adamw
 from blocks.optim.scales import head_lr, layer_decay
 from blocks.optim.schedule import scaled_lr, warmup_cosine
 from blocks.runs.checkpoint import file_of
-from blocks.runs.data_of import classes_of, data_of_run
+from blocks.runs.data_of import classes_of, colours_of, data_of_run
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
@@ -96,7 +96,7 @@ def main(r: Recipe) -> None:
         params, report = load_weights(model, weights, key=key, which=r.which, head=head)
         processes.say(report)
 
-        where = r.loading(processes) | dict(num_classes=classes)
+        where = r.loading(processes) | dict(num_classes=classes) | colours_of(weights)
         train_data = TrainLoader(
             train_shards, batch_size=r.batch_size, repeats=r.repeats, erase=RandomErasing(r.erase) if r.erase else None,
             transform=TrainTransform(size, r.scale, flip=r.flip, policy=r.policy),

@@ -28,7 +28,7 @@ from blocks.probe.feature_file import save_features
 from blocks.probe.features import features, gathered
 from blocks.probe.knn import knn
 from blocks.runs.checkpoint import file_of
-from blocks.runs.data_of import data_of_run
+from blocks.runs.data_of import colours_of, data_of_run
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.precision import compute_dtype
@@ -93,7 +93,7 @@ def main(r: Recipe) -> None:
 
         settings = dict(batch_size=r.batch_size, transform=EvalTransform(size, r.crop_pct), num_workers=r.workers)
         settings |= dict(rank=processes.rank, world_size=processes.world_size, device=processes.device)
-        settings |= dict(max_unreadable=r.max_unreadable)
+        settings |= dict(max_unreadable=r.max_unreadable) | colours_of(weights)
 
         def seen(shards):
             return features(model, params, EvalLoader(shards, **settings), processes, dtype=compute_dtype(r.precision))

@@ -31,7 +31,7 @@ from blocks.optim.sgd import sgd
 from blocks.probe.features import features
 from blocks.probe.probe_accuracy import ProbeAccuracy
 from blocks.runs.checkpoint import CLASSIFIER, file_of
-from blocks.runs.data_of import data_of_run
+from blocks.runs.data_of import colours_of, data_of_run
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
@@ -90,7 +90,7 @@ def main(r: Recipe) -> None:
             params, report = load_weights(model, weights, key=key, which=r.which, head="new")
         params = probes.with_heads(params)
 
-        where = r.loading(processes) | dict(num_classes=train_shards.num_classes)
+        where = r.loading(processes) | dict(num_classes=train_shards.num_classes) | colours_of(weights)
         train_data = TrainLoader(
             train_shards, batch_size=r.batch_size, transform=TrainTransform(size, scale=r.scale, flip=r.flip),
             **r.order, **where,

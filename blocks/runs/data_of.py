@@ -6,19 +6,33 @@ from typing import Any
 
 from blocks.interop.saving import has_own_format, saved_metadata
 from blocks.runs.checkpoint import file_of
-from blocks.runs.run import beside
+from blocks.runs.run import Run, beside
 
 
 def data_of_run(given: Mapping[str, Any]) -> dict[str, str]:
     """{"data", "val"} of the run whose "weights" are given; {} where data are given too, or the weights are no run's.
 
-    A recipe's defaults: `cli(Recipe, known=data_of_run)`. Raises ValueError, FileNotFoundError for what is no file.
+    A recipe's defaults: `cli(Recipe, known=data_of_run)`. Raises ValueError for a run that names no data, and
+    ValueError, FileNotFoundError for what is no file.
     """
-    if not given.get("weights") or "data" in given or "val" in given:
+    if not given.get("weights") or "data" in given:
         return {}
     run = beside(file_of(given["weights"]))
-    settings = run.settings if run else {}
-    return {name: settings[name] for name in ("data", "val") if isinstance(settings.get(name), str)}
+    return data_named_by(run) if run else {}
+
+
+def data_named_by(run: Run) -> dict[str, str]:
+    """{"data", "val"} as a run was given them. Raises ValueError where it was not: its program has them."""
+    found = {name: run.settings[name] for name in ("data", "val") if isinstance(run.settings.get(name), str)}
+    if "data" not in found:
+        raise ValueError(f"the settings of {run.folder} name no data; give --data")
+    return found
+
+
+def colours_of(weights: str | Path | None) -> dict[str, tuple[float, ...]]:
+    """How these weights saw colours: {"mean", "std"} for a loader; {} for a loader's own, where nobody knows them."""
+    told = images_of(weights) if weights else {}
+    return {name: tuple(told[name]) for name in ("mean", "std") if name in told}
 
 
 def images_of(weights: str | Path) -> Mapping[str, Any]:

@@ -100,6 +100,38 @@ def test_weights_alone_stand_for_their_run_s_data_too(name, place, monkeypatch):
     assert cli(recipe, ["--weights", "nowhere"], known=data_of_run).data == "digits"
 
 
+@pytest.mark.parametrize("name", ["knn", "linear_probe", "finetune"])
+def test_other_validation_images_go_with_the_run_s_training_images(name, place, monkeypatch):
+    monkeypatch.chdir(place)
+    recipe = runpy.run_path(str(RECIPES / f"{name}.py"), run_name="recipe")["Recipe"]
+    found = cli(recipe, ["--weights", "run", "--val", "others"], known=data_of_run)
+    assert (found.data, found.val) == ("shards", "others")
+
+
+@pytest.mark.parametrize("name", ["evaluate", "knn", "linear_probe", "finetune"])
+def test_a_run_whose_settings_name_no_data_is_not_taken_to_the_digits(name, place, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(place)
+    params = MODEL.init(random.key(0))
+    folder.begin(tmp_path, folder.About("mine", settings={"photos": "shards"}), {}, model=MODEL, params=params)
+    checkpoint.save(tmp_path, {"params": params}, 1, {})
+    names = runpy.run_path(str(RECIPES / f"{name}.py"), run_name="recipe")
+    with pytest.raises((ValueError, SystemExit)) as error:
+        names["main"](cli(names["Recipe"], ["--weights", str(tmp_path)], known=names.get("data_of_run")))
+    assert "name no data; give --data" in f"{error.value} {capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_images_have_the_colours_that_the_run_gave_them(name, place, monkeypatch, tmp_path):
+    shutil.copytree(place / "run", tmp_path / "run")
+    colours = {"mean": [0.5, 0.4, 0.3], "std": [0.3, 0.2, 0.1]}
+    folder.note_images(tmp_path / "run", {"train": {}, "val": colours})
+    monkeypatch.chdir(place)
+    out = [] if name in ("evaluate", "knn") else ["--out", str(tmp_path / "out")]
+    size = [] if "--img-size" in FLAGS[name] else ["--img-size", "8"]
+    found = loader_of(monkeypatch, name, "--weights", str(tmp_path / "run"), *FLAGS[name], *size, *out)
+    assert (found.mean, found.std) == ((0.5, 0.4, 0.3), (0.3, 0.2, 0.1))
+
+
 @pytest.fixture
 def renamed(place, tmp_path):
     """A run that knows its classes by name, shards of the same pictures with the names in another order, and others."""
@@ -113,13 +145,18 @@ def renamed(place, tmp_path):
     return tmp_path / "run", tmp_path / "others"
 
 
-def labels_of(monkeypatch, name, *flags):
-    """The labels of the validation images that a recipe gives its loader."""
+def loader_of(monkeypatch, name, *flags):
+    """The loader that a recipe makes of its validation images."""
     seen = []
-    monkeypatch.setattr(EvalLoader, "__attrs_post_init__", lambda loader: seen.append(loader.index), raising=False)
+    monkeypatch.setattr(EvalLoader, "__attrs_post_init__", lambda loader: seen.append(loader), raising=False)
     with contextlib.suppress(Exception):
         use(name, *flags)
     return seen[-1]
+
+
+def labels_of(monkeypatch, name, *flags):
+    """The labels of the validation images that a recipe gives its loader."""
+    return loader_of(monkeypatch, name, *flags).index
 
 
 def test_labels_are_numbered_as_the_run_s_head_knows_its_classes(renamed, place, monkeypatch, tmp_path):
