@@ -83,6 +83,10 @@ def answers(model, params, data: PictureLoader, top: int, dtype):
 
 
 def main(r: Recipe) -> None:
+    if r.out and Path(r.out).is_dir():
+        raise ValueError(f"--out {r.out} is a folder; name a file in it")
+    if r.out and not Path(r.out).parent.is_dir():
+        raise ValueError(f"--out {r.out}: there is no folder {Path(r.out).parent}; make it first")
     with connect(data_workers=r.workers) as processes:
         files, weights, dtype = picture_files(r.images), classifier_of(r.weights), compute_dtype(r.precision)
         num_classes = num_classes_of(weights, r.which)

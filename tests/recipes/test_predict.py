@@ -112,3 +112,10 @@ def test_workers_load_the_same_pictures_and_a_file_that_vanished_is_told(photos)
         assert torch.cat([batch["index"] for batch in batches]).tolist() == [0, 1, 2, 3, 4]
         assert list(loader.skipped) == [str(photos / "broken.png"), str(photos / "gone.png")]
         assert loader.skipped[str(photos / "gone.png")] == "No such file or directory"
+
+
+@pytest.mark.parametrize(("out", "said"), [("nowhere/said.csv", "there is no folder"), ("", "is a folder")])
+def test_a_place_for_answers_that_cannot_be_is_told_before_the_work(photos, run, tmp_path, monkeypatch, out, said):
+    monkeypatch.setattr(PictureLoader, "__iter__", lambda loader: pytest.fail("it has begun"))
+    with pytest.raises(ValueError, match=said):
+        predict("--weights", run, "--images", photos, "--out", tmp_path / out)
