@@ -10,6 +10,7 @@ import attrs
 import torch
 
 from blocks import tree
+from blocks.data.index.index import Index
 from blocks.interop.construction import TRUSTED
 from blocks.interop.layouts import Which
 from blocks.interop.refit import Size, image_size
@@ -89,12 +90,16 @@ class Material:
         return own_images(self.run, self.seen)
 
     @cached_property
+    def given_samples(self) -> Index | None:
+        """The images that were given, None for none of these. Raises OSError or ValueError for what is no image."""
+        return None if self.given is None else given_index(self.given, self.scratch.name)
+
+    @cached_property
     def images(self) -> Images:
         """The images to look at: those given, else the run's validation images, or its training images."""
-        if self.given is None:
+        if self.given_samples is None:
             return self.own[1] or self.own[0]
-        name = f"images of {os.fspath(self.given)}"
-        return spread(given_index(self.given, self.scratch.name), self.seen, name)
+        return spread(self.given_samples, self.seen, f"images of {self.given}")
 
     @cached_property
     def logits(self) -> Answers:

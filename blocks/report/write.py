@@ -39,7 +39,7 @@ def write_report(
     "params", their "ema" or the "teacher". It goes to `out`, by default `folder/report`, or `folder/comparison` where
     there are others, and `folder/report-images` for other images. PNGs of an older page are removed. A model of other
     code than this library's is built where its package is `trusted`; a run's end shows the `live` one. What cannot be
-    shown is said in the page. Raises FileNotFoundError and ValueError for folders that are no run's.
+    shown is said in the page. Raises OSError and ValueError for folders that are no run's and images that are none.
     """
     began = time.monotonic()
     runs = [Run.open(Path(place)) for place in (folder, *others)]
@@ -47,6 +47,7 @@ def write_report(
     target = Path(out) if out is not None else runs[0].folder / usual
     material = Material(runs[0], runs[1:], which, images, live, trusted)
     with material.scratch, torch.no_grad():
+        _ = material.given_samples  # a mistake in their name is none to write a page about
         sections = _sections(CHAPTERS, material)
         path = _write(target, page(title(material), lead(material), sections, foot(material)), sections)
     say("\n".join([f"report: {path} ({time.monotonic() - began:.1f} s)", *_missing(sections)]))

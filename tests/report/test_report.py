@@ -126,6 +126,13 @@ def test_given_pictures_without_classes_are_looked_at_and_nothing_is_said_of_the
     assert neighbours.sentence.endswith(f"among 9 images of {tmp_path}.")
 
 
+def test_images_that_are_not_there_are_a_mistake_and_the_page_of_others_stays(supervised, tmp_path, capsys):
+    (tmp_path / "report.html").write_text("of other images")
+    assert main([str(supervised), "--images", str(tmp_path / "nowhere"), "--out", str(tmp_path)]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert (tmp_path / "report.html").read_text() == "of other images"
+
+
 def test_labels_of_given_images_count_only_where_they_mean_the_runs_classes(supervised, data, tmp_path):
     for name in ("cat", "wolf"):
         (tmp_path / "photos" / name).mkdir(parents=True)
