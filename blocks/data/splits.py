@@ -114,4 +114,5 @@ def _check_there(flag: str, named: str) -> None:
     """Raises FileNotFoundError for the name of no folder, file, pattern or URL."""
     path = os.path.expanduser(named.removeprefix("file://"))
     if named and not is_remote(path) and not set(path) & set(PATTERN) and not os.path.exists(path):
-        raise FileNotFoundError(f"{flag} {named}: no such folder or shards; give shards, or a folder of them")
+        here = "" if os.path.isabs(path) else f" in {os.getcwd()}"  # a run's names are as they were given to it
+        raise FileNotFoundError(f"{flag} {named}: no such folder or shards{here}; give shards, or a folder of them")

@@ -108,6 +108,12 @@ def test_other_validation_images_go_with_the_run_s_training_images(name, place, 
     assert (found.data, found.val) == ("shards", "others")
 
 
+def test_a_run_s_data_that_lie_elsewhere_are_told_with_the_folder_that_was_searched(place, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"--data shards: no such folder or shards in {tmp_path};"):
+        use("evaluate", "--weights", str(place / "run"))
+
+
 @pytest.mark.parametrize("name", ["evaluate", "knn", "linear_probe", "finetune"])
 def test_a_run_whose_settings_name_no_data_is_not_taken_to_the_digits(name, place, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(place)
