@@ -13,6 +13,7 @@ from blocks import Block, key, tree
 from blocks.random import per_sample
 from tests import block_table
 from tests.block_table import TABLE
+from tests.torch_versions import OLDEST
 
 every_block = pytest.mark.parametrize("name", TABLE)
 random_blocks = pytest.mark.parametrize("name", [name for name, case in TABLE.items() if case.random])
@@ -147,6 +148,8 @@ def test_vmap_over_params_is_a_loop_over_params(name, a_key):
     block, params, x, options = start(name)
     if not tree.flatten(params):
         pytest.skip("a block without params has none to map over")
+    if name == "Checkpointed" and OLDEST:
+        pytest.skip("torch 2.11 maps no checkpointed function")
     other = noisy(block.init(key(1)))
     stacked = tree.map(lambda a, b: torch.stack((a, b)), params, other)
     mapped = torch.func.vmap(lambda p: block(p, x, key=a_key, **options))(stacked)

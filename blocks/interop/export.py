@@ -28,7 +28,7 @@ def to_exported(model: Block, params: Params, images: Tensor) -> ExportedProgram
         raise ValueError(f"images are a {type(images).__name__}; give one batch of them, [B, C, H, W], for their shape")
     module = to_module(model, params).eval().requires_grad_(False)
     two = images[:1].expand(2, *images.shape[1:])  # one would be taken for a constant
-    return torch.export.export(module, (two,), dynamic_shapes=({0: Dim("batch")},))
+    return torch.export.export(module, (two,), dynamic_shapes=({0: Dim.DYNAMIC},))
 
 
 def to_onnx(

@@ -54,9 +54,7 @@ def _no_triton(tensor: Tensor) -> str | None:
     if not HAS_TRITON:
         return "Triton is not installed"
     if tensor.is_cuda:
-        capability, _ = limits(tensor.get_device())
-        old = f"the GPU is of capability {capability}, and kernels want {OLDEST}: bfloat16, and TF32 on tensor cores"
-        return old if capability < OLDEST else None
+        return too_old(tensor.get_device())
     if os.environ.get("TRITON_INTERPRET") != "1":
         return f"the tensors are on {tensor.device.type}, and kernels want a GPU"
     return None
@@ -66,15 +64,23 @@ def no_room(tensor: Tensor, shared: int) -> str | None:
     """Why a kernel with so many bytes of shared memory a program cannot run on the tensor's GPU; None if it can."""
     if not tensor.is_cuda:
         return None
-    _, room = limits(tensor.get_device())
+    room = shared_memory(tensor.get_device())
     return f"the kernel wants {shared:,} bytes of shared memory, and the GPU gives {room:,}" if shared > room else None
 
 
 @torch.compiler.assume_constant_result
-def limits(device: int) -> tuple[tuple[int, int], int]:
-    """(compute capability, bytes of shared memory that a program may have) of a GPU; AMD's count as too old."""
+def too_old(device: int) -> str | None:
+    """Why a GPU is none for kernels; None if it is one. AMD's count as too old."""
+    found = None if torch.version.hip else torch.cuda.get_device_properties(device)
+    capability = (0, 0) if found is None else (found.major, found.minor)
+    old = f"the GPU is of capability {capability}, and kernels want {OLDEST}: bfloat16, and TF32 on tensor cores"
+    return old if capability < OLDEST else None
+
+
+@torch.compiler.assume_constant_result
+def shared_memory(device: int) -> int:
+    """The bytes that a program may have of a GPU; 0 of AMD's."""
     if torch.version.hip:
-        return (0, 0), 0
-    found = torch.cuda.get_device_properties(device)
-    room: int = getattr(found, "shared_memory_per_block_optin", 48 << 10)  # types before PyTorch 2.15 lack it
-    return (found.major, found.minor), room
+        return 0
+    room: int = getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", 48 << 10)
+    return room  # types before PyTorch 2.15 lack it

@@ -31,9 +31,10 @@ def gelu(x: Tensor) -> Tensor:
 
     On a CPU it leaves contiguous float32 to oneDNN, which spends some 15 us a call on its preparations, backward too;
     of few numbers that is the most. A transposed view it keeps for itself, and is as close to the formula. A program
-    that is exported may be for any number.
+    that is exported is for any number, a symbol.
     """
-    if x.ndim == 2 and x.is_cpu and not torch.compiler.is_exporting() and x.numel() <= SMALL:
+    count = x.numel()
+    if x.ndim == 2 and x.is_cpu and isinstance(count, int) and count <= SMALL:
         return F.gelu(x.t()).t()
     return F.gelu(x)
 

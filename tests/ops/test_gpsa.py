@@ -6,6 +6,7 @@ import torch
 from bench.measure import kept_bytes
 from blocks.ops.gpsa import gpsa, gpsa_dense, position_attention, position_attention_dense
 from blocks.random import key, normal, per_sample, split
+from tests.torch_versions import compiles_requires_grad
 
 NAMES = ("q", "k", "v", "weight", "bias", "gate")
 CASES = [  # batch, heads, grid, channels, prefix tokens
@@ -148,6 +149,7 @@ def test_per_sample_gradients_sum_to_the_batchs():
     torch.testing.assert_close(each.sum(0), whole, rtol=1e-12, atol=1e-12)
 
 
+@compiles_requires_grad
 @pytest.mark.parametrize("prefix", [0, 1])
 @torch._dynamo.config.patch(trace_autograd_ops=True)
 def test_a_compiled_step_gives_the_eager_gradients(prefix):

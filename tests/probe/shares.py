@@ -103,7 +103,7 @@ class Doubled:
     """Starts in float64."""
 
     def __init__(self, objective):
-        self.objective = objective
+        self.objective, self.loss = objective, objective.loss
 
     def init(self, key):
         params, memory = self.objective.init(key)

@@ -252,7 +252,9 @@ def told(program, capsys, *argv):
 
 
 def test_what_is_refused_on_purpose_is_one_line(program, capsys):
-    assert told(program, capsys) == "program.py: error: seed -1 is out of range; use 0 to 2**64 - 1\n"
+    assert (
+        told(program, capsys) == "program.py: error: seed -1 is out of range; use a whole number from 0 to 2**64 - 1\n"
+    )
     assert told(program, capsys, "--wrong", "own") == "program.py: error: own is wrong; use right\n"
     missing = told(program, capsys, "--wrong", "file")
     assert missing == "program.py: error: [Errno 2] No such file or directory: 'nowhere/teacher.pth'\n"

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from tests.torch_versions import interpreter_is_broken
+
 
 @pytest.fixture(scope="session")
 def device():
@@ -27,6 +29,8 @@ def _patched_once():
     A launch patches it for our functions; for Triton's own once is enough, which stays.
     """
     interpreter = pytest.importorskip("triton.runtime.interpreter")
+    if not torch.cuda.is_available() and (reason := interpreter_is_broken()):
+        pytest.skip(reason)
     patched, original = set(), interpreter.InterpretedFunction.__call__
 
     def call(self, *args, **kwargs):

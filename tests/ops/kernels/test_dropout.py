@@ -9,6 +9,7 @@ pytest.importorskip("triton")
 
 from blocks.ops.dropout import keyed_dropout
 from blocks.random import fold_in, key, normal, split
+from tests.torch_versions import compiles_requires_grad
 
 
 def inputs(shape, device, dtype=torch.float32):
@@ -91,6 +92,7 @@ def test_torch_func_grad_and_vmap_equal_autograd(device, dims):
         torch.testing.assert_close(batched[i], torch.autograd.grad(loss(leaf, own), leaf)[0])
 
 
+@compiles_requires_grad
 @torch._dynamo.config.patch(trace_autograd_ops=True)
 def test_a_compiled_step_gives_the_eager_gradients(device):
     x, keys = inputs((3, 5), device)

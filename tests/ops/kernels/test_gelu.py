@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from blocks.ops.gelu import linear_gelu
 from blocks.random import key, normal, split
+from tests.torch_versions import compiles_requires_grad
 
 pytest.importorskip("triton")
 
@@ -73,6 +74,7 @@ def test_torch_func_grad_and_vmap_equal_autograd(device, shared):
             torch.testing.assert_close(a[i], b)
 
 
+@compiles_requires_grad
 @torch._dynamo.config.patch(trace_autograd_ops=True)
 def test_a_compiled_step_gives_the_eager_gradients(device):
     leaves = [x.to(device, torch.float32) for x in inputs((3, 4), 5)]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from blocks.ops.gpsa import gpsa, position_attention
 from tests.ops.test_gpsa import inputs, separable, value_and_grads
+from tests.torch_versions import compiles_requires_grad
 
 pytest.importorskip("triton")
 NAMES = ("value", "q", "k", "v", "weight", "bias", "gate")
@@ -107,6 +108,7 @@ def test_per_sample_gradients_sum_to_the_batchs(device):
     torch.testing.assert_close(each.sum(0), whole)
 
 
+@compiles_requires_grad
 @torch._dynamo.config.patch(trace_autograd_ops=True)
 def test_a_compiled_step_gives_the_eager_gradients(device):
     leaves = [x.to(device) for x in inputs(1, 2, (2, 3), 4, 1, torch.float32)]

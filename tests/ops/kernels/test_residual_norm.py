@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from blocks.ops.residual_norm import residual_norm
 from blocks.random import key, normal, split
+from tests.torch_versions import compiles_requires_grad
 
 pytest.importorskip("triton")
 SHAPE = (2, 3, 5)
@@ -127,6 +128,7 @@ def test_torch_func_grad_and_vmap_over_seeds_equal_autograd(device, given):
             torch.testing.assert_close(a[i], b)
 
 
+@compiles_requires_grad
 @torch._dynamo.config.patch(trace_autograd_ops=True)
 def test_a_compiled_step_gives_the_eager_gradients(device):
     leaves = to(device, inputs(SHAPE))
