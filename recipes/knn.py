@@ -106,7 +106,7 @@ def main(r: Recipe) -> None:
             table = Table("k", "top-1")
             for k, top1 in zip(sorted(set(r.k)), found.values(), strict=True):
                 table.add_row(str(k), f"{top1:.2%}")
-            print(f"k-NN of the features, {len(votes[0]):,} images vote")
+            print(f"k-NN of the features, {len(votes[0]):,} images of {r.data} vote")
             Console(highlight=False).print(table)
         if r.features:
             whole = gathered(voters if train_shards.labelled or not votes else seen(train_shards))

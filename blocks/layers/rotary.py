@@ -24,9 +24,7 @@ class RotaryAttention(Attention):
     tokens than places.
     """
 
-    temperature: float = attrs.field(
-        default=100.0, validator=above_0
-    )  # all periods are below it, in halves of the grid
+    temperature: float = attrs.field(default=100.0, validator=above_0)  # above all periods, in halves of the grid
 
     def __attrs_post_init__(self) -> None:
         width = self.embed_dim // self.num_heads

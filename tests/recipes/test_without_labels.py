@@ -70,7 +70,7 @@ def test_labelled_pictures_are_asked_and_vote(place, tmp_path, capsys):
     file = str(tmp_path / "f.npz")
     use("knn", "--weights", str(tmp_path / "run"), *flags[:4], "--k", "20", "--workers", "0", "--features", file)
     said = capsys.readouterr().out
-    assert "4 images vote" in said
+    assert "4 images of " in said
     assert "12 features" in said
 
 
