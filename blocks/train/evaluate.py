@@ -1,7 +1,7 @@
 """Top-1, top-5 and loss over a whole data set that is spread over processes."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -32,23 +32,38 @@ def evaluate(
     fine, an empty one too. Raises ValueError for an unknown precision, when no process saw an image, when all together
     met more unreadable ones than the loader's `most_unreadable`, if it has that, and as `check_apart` does.
     """
-    check_apart(model, params, processes.world_size)
+    return evaluate_all(model, [params], loader, processes, precision=precision)[0]
+
+
+@torch.no_grad()
+def evaluate_all(
+    model: Block,
+    many: Sequence[Params],
+    loader: Iterable[Mapping[str, Tensor]],
+    processes: Processes,
+    *,
+    precision: str = "float32",
+) -> list[dict[str, float]]:
+    """`evaluate` for each of many params, which see the same batches, read once."""
+    for params in many:
+        check_apart(model, params, processes.world_size)
     dtype = compute_dtype(precision)
-    params = params if dtype is None else tree.cast(params, dtype)
-    sums = torch.zeros(6, dtype=torch.float64, device=processes.device)
+    many = many if dtype is None else [tree.cast(params, dtype) for params in many]
+    sums = torch.zeros(len(many), 6, dtype=torch.float64, device=processes.device)
     for batch in loader:
         batch = cast_inputs({name: batch[name].to(processes.device) for name in ("images", "labels")}, dtype)
-        sums[:5] += _sums(model(params, batch["images"]).double(), batch["labels"])
-    sums[5] = len(getattr(loader, "skipped", ()))
+        for own, params in zip(sums, many, strict=True):
+            own[:5] += _sums(model(params, batch["images"]).double(), batch["labels"])
+    sums[:, 5] = len(getattr(loader, "skipped", ()))
     if processes.world_size > 1:
         dist.all_reduce(sums)
-    most = getattr(loader, "most_unreadable", math.inf)
-    if sums[5] > most:
+    most, unreadable = getattr(loader, "most_unreadable", math.inf), sums[:, 5].max()
+    if unreadable > most:
         raise ValueError(
-            f"{sums[5]:.0f} images are unreadable, over all processes, and the loader bears {most} of them; mend the "
-            "validation shards, or give the loader a higher max_unreadable"
+            f"{unreadable:.0f} images are unreadable, over all processes, and the loader bears {most} of them; mend "
+            "the validation shards, or give the loader a higher max_unreadable"
         )
-    return _means(sums)
+    return [_means(own) for own in sums]
 
 
 def check_apart(model: Any, params: Params, world_size: int) -> None:

@@ -14,7 +14,7 @@ from blocks.optim.clip import Clip
 from blocks.optim.optimizer import Optimizer
 from blocks.train.batch_gradient import Metrics
 from blocks.train.distributed import Processes
-from blocks.train.evaluate import evaluate
+from blocks.train.evaluate import evaluate_all
 from blocks.train.progress import Screen
 from blocks.train.state import State
 from blocks.train.sweep_step import init_sweep, make_sweep_step, run_of
@@ -97,6 +97,6 @@ def _line(loss: Tensor) -> str:
 
 
 def _scores(model: Any, params: tree.Tree, val_data: Any, processes: Processes) -> list[dict[str, float]]:
-    """Each run's accuracy and loss; the data is read anew for each, and may be larger than memory."""
-    runs = len(tree.leaves(params)[0])
-    return [evaluate(model, run_of(params, run), val_data, processes) for run in range(runs)]
+    """Each run's accuracy and loss, of data that is read once."""
+    runs = [run_of(params, run) for run in range(len(tree.leaves(params)[0]))]
+    return evaluate_all(model, runs, val_data, processes)
