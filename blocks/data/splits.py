@@ -28,6 +28,7 @@ def train_and_val(data: str, val: str) -> tuple[Index, Index]:
     train, held_out = _places(data, val)
     if held_out is None:
         raise ValueError(f"--data {data} needs --val, the shards to evaluate on; a folder may hold both")
+    _refuse_train_alone(data, train, held_out)
     found = _agreeing(data, val, open_shards(*train), open_shards(*held_out))
     _refuse_common(data, val, *found)
     if found[0].num_classes < 2:
@@ -50,6 +51,7 @@ def pretraining_shards(data: str, val: str) -> tuple[Index, Index | None]:
     if train.labelled:
         if held_out is None:
             raise ValueError(f"--data {data} has labels and needs --val, the shards to evaluate on by k-NN")
+        _refuse_train_alone(data, place, held_out)
         train, found = _agreeing(data, val, train, open_shards(*held_out))
         found.check_labels(train.num_classes)
         return train, found
@@ -57,6 +59,15 @@ def pretraining_shards(data: str, val: str) -> tuple[Index, Index | None]:
         return train, None
     found = open_shards(*held_out, need_labels=bool(val))
     return train, found if found.labelled else None
+
+
+def _refuse_train_alone(data: str, train: Place, held_out: Place) -> None:
+    """Raises ValueError for a folder that is to hold both splits and has no val."""
+    if held_out == (data, "val") and _is_there(train) and not _is_there(held_out):
+        raise ValueError(
+            f"--data {data} holds train alone, and nothing to evaluate on: name other shards by --val, or write these "
+            "with python -m blocks.data.shards ... --val-share 0.1"
+        )
 
 
 def _places(data: str, val: str) -> tuple[Place, Place | None]:

@@ -29,7 +29,10 @@ def test_a_folder_may_hold_both():
 
 def test_a_folder_without_one_of_them_is_refused(tmp_path):
     write_dataset([("a", picture(0), 0, {}), ("b", picture(1), 1, {})], tmp_path, workers=0, progress=False)
-    with pytest.raises(ValueError, match="holds the splits train, not val"):
+    with pytest.raises(
+        ValueError,
+        match=r"holds train alone, .*: name other shards by --val, or write .* --val-share",
+    ):
         train_and_val(str(tmp_path), "")
 
 
