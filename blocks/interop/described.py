@@ -1,13 +1,14 @@
 """What weights say of their own model: in the file that `blocks.save` wrote, or in model.json beside a checkpoint."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blocks.interop.json_text import mapping_in
 from blocks.interop.saving import FORMAT, is_safetensors, missing, read
 
 BESIDE = "model.json"  # of a run's folder
+SILENT = "does not say its model"
 
 
 def description_of(weights: str | Path) -> tuple[Mapping[str, Any], Path] | None:
@@ -20,23 +21,15 @@ def description_of(weights: str | Path) -> tuple[Mapping[str, Any], Path] | None
         raise missing(weights)
     if is_safetensors(weights):
         about = read(weights)[1]
-        return (_parsed(about.get("model", ""), weights), weights) if about.get("format") == FORMAT else None
+        if about.get("format") != FORMAT:
+            return None
+        return mapping_in(about.get("model", ""), f"{weights} {SILENT}"), weights
     beside = weights.with_name(BESIDE)
     if not beside.is_file():
         return None
-    found = _parsed(beside.read_text(encoding="utf-8"), beside)
+    found = mapping_in(beside.read_text(encoding="utf-8"), f"{beside} {SILENT}")
     if "model" in found and found["model"] is None:  # one that cannot be described
         return None
     if not isinstance(found.get("model"), Mapping):
         raise ValueError(f"{beside} describes no model")
     return found["model"], beside
-
-
-def _parsed(text: str, path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} does not say its model: {error}") from None
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{path} does not say its model: it holds a {type(found).__name__}")
-    return found

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 ENTRY = "metadata"  # of a safetensors file's texts, and of an ONNX file's
@@ -17,17 +16,6 @@ def as_text(metadata: Mapping[str, Any]) -> str:
         return json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"metadata: {error}; give numbers, texts, None, lists and mappings of them") from None
-
-
-def from_text(text: str, path: Path) -> dict[str, Any]:
-    """The mapping again. Raises ValueError for a text that holds none."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} has damaged metadata: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} has damaged metadata: it is a {type(found).__name__}, no mapping")
-    return found
 
 
 def _check_keys(value: Any) -> None:

@@ -17,7 +17,8 @@ from blocks import random, tree
 from blocks.block import Block, Params
 from blocks.durable import replace
 from blocks.interop.construction import build, describe
-from blocks.interop.metadata import ENTRY, as_text, from_text
+from blocks.interop.json_text import mapping_in
+from blocks.interop.metadata import ENTRY, as_text
 from blocks.tree import Flat
 
 FORMAT = "vitmason 1"
@@ -66,7 +67,7 @@ def saved_metadata(path: str | Path) -> dict[str, Any]:
     """The `metadata` that `save` was given, {} for none. Raises FileNotFoundError, and ValueError, as `load` does."""
     about = read(Path(path))[1]
     _check_format(about, path)
-    return from_text(about[ENTRY], Path(path)) if ENTRY in about else {}
+    return mapping_in(about[ENTRY], f"{path} has damaged metadata") if ENTRY in about else {}
 
 
 def read(path: Path) -> tuple[Flat, dict[str, str]]:

@@ -109,7 +109,7 @@ def run(
             f"best {options.best}: this run evaluates nothing; leave it out, or give labelled images to do it"
         )
     model, seen = getattr(objective, "model", None), _seen(val_data, evaluate)
-    known = _facts(objective, train_data, seed, accumulate, world_size)
+    known = facts(objective, train_data, seed, accumulate, world_size)
     told = dict(options.settings if settings is None else without_secrets(settings))
     knobs = {"clip": clip, "clip_norm": clip_norm, "ema_decay": ema_decay, "frozen": tuple(frozen)}
     parts = {name: getattr(train_data, name, None) for name in ("transform", "erase", "mix", "mean", "std")}
@@ -221,16 +221,6 @@ def _check(**counts: int | None) -> None:
     for name, value in counts.items():
         if value is not None and not is_whole(value, 1):
             raise ValueError(f"{name} {value!r} is not a count; use a whole number, 1 or more")
-
-
-def _facts(objective: Any, train_data: Any, seed: int, accumulate: int, world_size: int) -> dict[str, Any]:
-    """What the updates follow from; where the loss compares a micro-batch's images, on which those are too."""
-    known = facts(train_data, seed)
-    if getattr(objective, "compares_images", False):
-        known["accumulate"] = accumulate
-        if accumulate > 1:  # a micro-batch is made of parts of all processes' shares
-            known["world_size"] = world_size
-    return known
 
 
 def _accuracy(

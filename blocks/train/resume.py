@@ -39,10 +39,17 @@ def newest(folder: str | Path, world_size: int) -> Path | None:
     return path
 
 
-def facts(train_data: Any, seed: int) -> dict[str, Any]:
-    """What the sequence of batches follows from; train_data may have `facts` of its own."""
+def facts(objective: Any, train_data: Any, seed: int, accumulate: int, world_size: int) -> dict[str, Any]:
+    """What the updates follow from: the sequence of batches, to which train_data may add `facts` of its own, and where
+    the loss compares a micro-batch's images, on which those are.
+    """
     known = {"seed": seed, "batch_size": train_data.batch_size, "steps_per_epoch": train_data.steps_per_epoch}
-    return known | dict(getattr(train_data, "facts", {}))
+    known |= getattr(train_data, "facts", {})
+    if getattr(objective, "compares_images", False):
+        known["accumulate"] = accumulate
+        if accumulate > 1:  # a micro-batch is made of parts of all processes' shares
+            known["world_size"] = world_size
+    return known
 
 
 def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], path: str | Path) -> list[str]:

@@ -15,16 +15,15 @@ from blocks.data.decode import Picture, UnreadableImage, rgb
 from blocks.data.index.index import Index
 from blocks.data.index.read import Reader
 from blocks.data.loading.kept_room import Decoded, Used, disk_room, sets_folder
-from blocks.data.loading.made import called, checked
+from blocks.data.loading.made import Checked
 from blocks.data.pool import process_map
 from blocks.data.storage.cache import digest, once
 
 FORMAT = "1"
 CHUNK = 64  # pictures that a process decodes at a time
 PLACE = " at 0x"  # in memory: what Python says of a function
-Cut = Callable[
-    [Sequence[Picture], None], Tensor
-]  # pictures to one size; its repr says all that its result follows from
+# pictures to one size; its repr says all that its result follows from
+Cut = Callable[[Sequence[Picture], Tensor | None], Tensor]
 
 
 @attrs.frozen(eq=False)
@@ -117,9 +116,7 @@ def _decode_some(reader: Reader, cut: Cut | None, pixels: np.ndarray, samples: r
 
 
 def _made(picture: Picture, cut: Cut | None) -> np.ndarray:
-    return (
-        np.asarray(rgb(picture)) if cut is None else checked(cut([picture], None), 1, called(cut))["images"][0].numpy()
-    )
+    return np.asarray(rgb(picture)) if cut is None else Checked(cut)([picture])["images"][0].numpy()
 
 
 def _shape(index: Index, cut: Cut | None) -> tuple[int, ...]:

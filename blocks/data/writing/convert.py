@@ -19,7 +19,7 @@ from blocks.data.bars import progress_bar
 from blocks.data.decode import EXTENSIONS
 from blocks.data.writing.choose import sources_of
 from blocks.data.writing.encoding import Encoding
-from blocks.data.writing.held_out import train_and_val
+from blocks.data.writing.held_out import with_val
 from blocks.data.writing.journal import Journal
 from blocks.data.writing.manifest import samples_per_class, write_manifest
 from blocks.data.writing.source import Source
@@ -87,7 +87,7 @@ def write_dataset(
     _refuse_inside(source, Path(folder))
     sources = sources_of(source, split, labelled)
     if val_share is not None:
-        sources = train_and_val(sources, val_share)
+        sources = with_val(sources, val_share)
     classes = _common_classes(sources)
     check_limits(samples_per_shard, bytes_per_shard)
     if workers is not None and not is_whole(workers, 0):

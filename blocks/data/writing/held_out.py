@@ -14,7 +14,7 @@ from blocks.data.writing.source import Files, Source
 BITS = 64  # of a name's hash
 
 
-def train_and_val(sources: Mapping[str, Source], val_share: Any) -> dict[str, Source]:
+def with_val(sources: Mapping[str, Source], val_share: Any) -> dict[str, Source]:
     """A single source as two: about this share of every class becomes val.
 
     Which picture does follows from its path below the source alone: more pictures move none of the others. Only a class
