@@ -22,7 +22,8 @@ import torch
 
 import blocks
 from blocks import tree
-from blocks.data import EvalLoader, EvalTransform, TrainLoader, TrainTransform, train_and_val
+from blocks.data import EvalLoader, TrainLoader, TrainTransform, train_and_val
+from blocks.data.seen import seen_as
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.chosen import chosen
 from blocks.objectives.linear_probes import HEADS_ALONE, LinearProbes
@@ -31,7 +32,7 @@ from blocks.optim.sgd import sgd
 from blocks.probe.features import features
 from blocks.probe.probe_accuracy import ProbeAccuracy
 from blocks.runs.checkpoint import CLASSIFIER, file_of
-from blocks.runs.data_of import colours_of, data_of_run
+from blocks.runs.data_of import colours_of, data_of_run, images_of
 from blocks.train.cli import cli
 from blocks.train.distributed import connect
 from blocks.train.loop import run
@@ -67,14 +68,14 @@ class Recipe(RunOptions):
     lrs: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # peaks per 256 images, a classifier for each
     scale: tuple[float, float] = (0.08, 1.0)  # least and largest area of a random crop, shares of the image
     flip: float = 0.5  # probability of mirroring an image
-    crop_pct: float = 0.875  # share of the resized image's side that evaluation sees
+    crop_pct: float = 0.0  # share of the resized image's side that evaluation sees; 0: the run's, else 0.875
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     out: str = "runs/linear_probe"  # checkpoints and metrics; a run found here goes on
 
 
 USUAL = dict(model="vit_base", img_size=224, patch_size=16, global_pool="token", pos_embed="learn")
 DIGITS = dict(
-    weights="runs/convit_supervised", epochs=10, batch_size=64, scale=(0.7, 1.0), flip=0.0, crop_pct=1.0,
+    weights="runs/convit_supervised", epochs=10, batch_size=64, scale=(0.7, 1.0), flip=0.0,
     precision="float32", workers=1,
 )  # fmt: skip
 
@@ -91,11 +92,9 @@ def main(r: Recipe) -> None:
         params = probes.with_heads(params)
 
         where = r.loading(processes) | dict(num_classes=train_shards.num_classes) | colours_of(weights)
-        train_data = TrainLoader(
-            train_shards, batch_size=r.batch_size, transform=TrainTransform(size, scale=r.scale, flip=r.flip),
-            **r.order, **where,
-        )  # fmt: skip
-        seen = dict(batch_size=256, transform=EvalTransform(size, r.crop_pct), **where)
+        crop = TrainTransform(size, scale=r.scale, flip=r.flip)
+        train_data = TrainLoader(train_shards, batch_size=r.batch_size, transform=crop, **r.order, **where)
+        seen = where | seen_as(images_of(weights), img_size=size, crop_pct=r.crop_pct) | dict(batch_size=256)
         val_data, dtype = EvalLoader(val_shards, **seen), compute_dtype(r.precision)
         if r.standardise:
             found = features(model, params, EvalLoader(train_shards, **seen), processes, dtype=dtype)

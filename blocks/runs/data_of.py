@@ -31,15 +31,17 @@ def data_named_by(run: Run) -> dict[str, str]:
 
 def colours_of(weights: str | Path | None) -> dict[str, tuple[float, ...]]:
     """How these weights saw colours: {"mean", "std"} for a loader; {} for a loader's own, where nobody knows them."""
-    told = images_of(weights) if weights else {}
+    told = images_of(weights)
     return {name: tuple(told[name]) for name in ("mean", "std") if name in told}
 
 
-def images_of(weights: str | Path) -> Mapping[str, Any]:
+def images_of(weights: str | Path | None) -> Mapping[str, Any]:
     """How these weights saw images: {"transform", "mean", "std", "classes"}, those that are known; {} for none.
 
     They are those of the run's evaluation, or what `blocks.save(..., metadata=run.metadata)` put into the file.
     """
+    if weights is None:
+        return {}
     run = beside(weights)
     if run:
         return run.metadata

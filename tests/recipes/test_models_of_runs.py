@@ -13,7 +13,7 @@ from PIL import Image
 
 import blocks
 from blocks import random, tree
-from blocks.data import EvalLoader, open_shards, write_dataset
+from blocks.data import EvalLoader, EvalTransform, open_shards, write_dataset
 from blocks.runs import best, checkpoint, folder
 from blocks.runs.data_of import data_of_run
 from blocks.train.cli import cli
@@ -136,6 +136,18 @@ def test_images_have_the_colours_that_the_run_gave_them(name, place, monkeypatch
     size = [] if "--img-size" in FLAGS[name] else ["--img-size", "8"]
     found = loader_of(monkeypatch, name, "--weights", str(tmp_path / "run"), *FLAGS[name], *size, *out)
     assert (found.mean, found.std) == ((0.5, 0.4, 0.3), (0.3, 0.2, 0.1))
+
+
+@pytest.mark.parametrize("name", ["evaluate", "knn", "linear_probe"])
+def test_images_are_cut_as_the_run_s_evaluation_cut_them(name, place, monkeypatch, tmp_path):
+    shutil.copytree(place / "run", tmp_path / "run")
+    cut = {"transform": {"img_size": 8, "crop_pct": 0.8, "interpolation": "bilinear"}}
+    folder.note_images(tmp_path / "run", {"train": {}, "val": cut})
+    monkeypatch.chdir(place)
+    out = ["--out", str(tmp_path / "out")] if name == "linear_probe" else []
+    flags = ["--weights", str(tmp_path / "run"), *FLAGS[name], *out]
+    assert loader_of(monkeypatch, name, *flags).transform == EvalTransform(8, 0.8, "bilinear")
+    assert loader_of(monkeypatch, name, *flags, "--crop-pct", "1").transform == EvalTransform(8, 1.0, "bilinear")
 
 
 @pytest.fixture
