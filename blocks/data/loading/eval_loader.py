@@ -16,7 +16,7 @@ from blocks.data.loading.workers import from_workers
 from blocks.data.per_image import PerImage
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False)
 class EvalLoader(Loader):
     """This process's share of an index, in stored order; shares differ by one image at most and may be empty.
 

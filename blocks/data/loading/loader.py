@@ -40,7 +40,7 @@ def _device(device: torch.device | str) -> torch.device:
     return torch.device(device)
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False)
 class Loader:
     """One process's part of the batches of an index, normalised, on its device.
 
@@ -60,7 +60,7 @@ class Loader:
     Raises ValueError for labels out of range.
     """
 
-    index: Index = attrs.field(kw_only=False)
+    index: Index
     batch_size: int = attrs.field(validator=count)
     transform: Transform = attrs.field(validator=_is_transform)
     num_classes: int = attrs.field()

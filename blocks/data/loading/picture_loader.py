@@ -18,14 +18,14 @@ from blocks.data.loading.slots import Filling, Slot, Transform
 from blocks.data.loading.workers import IMAGENET_MEAN, IMAGENET_STD, Normalize, data_loader, from_workers
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False)
 class PictureLoader:
     """Batches of pictures in files, in their order, normalised, on the device.
 
     What cannot be read is left out, and in `skipped` {file: reason}. Any number of passes, one at a time.
     """
 
-    files: Sequence[str | Path] = attrs.field(kw_only=False)
+    files: Sequence[str | Path]
     batch_size: int = attrs.field(validator=count)
     transform: Transform
     num_workers: int = attrs.field(default=0, validator=count_or_none)

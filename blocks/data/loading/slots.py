@@ -13,7 +13,7 @@ from torch.utils.data import get_worker_info
 from blocks.data.decode import UnreadableImage
 from blocks.data.views import Pictures, named
 
-Transform = Callable[[Sequence[Any], Tensor | None], Tensor | Pictures]  # of what a PictureReader gives
+Transform = Callable[[Sequence[Any], Any], Tensor | Pictures]  # of what a PictureReader gives, and keys or None
 MAX_IN_A_ROW = 10  # unreadable ones: then it is not the images that are damaged
 CHUNK_IMAGES, CHUNK_PIXELS = 64, 1 << 25  # pictures held at a time: one draw of keys for many, 100 MB at most
 

@@ -34,7 +34,7 @@ class Finishing(Protocol):
         """uint8 [B, H, W, 3] on any device, keys [B, 2] on the CPU -> uint8 [B, *img_size, 3], or crops of them."""
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False)
 class TrainLoader(Loader):
     """Batches of a shuffled index, or of several (`mix_sources`); order, crops and flips are functions of (seed, epoch,
     sample) alone.
