@@ -60,7 +60,7 @@ def curve(run: Path) -> list[dict]:
 
 def worth(method: str, run: Path | str, trunk: str, args: argparse.Namespace) -> dict:
     """{"knn20", "probe"} of a trunk."""
-    about = {"data": args.data, "val": args.val, "model": trunk, "weights": run}
+    about = {"data": args.data, "val": args.val, "model": trunk, "weights": run, "crop_pct": 1.0}
     about |= {"pos_embed": "sincos"} if method in SINES else {}
     about |= {"global_pool": "avg"} if method == "mae" else {}
     about |= {"which": "teacher"} if method in TEACHES else {}
