@@ -27,7 +27,7 @@ def mixture(sizes=((3, 4), (5,), (2, 2, 2)), weights=(0.5, 0.2, 0.3)):
 
 
 @quick
-@given(st.lists(st.floats(0.01, 9.0), min_size=1, max_size=5), st.integers(0, 3))
+@given(st.lists(st.floats(0.05, 9.0), min_size=1, max_size=5), st.integers(0, 3))
 def test_each_source_has_exactly_its_share_of_every_thousand(weights, period):
     mixed = mix_sources((index([2, 3]), weight) for weight in weights)
     source, _ = source_places(PERIOD * period + np.arange(PERIOD), mixed.quotas, 3)
