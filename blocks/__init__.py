@@ -40,6 +40,7 @@ from blocks.layers.published_heads import (
 )
 from blocks.layers.rotary import RotaryAttention
 from blocks.layers.scale import LayerScale
+from blocks.layers.swiglu import SwiGLU
 from blocks.layers.token import ClassToken, MaskToken, RegisterTokens
 from blocks.layers.weight_norm import Prototypes, WeightNormLinear
 from blocks.random import key
@@ -103,6 +104,7 @@ __all__ = [
     "RotaryAttention",
     "Run",
     "SinCosPosition",
+    "SwiGLU",
     "TanhMlpHead",
     "TokenPool",
     "ViT",

@@ -91,6 +91,7 @@ TABLE = {
     "Linear": Case(lambda: blocks.Linear(8, 4), features, ("weight", "bias")),
     "LayerNorm": Case(lambda: blocks.LayerNorm(8), tokens, ("weight", "bias")),
     "Mlp": Case(lambda: blocks.Mlp(8, 12, 0.5), tokens, MLP, random=True),
+    "SwiGLU": Case(lambda: blocks.SwiGLU(8, 12, 0.5), tokens, MLP, random=True),
     "PatchEmbed": Case(lambda: blocks.PatchEmbed(4, 3, 8), images, weight_and_bias("proj")),
     "PositionEmbedding": Case(lambda: blocks.PositionEmbedding((3, 3), 8, 1), tokens, ("",), options={"grid": GRID}),
     "ClassToken": Case(lambda: blocks.ClassToken(8), tokens, ("",)),

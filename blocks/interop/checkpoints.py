@@ -189,8 +189,8 @@ def _check(wanted: Flat, found: Flat, fits: set[str], more: Sequence[str], hint:
     }
     lines = [*(f"{kind}: {every(entries)}" for kind, entries in problems.items() if entries), *more]
     if lines:
-        options = wanted_options(wanted, found) if problems["missing"] or problems["unexpected"] else []
-        raise ValueError("\n".join(["these weights do not fit the model", *lines, *options, hint]))
+        lines += wanted_options(wanted, found)
+        raise ValueError("\n".join(["these weights do not fit the model", *lines, hint]))
 
 
 def _kind(leaf: Tensor) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 from blocks import tree
 from blocks.interop.dinov2 import as_timm
 from blocks.interop.dinov3 import with_one_bias
+from blocks.interop.gated import packed
 from blocks.interop.heads import as_ours
 from blocks.interop.saving import FORMAT, is_safetensors, missing, read
 from blocks.interop.timm import unwrapped
@@ -90,7 +91,7 @@ def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") 
     if is_vissl(leaves):
         return Weights("VISSL", from_vissl(leaves), has_other_eps(leaves))
     leaves = as_timm({LAYER_SCALE.sub(r".ls\1.gamma", n): t for n, t in leaves.items()})
-    return Weights(layout, as_ours(_of_decoder(with_one_bias(leaves))))
+    return Weights(layout, as_ours(_of_decoder(packed(with_one_bias(leaves)))))
 
 
 def _flat(leaves: Mapping[str, Any]) -> Mapping[str, Any]:

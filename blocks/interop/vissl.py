@@ -11,8 +11,10 @@ from blocks.block import Block, Params
 from blocks.interop.entries import every
 from blocks.interop.heads import as_ours
 from blocks.interop.timm import to_timm
+from blocks.layers.checkpointed import bare
 from blocks.layers.heads import ProjectionMlp, TanhMlpHead
 from blocks.layers.linear import Linear
+from blocks.layers.mlp import Mlp
 from blocks.layers.norm import LayerNorm
 from blocks.tree import Flat
 from blocks.trunks.model import Model
@@ -72,10 +74,10 @@ def to_vissl(model: Model, params: Params, locality_dim: int = 10) -> dict[str, 
     Leaves are params' own, but for what ConViT has in another shape: gates [1, h, 1, 1], and `locality_dim` copies of
     each positional feature. Its ConViT norms with eps 1e-5: `with_eps(model)` says here what it computes there. Raises
     ValueError for what has no place there: distillation, registers, a norm before the layers, a mean over patches,
-    layer scales, other heads.
+    layer scales, other MLPs, other heads.
     """
     leaves = to_timm(model, params)
-    homeless = [n for n in leaves if n.startswith(HOMELESS) or ".ls" in n]
+    homeless = [n for n in leaves if n.startswith(HOMELESS) or ".ls" in n] + _other_mlps(model)
     if homeless:
         raise ValueError(f"VISSL has no place for {every(homeless)}")
     trunk = {n: t for n, t in leaves.items() if not n.startswith("head.")}
@@ -84,6 +86,13 @@ def to_vissl(model: Model, params: Params, locality_dim: int = 10) -> dict[str, 
     names = _head_names(model.head)
     heads = {_placed(n, names).removeprefix("heads."): t for n, t in leaves.items() if n.startswith("head.")}
     return {"classy_state_dict": {"base_model": {"model": {"trunk": trunk, "heads": heads}}}}
+
+
+def _other_mlps(model: Model) -> list[str]:
+    """What its MLPs of GELUs are not, where names are the same."""
+    mlps = {getattr(bare(layer), "mlp", None) for layer in getattr(model.trunk, "blocks", ())}
+    kinds = {f"act_layer {mlp.act_layer}" if isinstance(mlp, Mlp) else f"a {type(mlp).__name__}" for mlp in mlps}
+    return sorted(kinds - {"act_layer gelu"})
 
 
 def _vissl_s(name: str) -> str:

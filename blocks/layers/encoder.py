@@ -13,6 +13,7 @@ from blocks.layers.gpsa import GPSA
 from blocks.layers.mlp import Mlp
 from blocks.layers.norm import LayerNorm
 from blocks.layers.scale import LayerScale
+from blocks.layers.swiglu import SwiGLU
 from blocks.ops.residual_norm import residual, residual_norm
 from blocks.random import fold_in, per_sample, split
 
@@ -29,7 +30,7 @@ class EncoderLayer(Block):
     norm1: Block
     attn: Attention | GPSA
     norm2: Block
-    mlp: Mlp
+    mlp: Mlp | SwiGLU
     drop_path: float = attrs.field(default=0.0, validator=is_rate)
     ls1: Block | None = None
     ls2: Block | None = None

@@ -12,6 +12,7 @@ from blocks.layers.norm import LayerNorm
 from blocks.layers.pool import MeanPool, TokenPool
 from blocks.layers.position import PositionEmbedding, SinCosPosition
 from blocks.layers.scale import LayerScale
+from blocks.layers.swiglu import SwiGLU
 from blocks.trunks.model import Model, Trunk
 
 
@@ -56,15 +57,27 @@ def encoder_layer(
     init_values: float | None,
     norm_eps: float = 1e-6,
     act_layer: str = "gelu",
+    mlp_layer: str = "mlp",
 ) -> EncoderLayer:
     """The layer around an attention: norms, MLP with the attention's dropout rate, layer scales if there are values."""
     width = attn.embed_dim
     if not isinstance(mlp_ratio, Real) or not 1 <= width * float(mlp_ratio) < float("inf"):
         raise ValueError(f"mlp_ratio {mlp_ratio!r} of embed_dim {width} is no width of an MLP; 4 is usual")
-    mlp = Mlp(width, int(width * mlp_ratio), attn.proj_drop, act_layer)
+    mlp = perceptron(mlp_layer, width, int(width * mlp_ratio), attn.proj_drop, act_layer)
     norm = LayerNorm(width, norm_eps)
     ls1, ls2 = (None, None) if init_values is None else (LayerScale(width, init_values),) * 2
     return EncoderLayer(norm, attn, norm, mlp, drop_path, ls1, ls2)
+
+
+def perceptron(kind: str, width: int, hidden: int, drop: float, act_layer: str) -> Mlp | SwiGLU:
+    """The MLP of that kind. Raises ValueError for an unknown one, and for an activation that is not its own."""
+    if kind not in ("mlp", "swiglu"):
+        raise ValueError(f'mlp_layer {kind!r} is not known; use "mlp" or "swiglu"')
+    if kind == "mlp":
+        return Mlp(width, hidden, drop, act_layer)
+    if act_layer != "gelu":
+        raise ValueError(f'act_layer "{act_layer}" is of mlp_layer "mlp"; "swiglu" has SiLU, leave it out')
+    return SwiGLU(width, hidden, drop)
 
 
 def assemble(

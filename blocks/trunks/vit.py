@@ -59,6 +59,7 @@ def vit(
     pre_norm: bool = False,
     norm_eps: float = 1e-6,
     act_layer: str = "gelu",
+    mlp_layer: str = "mlp",
     use_pos_embed: bool = True,
     pos_embed: str = "learn",
     drop_rate: float = 0.0,
@@ -74,10 +75,12 @@ def vit(
     with `fc_norm=False` the norm first); `pos_embed` "learn", or without params "sincos" (MoCo v3, MAE) or "rope",
     which turns queries and keys (DINOv3); with `no_embed_class` patches alone have positions (DeiT III, and wherever
     `reg_tokens` registers join, as in DINOv2); `pre_norm` norms the embedded tokens, and patches are projected without
-    bias (CLIP, with `norm_eps` 1e-5, OpenAI's also with `act_layer` "quick_gelu"); `drop_rate` acts before the head,
-    `pos_drop_rate` on the embedded tokens, `proj_drop_rate` in attention and MLP (the one dropout rate of the ViT paper
-    and VISSL is the last two set alike); drop path grows linearly to its rate in the last layer. `head`, any block of
-    features, replaces the linear one. Raises ValueError for what does not fit.
+    bias (CLIP, with `norm_eps` 1e-5, OpenAI's also with `act_layer` "quick_gelu"); `mlp_layer` "mlp", or "swiglu" for
+    gated ones, `mlp_ratio` D wide between gate and fc2 (DINOv2's giant, DINOv3's "plus"; for the former timm's ratio
+    is twice ours, the width of gates and values together); `drop_rate` acts before the head, `pos_drop_rate` on the
+    embedded tokens, `proj_drop_rate` in attention and MLP (the one dropout rate of the ViT paper and VISSL is the last
+    two set alike); drop path grows linearly to its rate in the last layer. `head`, any block of features, replaces the
+    linear one. Raises ValueError for what does not fit.
     """
     adds_positions = use_pos_embed and pos_embed != "rope"
     _check(reg_tokens, adds_positions and not no_embed_class, global_pool, fc_norm)
@@ -98,6 +101,7 @@ def vit(
                 init_values,
                 norm_eps,
                 act_layer,
+                mlp_layer,
             )
             for rate in drop_path_rates(drop_path_rate, depth)
         ),

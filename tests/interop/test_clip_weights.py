@@ -115,6 +115,11 @@ def test_the_norm_stands_after_the_dropout_of_positions_as_in_timm():
     ("knobs", "said"),
     [
         ({"act_layer": "silu"}, "act_layer 'silu' is not known; use one of gelu, quick_gelu, gelu_tanh"),
+        ({"mlp_layer": "glu"}, 'mlp_layer \'glu\' is not known; use "mlp" or "swiglu"'),
+        (
+            {"mlp_layer": "swiglu", "act_layer": "quick_gelu"},
+            'act_layer "quick_gelu" is of mlp_layer "mlp"; ',
+        ),
         ({"fc_norm": True}, 'fc_norm norms the mean of patches, and global_pool is "token"; use "avg"'),
         ({"norm_eps": 0}, "eps 0 is not above 0"),
     ],

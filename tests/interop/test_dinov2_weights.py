@@ -3,7 +3,9 @@
 import pytest
 import timm
 import torch
+from timm.layers import SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 import blocks
 from blocks import tree
@@ -67,6 +69,27 @@ def test_meta_s_own_file_with_registers_gives_the_same_tokens():
     params, report = blocks.load_weights(model, own, ignore=["mask_token"])
     assert report.left == ("mask_token",)
     torch.testing.assert_close(model(params, images()), theirs(images()), rtol=0, atol=1e-5)
+
+
+def test_meta_s_own_giant_names_its_gated_mlp_otherwise():
+    theirs = gated()
+    own = {n.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): t for n, t in theirs.state_dict().items()}
+    model = blocks.vit(**VIT | SCALED, mlp_layer="swiglu", mlp_ratio=2.66667)
+    params, report = blocks.load_weights(model, own)
+    assert report.left == report.fresh == ()
+    torch.testing.assert_close(model(params, images()), theirs(images()), rtol=0, atol=1e-5)
+
+
+def gated(**knobs):
+    return timms(**SCALED | knobs, mlp_layer=SwiGLUPacked, act_layer=nn.SiLU, mlp_ratio=2 * 2.66667)
+
+
+@pytest.mark.parametrize("load", [blocks.from_timm, blocks.load_weights])
+def test_a_gated_mlp_is_told_by_its_shapes(load):
+    with pytest.raises(ValueError, match=r'gated MLPs: make the model with mlp_layer="swiglu", mlp_ratio=2\.66667'):
+        load(blocks.vit(**VIT | SCALED), gated().state_dict())
+    with pytest.raises(ValueError, match=r"no gated MLPs: make the model without mlp_layer"):
+        load(blocks.vit(**VIT | SCALED, mlp_layer="swiglu"), timms(**SCALED).state_dict())
 
 
 MISFITS = {

@@ -14,11 +14,11 @@ VIT_24 = VIT | {"embed_dim": 24}  # heads of 8: two waves an axis
 DINOV3 = VIT_24 | {"num_classes": 0, "init_values": 0.1, "norm_eps": 1e-5, "reg_tokens": 4, "pos_embed": "rope"}
 
 
-def theirs(qkv_bias):
+def theirs(qkv_bias, **more):
     rope = {"use_abs_pos_emb": False, "use_rot_pos_emb": True, "rope_type": "dinov3", "rope_temperature": 100}
     knobs = rope | {"rope_rotate_half": True, "num_reg_tokens": 4, "use_fc_norm": False, "global_pool": "token"}
     knobs |= {"embed_dim": 24, "num_classes": 0, "init_values": 0.1, "norm_layer": partial(nn.LayerNorm, eps=1e-5)}
-    return timms(Eva, **knobs, qkv_bias=qkv_bias, dynamic_img_size=True)
+    return timms(Eva, **knobs, qkv_bias=qkv_bias, dynamic_img_size=True, **more)
 
 
 @pytest.mark.parametrize("qkv_bias", [True, False])
@@ -55,6 +55,26 @@ def test_meta_s_own_file_masks_the_keys_bias():
     params, report = blocks.load_weights(model, own, ignore=["mask_token", "rope_embed.periods"])
     assert set(report.left) == {"mask_token", "rope_embed.periods"}
     torch.testing.assert_close(model(params, images()), eva(images()), rtol=0, atol=1e-5)
+
+
+GATED = {"swiglu_mlp": True, "swiglu_align_to": 8}  # timm's, of the "plus" sizes
+
+
+@pytest.mark.parametrize("names", ["timm's", "Meta's"])
+def test_the_plus_sizes_gate_their_mlps(names):
+    eva, model = theirs(False, **GATED), blocks.vit(**DINOV3, qkv_bias=False, mlp_layer="swiglu")
+    leaves = dict(eva.state_dict())
+    if names == "Meta's":
+        for one, other in (("fc1_g", "w1"), ("fc1_x", "w2"), ("fc2", "w3")):
+            leaves = {name.replace(f"mlp.{one}", f"mlp.{other}"): leaf for name, leaf in leaves.items()}
+    params, report = blocks.load_weights(model, leaves)
+    assert report.left == report.fresh == ()
+    torch.testing.assert_close(model(params, images()), eva(images()), rtol=0, atol=1e-5)
+
+
+def test_a_model_without_gated_mlps_is_told_the_option():
+    with pytest.raises(ValueError, match=r'gated MLPs: make the model with mlp_layer="swiglu", mlp_ratio=4.0\n'):
+        blocks.load_weights(blocks.vit(**DINOV3, qkv_bias=False), theirs(False, **GATED).state_dict())
 
 
 def test_a_model_with_learned_positions_is_told_the_option():

@@ -64,6 +64,8 @@ def test_a_convit_computes_there_what_it_computes_here():
         (lambda: distilled(blocks.vit(**VIT)), r"no place for dist_token, head_dist.weight, head_dist.bias"),
         (lambda: blocks.vit(**VIT, global_pool="avg"), r"no place for fc_norm.weight, fc_norm.bias"),
         (lambda: blocks.vit(**VIT, init_values=1.0), r"no place for blocks.\{0..1\}.ls1.gamma, blocks.\{0..1\}.ls2"),
+        (lambda: blocks.vit(**VIT, mlp_layer="swiglu"), "no place for a SwiGLU"),
+        (lambda: blocks.vit(**VIT, act_layer="gelu_tanh"), "no place for act_layer gelu_tanh"),
         (lambda: blocks.vit(**VIT, head=blocks.swav_head(12, 8, 4)), "no place for a ProjectionMlp"),
     ],
 )

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import timm
 import torch
+from timm.layers import SwiGLUPacked
 from timm.models.convit import ConVit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
@@ -24,6 +25,11 @@ def clip(**knobs):
     return blocks.vit(**knobs, pre_norm=True, norm_eps=1e-5)
 
 
+def gated(**knobs):
+    return blocks.vit(**knobs, mlp_layer="swiglu", mlp_ratio=2.66667)
+
+
+TIMMS_GATED = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU, "mlp_ratio": 2 * 2.66667}  # as of DINOv2's giant
 TIMMS_CLIP = {"pre_norm": True, "norm_layer": partial(nn.LayerNorm, eps=1e-5)}
 TINY = {"img_size": 16, "patch_size": 4, "num_classes": 5, "depth": 3}
 PAIRS = {
@@ -64,6 +70,7 @@ PAIRS = {
         | {"act_layer": "gelu_tanh"},
         {},
     ),
+    "vit with gated MLPs": (VisionTransformer, gated, {"embed_dim": 12, "num_heads": 3}, TIMMS_GATED),
     "vit, no head": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "num_classes": 0}, {}),
     "vit, wide images": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "img_size": (8, 20)}, {}),
     "distilled": (VisionTransformerDistilled, distilled_vit, {"embed_dim": 12, "num_heads": 3}, {}),

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from blocks import LayerNorm, LayerScale, Linear, MeanPool, Mlp, ProjectionMlp, TanhMlpHead, TokenPool, key
+from blocks import LayerNorm, LayerScale, Linear, MeanPool, Mlp, ProjectionMlp, SwiGLU, TanhMlpHead, TokenPool, key
 from blocks.tree import cast
 
 
@@ -22,6 +22,15 @@ def test_a_quick_gelu_is_x_times_the_sigmoid_of_1_702_x():
     expected = nn.functional.linear(hidden / (1 + torch.exp(-1.702 * hidden)), params["fc2"]["weight"])
     params["fc1"]["weight"] = 9 * params["fc1"]["weight"]
     torch.testing.assert_close(mlp(params, x), expected, rtol=1e-12, atol=0)
+
+
+def test_a_swiglu_s_first_half_gates_the_second_by_silu():
+    mlp = SwiGLU(6, 10)
+    params, x = cast(mlp.init(key(0)), torch.float64), torch.randn(2, 5, 6).double()
+    gate, value = (9 * params["fc1"]["weight"]).split(10)
+    hidden = x @ gate.T / (1 + torch.exp(-(x @ gate.T))) * (x @ value.T)
+    params["fc1"]["weight"] = 9 * params["fc1"]["weight"]
+    torch.testing.assert_close(mlp(params, x), hidden @ params["fc2"]["weight"].T, rtol=1e-12, atol=0)
 
 
 def test_layer_norm_is_torch_s_with_vit_s_epsilon():
