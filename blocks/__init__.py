@@ -20,11 +20,12 @@ from blocks.layers.drop import Dropout, DropPath
 from blocks.layers.encoder import EncoderLayer
 from blocks.layers.gpsa import GPSA
 from blocks.layers.heads import LinearHead, ProjectionMlp, TanhMlpHead
+from blocks.layers.latent_attention import LatentAttention
 from blocks.layers.linear import Linear
 from blocks.layers.mlp import Mlp
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
-from blocks.layers.pool import MeanPool, TokenPool
+from blocks.layers.pool import AttentionPool, MeanPool, TokenPool
 from blocks.layers.position import PositionEmbedding, SinCosPosition
 from blocks.layers.published_heads import (
     barlow_projector,
@@ -75,6 +76,7 @@ from blocks.trunks.vit_variants import (
 __all__ = [
     "GPSA",
     "Attention",
+    "AttentionPool",
     "BatchNorm",
     "Block",
     "Checkpointed",
@@ -85,6 +87,7 @@ __all__ = [
     "DropPath",
     "Dropout",
     "EncoderLayer",
+    "LatentAttention",
     "LayerNorm",
     "LayerScale",
     "Linear",

@@ -72,6 +72,7 @@ DROPS = dict.fromkeys(("drop_rate", "pos_drop_rate", "proj_drop_rate", "attn_dro
 ATTENTION = ("qkv.weight", "qkv.bias", *weight_and_bias("proj"))
 POSITIONAL = ("qk.weight", "v.weight", *weight_and_bias("proj", "pos_proj"), "gating_param")
 MLP = weight_and_bias("fc1", "fc2")
+LATENT = ("latent", *weight_and_bias("q", "kv", "proj", "norm", "mlp.fc1", "mlp.fc2"))
 
 
 def layer_names(attention: tuple[str, ...], prefix: str = "") -> tuple[str, ...]:
@@ -132,6 +133,12 @@ TABLE = {
     ),
     "TokenPool": Case(blocks.TokenPool, tokens),
     "MeanPool": Case(lambda: blocks.MeanPool(1, blocks.LayerNorm(8)), tokens, weight_and_bias("fc_norm")),
+    "LatentAttention": Case(lambda: blocks.LatentAttention(8, 2, 12), tokens, LATENT),
+    "AttentionPool": Case(
+        lambda: blocks.AttentionPool(blocks.LatentAttention(8, 2, 12), 1),
+        tokens,
+        tuple(f"attn_pool.{n}" for n in LATENT),
+    ),
     "TanhMlpHead": Case(lambda: blocks.TanhMlpHead(8, 6, 4), features, MLP),
     "ProjectionMlp": Case(
         lambda: blocks.ProjectionMlp(8, 6, 4, depth=3), features, weight_and_bias("layers.0", "layers.1", "layers.2")

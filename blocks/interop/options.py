@@ -4,6 +4,7 @@ import math
 
 from blocks.tree import Flat
 
+LATENT = "attn_pool.latent"
 FC1, FC2 = "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight"
 
 
@@ -23,6 +24,9 @@ def wanted_options(model: Flat, file: Flat) -> list[str]:
         'the file norms the mean of patches: make the model with global_pool="avg"': "fc_norm.weight" in more,
         'the file norms tokens, not their mean: make the model with global_pool="token" or fc_norm=False': norms_tokens,
         'the file has no pos_embed: make the model with pos_embed="rope", as DINOv3, or "sincos"': "pos_embed" in less,
+        'the file pools by attention: make the model with global_pool="map", or give ignore=["attn_pool.*"]': LATENT
+        in more,
+        'the file does not pool by attention: make the model with global_pool="avg" or "token"': LATENT in less,
         "the file has no class token: make the model with class_token=False": "cls_token" in less,
         "the file has a norm before its layers, as CLIP's: make the model with pre_norm=True, norm_eps=1e-5 "
         '(act_layer="quick_gelu" for OpenAI\'s own)': "norm_pre.weight" in more,

@@ -9,7 +9,7 @@ from blocks.block import Block
 from blocks.interop.construction import NAME
 from blocks.layers.heads import LinearHead, TanhMlpHead
 from blocks.layers.norm import LayerNorm
-from blocks.layers.pool import MeanPool, TokenPool
+from blocks.layers.pool import AttentionPool, MeanPool, TokenPool
 from blocks.trunks.assemble import image_grid
 from blocks.trunks.convit import ConViT
 from blocks.trunks.distilled import DistilledModel
@@ -64,7 +64,8 @@ def at_size(model: Any, img_size: Size) -> Any:
 def pooling(model: Model, global_pool: Literal["token", "avg"]) -> Model:
     """The model with another feature; its last norm stands where `vit` and `convit` put it."""
     trunk: Any = model.trunk
-    if global_pool == ("token" if isinstance(model.pool, TokenPool) else "avg"):
+    kinds = {TokenPool: "token", AttentionPool: "map"}
+    if global_pool == kinds.get(type(model.pool), "avg"):
         return model
     if isinstance(trunk, ConViT):
         return attrs.evolve(model, pool=TokenPool() if global_pool == "token" else MeanPool(trunk.num_prefix_tokens))

@@ -7,9 +7,10 @@ from blocks.layers.attention import Attention
 from blocks.layers.encoder import EncoderLayer
 from blocks.layers.gpsa import GPSA
 from blocks.layers.heads import LinearHead
+from blocks.layers.latent_attention import LatentAttention
 from blocks.layers.mlp import Mlp
 from blocks.layers.norm import LayerNorm
-from blocks.layers.pool import MeanPool, TokenPool
+from blocks.layers.pool import AttentionPool, MeanPool, TokenPool
 from blocks.layers.position import PositionEmbedding, SinCosPosition
 from blocks.layers.scale import LayerScale
 from blocks.layers.swiglu import SwiGLU
@@ -81,16 +82,24 @@ def perceptron(kind: str, width: int, hidden: int, drop: float, act_layer: str) 
 
 
 def assemble(
-    trunk: Trunk, global_pool: str, fc_norm: LayerNorm | None, num_classes: int, head: Block | None, drop_rate: float
+    trunk: Trunk,
+    global_pool: str,
+    fc_norm: LayerNorm | None,
+    num_classes: int,
+    head: Block | None,
+    drop_rate: float,
+    attn_pool: LatentAttention | None = None,
 ) -> Model:
     """Trunk, pool and head as one model. Raises ValueError for a pool that the trunk cannot serve."""
     if not isinstance(num_classes, Integral) or num_classes < 0:
         raise ValueError(f"num_classes {num_classes!r} is not a number of classes; use 1 or more, or 0 for features")
-    if global_pool not in ("token", "avg"):
-        raise ValueError(f'global_pool {global_pool!r} is not known; use "token" or "avg"')
+    pools = {"token": TokenPool(), "avg": MeanPool(trunk.num_prefix_tokens, fc_norm)}
+    if attn_pool is not None:
+        pools["map"] = AttentionPool(attn_pool, trunk.num_prefix_tokens)
+    if global_pool not in pools:
+        raise ValueError(f'global_pool {global_pool!r} is not known; use "token" or "avg" (vit: or "map")')
     if global_pool == "token" and getattr(trunk, "cls_token", None) is None:
         raise ValueError('global_pool "token" needs the class token; use class_token=True or global_pool="avg"')
-    pool = TokenPool() if global_pool == "token" else MeanPool(trunk.num_prefix_tokens, fc_norm)
     if head is None and num_classes:
         head = LinearHead(trunk.embed_dim, num_classes)
-    return Model(trunk, pool, head, drop_rate)
+    return Model(trunk, pools[global_pool], head, drop_rate)

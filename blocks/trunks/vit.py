@@ -7,6 +7,7 @@ from blocks.block import Block, Params
 from blocks.checks import is_whole
 from blocks.layers.attention import Attention
 from blocks.layers.drop import Dropout
+from blocks.layers.latent_attention import LatentAttention
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
 from blocks.layers.rotary import RotaryAttention
@@ -71,16 +72,16 @@ def vit(
 ) -> Model:
     """A ViT and its head: images [B, C, H, W] -> logits [B, num_classes], or features [B, D] for num_classes=0.
 
-    Knobs bear timm's names and meanings: `global_pool` "token" or "avg" (mean over patches, then the final norm, or
-    with `fc_norm=False` the norm first); `pos_embed` "learn", or without params "sincos" (MoCo v3, MAE) or "rope",
-    which turns queries and keys (DINOv3); with `no_embed_class` patches alone have positions (DeiT III, and wherever
-    `reg_tokens` registers join, as in DINOv2); `pre_norm` norms the embedded tokens, and patches are projected without
-    bias (CLIP, with `norm_eps` 1e-5, OpenAI's also with `act_layer` "quick_gelu"); `mlp_layer` "mlp", or "swiglu" for
-    gated ones, `mlp_ratio` D wide between gate and fc2 (DINOv2's giant, DINOv3's "plus"; for the former timm's ratio
-    is twice ours, the width of gates and values together); `drop_rate` acts before the head, `pos_drop_rate` on the
-    embedded tokens, `proj_drop_rate` in attention and MLP (the one dropout rate of the ViT paper and VISSL is the last
-    two set alike); drop path grows linearly to its rate in the last layer. `head`, any block of features, replaces the
-    linear one. Raises ValueError for what does not fit.
+    Knobs bear timm's names and meanings: `global_pool` "token", "map" (a learned query's attention, SigLIP) or "avg"
+    (mean over patches, then the final norm, or with `fc_norm=False` the norm first); `pos_embed` "learn", or without
+    params "sincos" (MoCo v3, MAE) or "rope", which turns queries and keys (DINOv3); with `no_embed_class` patches alone
+    have positions (DeiT III, and wherever `reg_tokens` registers join, as in DINOv2); `pre_norm` norms the embedded
+    tokens, and patches are projected without bias (CLIP, with `norm_eps` 1e-5, OpenAI's also with `act_layer`
+    "quick_gelu"); `mlp_layer` "mlp", or "swiglu" for gated ones, `mlp_ratio` D wide between gate and fc2 (DINOv2's
+    giant, DINOv3's "plus"; for the former timm's ratio is twice ours, the width of gates and values together);
+    `drop_rate` acts before the head, `pos_drop_rate` on the embedded tokens, `proj_drop_rate` in attention and MLP (the
+    one dropout rate of the ViT paper and VISSL is the last two set alike); drop path grows linearly to its rate in the
+    last layer. `head`, any block of features, replaces the linear one. Raises ValueError for what does not fit.
     """
     adds_positions = use_pos_embed and pos_embed != "rope"
     _check(reg_tokens, adds_positions and not no_embed_class, global_pool, fc_norm)
@@ -109,7 +110,9 @@ def vit(
         reg_token=RegisterTokens(embed_dim, reg_tokens) if reg_tokens else None,
         norm_pre=norm if pre_norm else None,
     )
-    return assemble(trunk, global_pool, norm if norms_mean else None, num_classes, head, drop_rate)
+    hidden = int(embed_dim * mlp_ratio)
+    attn_pool = LatentAttention(embed_dim, num_heads, hidden, norm_eps, act_layer) if global_pool == "map" else None
+    return assemble(trunk, global_pool, norm if norms_mean else None, num_classes, head, drop_rate, attn_pool)
 
 
 def _check(reg_tokens: int, places_prefix: bool, global_pool: str, fc_norm: bool | None) -> None:

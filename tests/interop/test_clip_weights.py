@@ -33,6 +33,27 @@ def test_the_projection_is_the_head_and_can_be_left_out():
     torch.testing.assert_close(trunk(params, images()), features, rtol=0, atol=1e-5)
 
 
+def test_siglip_is_resized_with_its_pool():
+    theirs = timms(class_token=False, global_pool="map", num_classes=0)
+    larger = blocks.vit(**VIT | {"num_classes": 0, "img_size": 24}, class_token=False, global_pool="map")
+    params, report = blocks.load_weights(larger, theirs.state_dict())
+    assert report.resized == ("pos_embed: 4 x 4 patches to 6 x 6",)
+    theirs.set_input_size((24, 24))
+    torch.testing.assert_close(larger(params, images(24)), theirs(images(24)), rtol=0, atol=1e-5)
+
+
+def test_a_model_that_does_not_pool_by_attention_is_told_the_option():
+    theirs = timms(class_token=False, global_pool="map", num_classes=0)
+    model = blocks.vit(**VIT | {"num_classes": 0}, class_token=False, global_pool="avg", fc_norm=False)
+    with pytest.raises(ValueError, match='pools by attention: make the model with global_pool="map", or give ignore='):
+        blocks.load_weights(model, theirs.state_dict())
+    mapped = blocks.vit(**VIT | {"num_classes": 0}, class_token=False, global_pool="map")
+    with pytest.raises(ValueError, match='not pool by attention: make the model with global_pool="avg" or "token"'):
+        blocks.load_weights(
+            mapped, timms(class_token=False, global_pool="avg", fc_norm=False, num_classes=0).state_dict()
+        )
+
+
 def test_siglip_without_its_attention_pool_gives_the_tokens():
     theirs = timms(class_token=False, global_pool="map", num_classes=0)
     model = blocks.vit(**VIT | {"num_classes": 0}, class_token=False, global_pool="avg", fc_norm=False)
@@ -90,7 +111,7 @@ def test_the_options_leave_the_other_parts_start_as_it_is():
 
 
 def test_another_pool_keeps_the_norm_s_eps():
-    for first, second in (("token", "avg"), ("avg", "token")):
+    for first, second in (("token", "avg"), ("avg", "token"), ("map", "avg"), ("map", "token")):
         made = blocks.vit(**VIT | CLIP, global_pool=second)
         assert pooling(blocks.vit(**VIT | CLIP, global_pool=first), second) == made
 

@@ -70,6 +70,20 @@ PAIRS = {
         | {"act_layer": "gelu_tanh"},
         {},
     ),
+    "siglip": (
+        *(VisionTransformer, blocks.vit),
+        *({"embed_dim": 12, "num_heads": 3, "class_token": False, "global_pool": "map", "mlp_ratio": 3.0}, {}),
+    ),
+    "siglip with gelu_tanh and no head": (
+        *(VisionTransformer, blocks.vit),
+        {"embed_dim": 12, "num_heads": 3, "class_token": False, "global_pool": "map", "act_layer": "gelu_tanh"}
+        | {"num_classes": 0},
+        {},
+    ),
+    "class token and registers, pooled by attention": (
+        *(VisionTransformer, blocks.vit),
+        *({"embed_dim": 12, "num_heads": 3, "global_pool": "map", "reg_tokens": 2, "no_embed_class": True}, {}),
+    ),
     "vit with gated MLPs": (VisionTransformer, gated, {"embed_dim": 12, "num_heads": 3}, TIMMS_GATED),
     "vit, no head": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "num_classes": 0}, {}),
     "vit, wide images": (VisionTransformer, blocks.vit, {"embed_dim": 12, "num_heads": 3, "img_size": (8, 20)}, {}),

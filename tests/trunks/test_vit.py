@@ -50,8 +50,8 @@ def test_mean_pooling_works_with_and_without_a_class_token(class_token):
 def test_pooling_a_class_token_that_is_not_there_is_an_error():
     with pytest.raises(ValueError, match='global_pool "token" needs the class token'):
         vit(**TINY, class_token=False)
-    with pytest.raises(ValueError, match="global_pool 'map' is not known"):
-        vit(**TINY, global_pool="map")
+    with pytest.raises(ValueError, match="global_pool 'max' is not known"):
+        vit(**TINY, global_pool="max")
 
 
 @pytest.mark.parametrize("grid", [(2, 2), (3, 2), (5, 7)])
