@@ -11,13 +11,16 @@ from torch import Tensor
 
 from blocks import random, tree
 from blocks.block import Block, Params
+from blocks.interop.activation import other_activation, untold_activation
 from blocks.interop.entries import every, some
-from blocks.interop.layouts import Weights, Which, weights_of
+from blocks.interop.layouts import Which, weights_of
 from blocks.interop.moco_v3 import is_table, misread, other_heads
 from blocks.interop.options import wanted_options
 from blocks.interop.positions import fitted
 from blocks.interop.spare import spare
 from blocks.interop.vissl import NORM_EPS
+from blocks.interop.weights import Weights
+from blocks.layers.checkpointed import bare
 from blocks.layers.position import PositionEmbedding
 from blocks.tree import Flat
 
@@ -98,7 +101,7 @@ def load_weights(
     leaves = {name: leaf for name, leaf in found.leaves.items() if name not in left}
     table = _position_table(model, leaves)
     fits = new | ({"pos_embed"} if table else set())
-    more = misread(model, _trunk(model), found, leaves, grid)
+    more = [*misread(model, _trunk(model), found, leaves, grid), *other_activation(_trunk(model), found)]
     _check({n: t for n, t in wanted.items() if n not in fits}, leaves, fits, more, _hint(wanted, found.leaves, head))
     start = _start(model, new, key)
     resized: tuple[str, ...] = ()
@@ -108,7 +111,7 @@ def load_weights(
     device = torch.device("cpu") if key is None else key.device
     read = {n: leaves[n].to(device, t.dtype, copy=True).contiguous() for n, t in wanted.items() if n not in new}
     params = tree.like(template, read | {n: start[n] for n in new})
-    names = (tuple(read), resized, tuple(n for n in wanted if n in new), tuple(n for n in found.leaves if n in left))
+    names = (tuple(read), resized, tuple(n for n in wanted if n in new), _left(found, left))
     title = "a dictionary" if isinstance(source, Mapping) else str(source)
     return params, Report(title, found.layout, *names, _notes(model, found, read))
 
@@ -143,6 +146,10 @@ def _start(model: Block | Pretraining, new: set[str], key: Tensor | None) -> Fla
     return tree.flatten(_init(model, key))
 
 
+def _left(found: Weights, left: set[str]) -> tuple[str, ...]:
+    return (*(name for name in found.leaves if name in left), *found.left)
+
+
 def _trunk(model: Block | Pretraining) -> Any:
     return getattr(model if isinstance(model, Block) else model.model, "trunk", None)
 
@@ -157,10 +164,18 @@ def _position_table(model: Block | Pretraining, leaves: Flat) -> PositionEmbeddi
 
 def _notes(model: Block | Pretraining, found: Weights, read: Flat) -> tuple[str, ...]:
     trunk = _trunk(model)
-    eps = getattr(getattr(trunk, "norm", None), "eps", NORM_EPS)
-    norms = f"its norms had eps {NORM_EPS:g}, the model's have {eps:g}; vissl.with_eps(model) has equal numbers"
     heads = other_heads(trunk, found.leaves) if "pos_embed" in read and is_table(found.leaves["pos_embed"]) else ""
-    return (*([norms] if found.other_eps and eps != NORM_EPS else []), *([heads] if heads else []))
+    return tuple(line for line in (_other_eps(trunk, found.norm_eps), heads, untold_activation(trunk, found)) if line)
+
+
+def _other_eps(trunk: Any, theirs: float | None) -> str:
+    """What to say where the norms of a file's layers had another eps than those of the trunk's; else ""."""
+    layers = getattr(trunk, "blocks", ())
+    eps = getattr(getattr(bare(layers[0]), "norm1", None), "eps", theirs) if layers else theirs
+    if eps == theirs or theirs is None:
+        return ""
+    call = "with_eps(model)" if theirs == NORM_EPS else f"with_eps(model, {theirs:g})"
+    return f"its norms had eps {theirs:g}, the model's have {eps:g}; vissl.{call} has equal numbers"
 
 
 def _matching(names: Flat, patterns: Sequence[str], whose: str) -> set[str]:

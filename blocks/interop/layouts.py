@@ -15,13 +15,16 @@ import torch
 from torch import Tensor
 
 from blocks import tree
+from blocks.interop import clip, hugging_face
 from blocks.interop.dinov2 import as_timm
 from blocks.interop.dinov3 import with_one_bias
 from blocks.interop.gated import packed
 from blocks.interop.heads import as_ours
 from blocks.interop.saving import FORMAT, is_safetensors, missing, read
 from blocks.interop.timm import unwrapped
-from blocks.interop.vissl import from_vissl, has_other_eps, is_vissl
+from blocks.interop.torchscript import is_torchscript, read_torchscript
+from blocks.interop.vissl import NORM_EPS, from_vissl, has_other_eps, is_vissl
+from blocks.interop.weights import Weights, by_timm_s_names, with_config
 from blocks.tree import Flat
 
 Which = Literal["params", "ema", "teacher"]
@@ -40,6 +43,8 @@ FAMILIES = tuple(  # by a name that none but its files have
     (family, re.compile(mark))
     for family, mark in (
         (MOCO_V3, r"^(base|momentum)_encoder\."),
+        ("CLIP", clip.MARK.pattern),
+        (hugging_face.NAME, rf".*({hugging_face.MARK.pattern})"),
         ("MoCo", r"^encoder_[qk]\."),
         ("MAE", r"^decoder_embed\."),
         ("SwAV", r"^projection_head\."),
@@ -50,19 +55,10 @@ FAMILIES = tuple(  # by a name that none but its files have
 CLASSIFIER = re.compile(r"^fc\.")  # a ResNet's, in MoCo's place of the head
 DECODER = re.compile(r"^(?=decoder_|mask_token$)")  # MAE's
 UNREADABLE = (  # what torch.load raises for damaged bytes
-    *(RuntimeError, EOFError, OSError, MemoryError, struct.error, AssertionError),
+    *(RuntimeError, zipfile.BadZipFile, EOFError, OSError, MemoryError, struct.error, AssertionError),
     *(LookupError, ValueError, TypeError, AttributeError, ArithmeticError),
 )
 TEACHERS = ("momentum_teacher", "moco_encoder")  # in the loss of VISSL's DINO and MoCo
-
-
-@attrs.frozen(eq=False)
-class Weights:
-    """Leaves by timm's names, as found in a file or dictionary of the named layout."""
-
-    layout: str
-    leaves: Flat
-    other_eps: bool = False  # whether the norms were not timm's 1e-6
 
 
 def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") -> Weights:
@@ -89,9 +85,11 @@ def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") 
     if layout == OWN:
         return Weights(OWN, leaves)
     if is_vissl(leaves):
-        return Weights("VISSL", from_vissl(leaves), has_other_eps(leaves))
-    leaves = as_timm({LAYER_SCALE.sub(r".ls\1.gamma", n): t for n, t in leaves.items()})
-    return Weights(layout, as_ours(_of_decoder(packed(with_one_bias(leaves)))))
+        return Weights("VISSL", from_vissl(leaves), norm_eps=NORM_EPS if has_other_eps(leaves) else None)
+    found = by_timm_s_names(layout, leaves)
+    leaves = as_timm({LAYER_SCALE.sub(r".ls\1.gamma", n): t for n, t in found.leaves.items()})
+    found = attrs.evolve(found, leaves=as_ours(_of_decoder(packed(with_one_bias(leaves)))))
+    return found if isinstance(source, Mapping) else with_config(found, Path(source))
 
 
 def _flat(leaves: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -116,6 +114,8 @@ def read_content(path: Path) -> Any:
         leaves, about = read(path)
         return Weights(OWN, leaves) if about.get("format") == FORMAT else leaves
     try:
+        if is_torchscript(path):
+            return read_torchscript(path)
         with torch.serialization.safe_globals([argparse.Namespace]):  # DeiT and ConViT keep their arguments in it
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blocks.interop.layouts import MOCO_V3, Weights
+from blocks.interop.layouts import MOCO_V3
 from blocks.interop.positions import Grid
 from blocks.interop.spare import ROUNDING, has_rows_first
+from blocks.interop.weights import Weights
 from blocks.layers.encoder import InPlaceOf
 from blocks.layers.position import SinCosPosition
 from blocks.tree import Flat

@@ -1,0 +1,62 @@
+"""Image towers in files of a whole CLIP, OpenAI's own and open_clip's, by timm's names (openai/CLIP: clip/model.py)."""
+
+import re
+
+import torch
+
+from blocks.tree import Flat
+
+MARK = re.compile(r"^visual\.(class_embedding$|trunk\.)")
+OPENAI_S = {"input_resolution", "context_length", "vocab_size"}  # leaves of OpenAI's archives, which had QuickGELU
+EPS = 1e-5  # of the towers written by OpenAI and open_clip; those below "trunk" are timm's
+RENAMED = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"^class_embedding$", "cls_token"),
+        (r"^positional_embedding$", "pos_embed"),
+        (r"^conv1\.", "patch_embed.proj."),
+        (r"^ln_pre\.", "norm_pre."),
+        (r"^ln_post\.", "norm."),
+        (r"^transformer\.resblocks\.", "blocks."),
+        (r"\.ln_([12])\.", r".norm\1."),
+        (r"\.ls_([12])\.", r".ls\1."),
+        (r"\.attn\.in_proj_", ".attn.qkv."),
+        (r"\.attn\.out_proj\.", ".attn.proj."),
+        (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+        (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+        (r"^trunk\.", ""),
+        (r"^head\.proj\.", "head."),
+    )
+)
+
+
+def is_clip(names: Flat) -> bool:
+    """Whether these are the names of a CLIP with a vision transformer."""
+    return any(MARK.match(name) for name in names)
+
+
+def tower(leaves: Flat) -> Flat:
+    """The leaves of the image tower, its projection as a head whose bias is 0."""
+    found = {renamed(name.removeprefix("visual.")): t for name, t in leaves.items() if name.startswith("visual.")}
+    if "proj" in found:
+        found["head.weight"] = found.pop("proj").mT
+    if "cls_token" in found:
+        found["cls_token"] = found["cls_token"].reshape(1, 1, -1)
+    if "pos_embed" in found and found["pos_embed"].ndim == 2:
+        found["pos_embed"] = found["pos_embed"][None]
+    return with_bias(found)
+
+
+def with_bias(leaves: Flat) -> Flat:
+    """The leaves, and a bias of zeros of a head that has none."""
+    weight = leaves.get("head.weight")
+    if weight is None or "head.bias" in leaves:
+        return leaves
+    return leaves | {"head.bias": torch.zeros_like(weight[:, 0])}
+
+
+def renamed(name: str) -> str:
+    """timm's name of a leaf of the tower."""
+    for pattern, ours in RENAMED:
+        name = pattern.sub(ours, name)
+    return name
