@@ -27,7 +27,8 @@ def check_heads(embed_dim: int, num_heads: int) -> None:
 class Attention(Block):
     """tokens [B, N, D] -> [B, N, D] (Vaswani et al. 2017, section 3.2).
 
-    `grid` and `keep` say where the tokens are, which is what GPSA wants; they are not used.
+    `grid`, `keep` and `turns` say where the tokens are, which is what GPSA and `RotaryAttention` want; they are not
+    used.
     """
 
     embed_dim: int
@@ -59,20 +60,26 @@ class Attention(Block):
         *,
         grid: tuple[int, int] | None = None,
         keep: Tensor | None = None,
+        turns: Tensor | None = None,
         key: Tensor | None = None,
     ) -> Tensor:
-        q, k, v = self._project(params, x, grid, keep)
+        q, k, v = self._project(params, x, grid, keep, turns)
         y = attention(q, k, v, scale=self.qk_scale, drop=self.attn_drop, key=key)
         y = self.proj(params["proj"], y.transpose(1, 2).reshape(-1, self.embed_dim)).view(x.shape)
         return dropout(y, self.proj_drop, key)
 
     def weights(self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None) -> Tensor:
         """Who attends to whom: tokens [B, N, D] -> [B, h, N, N], rows sum to 1."""
-        q, k, _ = self._project(params, x, grid, None)
+        q, k, _ = self._project(params, x, grid)
         return attention_weights(q, k, self.qk_scale)
 
     def _project(
-        self, params: Params, x: Tensor, grid: tuple[int, int] | None, keep: Tensor | None
+        self,
+        params: Params,
+        x: Tensor,
+        grid: tuple[int, int] | None,
+        keep: Tensor | None = None,
+        turns: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """q, k and v, [B, h, N, d] each."""
         qkv = self.qkv(params["qkv"], x.flatten(0, 1)).view(*x.shape[:2], 3, self.num_heads, -1)

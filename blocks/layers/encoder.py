@@ -24,7 +24,7 @@ class EncoderLayer(Block):
 
     `attn` and `mlp` say with `is_random` whether they drop anything; ls1 and ls2 scale the branches. `scales` [2, B] is
     this layer's part of `drop_path_scales` where the trunk drew them for all layers; else the layer draws its own.
-    `grid` and `keep` are the attention's.
+    `grid` and `keep` are the attention's, and so are `turns`, of one that wants them.
     """
 
     norm1: Block
@@ -52,10 +52,12 @@ class EncoderLayer(Block):
         keep: Tensor | None = None,
         key: Tensor | None = None,
         scales: Tensor | None = None,
+        turns: Tensor | None = None,
     ) -> Tensor:
         attn_key, mlp_key, scales = self._draws(key, scales, x)
         attn_scale, mlp_scale = (None, None) if scales is None else scales.unbind(0)  # [B]
-        y = self.attn(params["attn"], self.norm1(params["norm1"], x), grid=grid, keep=keep, key=attn_key)
+        own = {} if turns is None else {"turns": turns}
+        y = self.attn(params["attn"], self.norm1(params["norm1"], x), grid=grid, keep=keep, key=attn_key, **own)
         x, y = self._join(params, x, y, attn_scale)
         y = self.mlp(params["mlp"], y, key=mlp_key)
         y = y if self.ls2 is None else self.ls2(params["ls2"], y)

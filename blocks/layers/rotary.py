@@ -1,6 +1,7 @@
 """Attention by content and distance: queries and keys are turned by their patches' places."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -10,6 +11,7 @@ from torch import Tensor
 from blocks.block import Params
 from blocks.checks import above_0
 from blocks.layers.attention import Attention
+from blocks.layers.encoder import InPlaceOf
 
 Grid = tuple[int, int]
 
@@ -20,30 +22,64 @@ class RotaryAttention(Attention):
 
     In two axes as in DINOv3 (Simeoni et al. 2025): a grid of any size spans -1 to 1, so that a larger image is a finer
     grid. The P tokens before the patches are not turned. With `keep`, int64 [B, M], the tokens are [B, P + M, D], the
-    patches at these places. Raises ValueError for heads whose width is no multiple of 4, without a grid, or with fewer
+    patches at these places. `turns` are what the trunk made of these for all layers; else the layer makes its own.
+    Raises ValueError for heads whose width is no multiple of 4, without a grid, or with fewer
     tokens than places.
     """
 
     temperature: float = attrs.field(default=100.0, validator=above_0)  # above all periods, in halves of the grid
 
     def __attrs_post_init__(self) -> None:
-        width = self.embed_dim // self.num_heads
+        width = self.width
         if width % 4:
             raise ValueError(
                 f"embed_dim {self.embed_dim} over num_heads {self.num_heads} makes heads {width} wide, and turning "
                 f"pairs in two axes wants a multiple of 4; use embed_dim {math.ceil(width / 4) * 4 * self.num_heads}"
             )
 
-    def _project(self, params: Params, x: Tensor, grid: Grid | None, keep: Tensor | None) -> tuple[Tensor, ...]:
-        q, k, v = super()._project(params, x, grid, keep)
+    @property
+    def width(self) -> int:
+        """d, a head's."""
+        return self.embed_dim // self.num_heads
+
+    def turns(self, x: Tensor, grid: Grid | None, keep: Tensor | None = None) -> Tensor:
+        """Cosines and sines for tokens x: [2, H W, d / 2], of the places `keep` alone [2, B, 1, M, d / 2]."""
         if grid is None or x.shape[1] < (grid[0] * grid[1] if keep is None else keep.shape[1]):
             raise ValueError(
                 f"{x.shape[1]} tokens and grid {grid}: patches are turned by place; give grid=(height, width)"
             )
-        angles = patch_angles(grid, q, self.temperature)
+        angles = patch_angles(grid, x[..., : self.width], self.temperature)
         angles = angles if keep is None else angles[keep][:, None]  # [B, 1, M, d / 2]
-        cos, sin = angles.cos(), angles.sin()
+        return torch.stack((angles.cos(), angles.sin()))
+
+    def _project(
+        self,
+        params: Params,
+        x: Tensor,
+        grid: Grid | None,
+        keep: Tensor | None = None,
+        turns: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        q, k, v = super()._project(params, x, grid)
+        cos, sin = self.turns(x, grid, keep) if turns is None else turns
         return turned(q, cos, sin), turned(k, cos, sin), v
+
+
+def layer_turns(
+    layers: Sequence[Any], x: Tensor, grid: Grid | None, keep: Tensor | None = None
+) -> list[dict[str, Tensor]]:
+    """The `turns` of each layer for tokens x, made once for all that turn alike; none for layers that do not turn."""
+    made: dict[tuple[int, float], Tensor] = {}
+    found: list[dict[str, Tensor]] = []
+    for layer in layers:
+        attn = getattr(layer.layer if isinstance(layer, InPlaceOf) else layer, "attn", None)
+        if isinstance(attn, RotaryAttention):
+            kind = attn.width, attn.temperature
+            made[kind] = attn.turns(x, grid, keep) if kind not in made else made[kind]
+            found.append({"turns": made[kind]})
+        else:
+            found.append({})
+    return found
 
 
 def patch_angles(grid: Grid, like: Tensor, temperature: float) -> Tensor:

@@ -10,6 +10,7 @@ from blocks.layers.encoder import EncoderLayer, layer_draws
 from blocks.layers.norm import LayerNorm
 from blocks.layers.patch_embed import PatchEmbed
 from blocks.layers.position import PositionEmbedding, SinCosPosition
+from blocks.layers.rotary import layer_turns
 from blocks.layers.token import ClassToken, RegisterTokens
 from blocks.random import per_sample
 
@@ -64,9 +65,10 @@ class Parts:
         key = per_sample(key, patches.shape[0]) if key is not None and self.is_random else None
         x = self.pos_drop({}, self.begin(params, patches, grid, keep), key=key)
         layers = part(params, "blocks")
-        for i, draws in enumerate(layer_draws(self.blocks, key, x)):
+        knobs = zip(layer_draws(self.blocks, key, x), layer_turns(self.blocks, x, grid, keep), strict=True)
+        for i, (draws, turns) in enumerate(knobs):
             x = self.enter(params, x, i)
-            x = self.blocks[i](part(layers, str(i)), x, grid=grid, keep=keep, **draws)
+            x = self.blocks[i](part(layers, str(i)), x, grid=grid, keep=keep, **draws, **turns)
         x = self.enter(params, x, len(self.blocks))
         return x if self.norm is None else self.norm(params["norm"], x)
 
@@ -85,8 +87,8 @@ class Parts:
         """
         patches, grid = self.embed(params, images), self.grid(images)
         tokens = [self.enter(params, self.begin(params, patches, grid), 0)]
-        for i, layer in enumerate(self.blocks):
-            x = layer(part(params["blocks"], str(i)), tokens[i], grid=grid)
+        for i, (layer, turns) in enumerate(zip(self.blocks, layer_turns(self.blocks, tokens[0], grid), strict=True)):
+            x = layer(part(params["blocks"], str(i)), tokens[i], grid=grid, **turns)
             tokens.append(self.enter(params, x, i + 1))
         return tuple(tokens)
 

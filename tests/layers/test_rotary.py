@@ -2,11 +2,13 @@
 
 import math
 
+import attrs
 import pytest
 import torch
 from torch import nn
 
-from blocks import Attention, RotaryAttention, key, tree
+from blocks import Attention, Block, RotaryAttention, checkpointed, key, tree, vit
+from blocks.layers import rotary
 from blocks.layers.rotary import patch_angles, turned
 
 
@@ -72,6 +74,54 @@ def test_bfloat16_is_turned_in_float32():
     torch.testing.assert_close(
         half, turned(x.bfloat16().float(), angles.cos(), angles.sin()).bfloat16(), rtol=0, atol=0
     )
+
+
+def tiny(**knobs):
+    return vit(img_size=8, patch_size=4, embed_dim=16, depth=3, num_heads=2, num_classes=3, pos_embed="rope", **knobs)
+
+
+def alone(model):
+    """The model with layers that do not tell what they want of the trunk: each makes its own angles."""
+    layers = tuple(Alone(layer) for layer in model.trunk.blocks)
+    return attrs.evolve(model, trunk=attrs.evolve(model.trunk, blocks=layers))
+
+
+@attrs.frozen
+class Alone(Block):
+    inner: Block
+    drop_path = 0
+    has_dropout = is_random = False
+
+    def init(self, key):
+        return self.inner.init(key)
+
+    def __call__(self, params, x, *, key=None, **knobs):
+        return self.inner(params, x, key=key, **knobs)
+
+
+@pytest.mark.parametrize("keep", [None, torch.tensor([[0, 2, 3], [1, 2, 3]])])
+@pytest.mark.parametrize("wrapped", [lambda model: model, checkpointed])
+def test_a_trunk_makes_the_angles_once_for_all_layers_to_the_bit(keep, wrapped, monkeypatch):
+    made = []
+    monkeypatch.setattr(rotary, "patch_angles", lambda *given: made.append(given) or patch_angles(*given))
+    model, patches = wrapped(tiny()), torch.randn(2, 4, 16)
+    params = model.init(key(0))
+    tokens = model.trunk.encode(params, patches, grid=(2, 2), keep=keep)
+    assert len(made) == 1
+    expected = alone(tiny()).trunk.encode(params, patches, grid=(2, 2), keep=keep)
+    assert len(made) == 4
+    assert torch.equal(tokens, expected)
+
+
+def test_layers_of_other_temperatures_have_their_own_angles():
+    model = tiny()
+    other = tuple(
+        attrs.evolve(layer, attn=attrs.evolve(layer.attn, temperature=10.0 * (i + 1)))
+        for i, layer in enumerate(model.trunk.blocks)
+    )
+    model = attrs.evolve(model, trunk=attrs.evolve(model.trunk, blocks=other))
+    params, x = model.init(key(0)), torch.randn(2, 3, 8, 8)
+    assert torch.equal(model(params, x), alone(model)(params, x))
 
 
 def test_what_cannot_be_turned_is_an_error_with_the_way_out():
