@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.data.index.index import Index
-from blocks.data.order import augment_keys, epoch_order, windowed_order
+from blocks.data.order import augment_keys, epoch_order, mix_key, windowed_order
+from blocks.data.sources import source_places
 from blocks.data.storage.shard import Shard
 from blocks.data.stream import Share, Stream
 from blocks.train.resume import check_same_run
@@ -84,6 +85,19 @@ def test_windows_differ_by_seed_and_epoch():
     shard = np.repeat(np.arange(5), 20)
     orders = {tuple(windowed_order(shard, seed, epoch, 30).tolist()) for seed in (0, 1) for epoch in (0, 1)}
     assert len(orders) == 4
+
+
+def test_orders_and_keys_are_those_of_earlier_versions():
+    """Never to change: a run goes on under a newer version with its own samples, crops and mixtures."""
+    shard, copies = np.repeat(np.arange(4), 2), torch.tensor([0, 1])
+    assert epoch_order(7, 3, 2).tolist() == [3, 6, 4, 0, 2, 1, 5]
+    assert epoch_order(7, 3, 2, source=1).tolist() == [5, 2, 4, 3, 1, 0, 6]
+    assert windowed_order(shard, 3, 2, 4).tolist() == [3, 6, 2, 7, 0, 1, 4, 5]
+    assert windowed_order(shard, 3, 2, 4, source=1).tolist() == [6, 7, 5, 4, 1, 0, 3, 2]
+    assert source_places(np.arange(1000, 1012), (300, 700), 3)[0].tolist() == [0, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1, 0]
+    keys = augment_keys(torch.tensor([5, 5]), 3, 2, copies)
+    assert keys.tolist() == [[-2036520038, -885148276], [741932864, 723171152]]
+    assert mix_key(3, 9).tolist() == [1645847476, -1180703545]
 
 
 def test_a_sample_that_is_twice_in_a_batch_has_two_keys():
