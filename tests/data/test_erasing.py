@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -40,11 +41,28 @@ def test_boxes_are_distributed_as_torchvisions():
     assert (left + width).max() == 32
 
 
+def test_boxes_have_the_published_areas_and_aspects():
+    """From end to end, as often above the middle as below: of the areas evenly, of the aspects by their logarithms."""
+    _, boxes = RandomErasing(1.0).draw(keys(2000), 1000, 1000)
+    height, width = boxes[:, 0, 2:].double().unbind(1)
+    for drawn, low, high in ((height * width / 1e6, 0.02, 1 / 3), ((height / width).log(), *np.log((0.3, 3.3)))):
+        span = high - low
+        assert low - 0.01 * span < drawn.min() < low + 0.01 * span
+        assert high - 0.03 * span < drawn.max() < high + 0.01 * span
+        assert abs((drawn > (low + high) / 2).double().mean() - 0.5) < 5 * 0.5 / 2000**0.5
+
+
 def test_several_boxes_share_the_area():
     _, boxes = RandomErasing(1.0, scale=(0.3, 0.3), ratio=(1.0, 1.0), count=3).draw(keys(500), 100, 100)
     assert boxes.shape == (500, 3, 4)
     assert (boxes[..., 2:] == 32).all()  # sqrt(0.1) of the side
     assert (boxes[:, 0] != boxes[:, 1]).any(1).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("ratio", [0.5, 2.0])
+def test_a_box_as_long_as_the_image_does_not_fit(ratio):
+    images = pictures()[..., :10]
+    assert torch.equal(RandomErasing(1.0, scale=(0.5, 0.5), ratio=(ratio, ratio))(images, keys(8)), images)
 
 
 def test_a_box_that_never_fits_is_left_out():

@@ -63,10 +63,39 @@ def test_crop_boxes_are_distributed_as_torchvisions():
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "box"), [(4, 400, [0, 197, 4, 5]), (400, 4, [197, 0, 5, 4]), (1, 1, [0, 0, 1, 1])]
+    ("height", "width", "box"),
+    [
+        (4, 400, [0, 197, 4, 5]),
+        (5, 400, [0, 196, 5, 7]),
+        (400, 4, [197, 0, 5, 4]),
+        (400, 5, [196, 0, 7, 5]),
+        (1, 1, [0, 0, 1, 1]),
+    ],
 )
 def test_a_picture_that_no_box_fits_is_cropped_in_the_centre(height, width, box):
     assert random_crop_boxes(keys(3), *sizes(3, height, width), (1.0, 1.0), RATIO).tolist() == [box] * 3
+
+
+@pytest.mark.parametrize(
+    ("size", "share", "aspect", "box", "moves"),
+    [
+        ((20, 20), 0.5, 2.0, [10, 20], 0),
+        ((20, 20), 0.5, 0.5, [20, 10], 1),
+        ((40, 1), 0.1, 0.25, [4, 1], 0),
+        ((1, 40), 0.1, 4.0, [1, 4], 1),
+    ],
+)
+def test_a_box_as_long_as_the_picture_fits_and_so_does_one_a_pixel_wide(size, share, aspect, box, moves):
+    """Drawn anywhere along the other side; the central one does not move."""
+    boxes = random_crop_boxes(keys(100), *sizes(100, *size), (share, share), (aspect, aspect))
+    assert boxes[:, 2:].unique(dim=0).tolist() == [box]
+    assert len(boxes[:, moves].unique()) > 5
+    assert not boxes[:, 1 - moves].any()
+
+
+@pytest.mark.parametrize(("scale", "ratio"), [((0.01, 0.02), RATIO), (SCALE, (0.1, 0.2)), (SCALE, (5.0, 9.0))])
+def test_a_box_has_a_pixel_at_least(scale, ratio):
+    assert random_crop_boxes(keys(9), *sizes(9, 1, 1), scale, ratio).tolist() == [[0, 0, 1, 1]] * 9
 
 
 def test_a_box_depends_on_its_own_key_and_picture_alone():
