@@ -51,9 +51,9 @@ def center_crop_box(height: int, width: int, img_size: Size, crop_pct: float) ->
     """
     (rows, columns), (tall, wide) = sides(img_size), (math.floor(side / crop_pct) for side in sides(img_size))
     if tall * width >= wide * height:  # the height decides
-        new_height, new_width = tall, max(wide, int(tall * width / height))
+        new_height, new_width = tall, int(tall * width / height)  # wide or more
     else:
-        new_height, new_width = max(tall, int(wide * height / width)), wide
+        new_height, new_width = int(wide * height / width), wide
     top, left = round((new_height - rows) / 2), round((new_width - columns) / 2)
     y, x = height / new_height, width / new_width
     return left * x, top * y, (left + columns) * x, (top + rows) * y
