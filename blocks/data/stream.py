@@ -78,7 +78,12 @@ class Stream:
 
         Nothing of it says where the shards lie: they may be moved.
         """
-        facts: dict[str, Any] = {"num_samples": len(self.index), "data_seed": self.seed, "shuffle_window": self.window}
+        window = None if self.window is None else int(self.window)
+        facts: dict[str, Any] = {
+            "num_samples": len(self.index),
+            "data_seed": int(self.seed),
+            "shuffle_window": window,
+        }
         facts["samples"] = f"{len(self.index)} (sizes and labels {self._contents})"
         if known := checksums(self.index):
             facts["checksums"] = f"those of {len(self.index.shards)} shards ({known})"

@@ -1,3 +1,4 @@
+import json
 import math
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -139,6 +141,14 @@ def test_many_corrupt_images_in_a_row_are_an_error(tmp_path, num_workers):
         ({"batch_size": 6, "world_size": 4}, "batch_size 6 does not split over 4 processes; 8 does"),
         ({"batch_size": 0}, "batch_size 0"),
         ({"rank": 2, "world_size": 2}, "rank 2 is not one of 2 processes"),
+        ({"rank": 0.5, "world_size": 2}, "rank 0.5 is not one of 2 processes"),
+        ({"seed": -1}, "seed -1 is out of range"),
+        ({"num_workers": -1}, "num_workers -1 is not a count"),
+        ({"num_classes": -1}, "num_classes -1 is not a count"),
+        ({"shuffle_window": 0}, "shuffle_window 0 is not a number of samples"),
+        ({"shuffle_window": 5.0}, "shuffle_window 5.0 is not a number of samples"),
+        ({"repeats": 2.0}, "repeats 2.0 is not a whole number from 1 to the batch_size 6"),
+        ({"repeats": True}, "repeats True is not a whole number"),
         ({"num_classes": 22}, "label 22 is not one of 22 classes"),
         ({"std": (1, 0, 1)}, "std"),
     ],
@@ -146,6 +156,19 @@ def test_many_corrupt_images_in_a_row_are_an_error(tmp_path, num_workers):
 def test_what_does_not_fit_is_refused_at_construction(index, options, words):
     with pytest.raises(ValueError, match=words):
         loader(index, **options)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(index):
+    options = {"seed": 3, "repeats": 2, "shuffle_window": 7, "rank": 0}
+    python, numpy = loader(index, **options), loader(index, **{name: np.int64(x) for name, x in options.items()})
+    assert json.dumps(numpy.facts) == json.dumps(python.facts)
+    for mine, other in zip(steps(numpy, 2), steps(python, 2), strict=True):
+        assert all(torch.equal(mine[name], other[name]) for name in other)
+
+
+def test_a_step_before_the_first_is_refused(index):
+    with pytest.raises(ValueError, match="start_step -1 is before the first step, 0"):
+        loader(index).batches(-1)
 
 
 def test_odd_pictures_train(tmp_path):

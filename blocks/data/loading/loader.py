@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from blocks.checks import count, count_or_none, is_above_0, one_of
+from blocks.checks import count, count_or_none, is_above_0, is_whole, one_of
 from blocks.data.augment.checks import share
 from blocks.data.index.index import Index
 from blocks.data.loading.kept import Cut
@@ -79,7 +79,7 @@ class Loader:
 
     @rank.validator
     def _one_of_the_processes(self, _: attrs.Attribute, rank: int) -> None:
-        if not 0 <= rank < self.world_size:
+        if not is_whole(rank, 0) or rank >= self.world_size:
             raise ValueError(f"rank {rank} is not one of {self.world_size} processes")
 
     @num_workers.validator

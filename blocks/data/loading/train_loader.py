@@ -8,6 +8,7 @@ from weakref import WeakSet
 import attrs
 from torch import Tensor
 
+from blocks.checks import is_whole
 from blocks.data.canvas import Canvas
 from blocks.data.erasing import RandomErasing
 from blocks.data.loading.batches import TrainBatches
@@ -72,9 +73,9 @@ class TrainLoader(Loader):
     def __attrs_post_init__(self) -> None:
         _check_sizes(len(self.index), self.batch_size, self.world_size)
         key(self.seed)  # refuses one out of range
-        if not isinstance(self.repeats, int) or not 1 <= self.repeats <= self.batch_size:
-            raise ValueError(f"repeats {self.repeats} is not 1 or more, and at most the batch_size {self.batch_size}")
-        if self.shuffle_window is not None and not (isinstance(self.shuffle_window, int) and self.shuffle_window >= 1):
+        if not is_whole(self.repeats, 1) or self.repeats > self.batch_size:
+            raise ValueError(f"repeats {self.repeats} is not a whole number from 1 to the batch_size {self.batch_size}")
+        if self.shuffle_window is not None and not is_whole(self.shuffle_window, 1):
             raise ValueError(
                 f"shuffle_window {self.shuffle_window} is not a number of samples; None shuffles all of them"
             )
@@ -94,7 +95,7 @@ class TrainLoader(Loader):
     @property
     def facts(self) -> dict[str, Any]:
         """What the sequence of batches follows from besides the sizes, for a run that is to go on."""
-        return {**self._batches.stream.facts(), "repeats": self.repeats}
+        return {**self._batches.stream.facts(), "repeats": int(self.repeats)}
 
     def batches(self, start_step: int = 0) -> Iterator[dict[str, Tensor]]:
         """Batches from a step on, without end, made ahead over the ends of epochs too.
