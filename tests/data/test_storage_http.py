@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -16,8 +17,10 @@ from blocks.data.storage.fetch import fetch, read, version
 from blocks.data.storage.part import Part
 from blocks.data.storage.source import Version
 from tests.data.server import ALWAYS, Fault, serving
+from tests.data.test_http_encoding import answering, send
 
 DATA = bytes(range(256)) * 40
+DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 QUICK = Retries(attempts=3, first_delay=0.01, max_delay=0.02, timeout=0.3)
 
 
@@ -74,7 +77,9 @@ def test_ranges_are_used_without_an_etag(server):
     assert server.sent["a.tar"] == len(DATA)
 
 
-@pytest.mark.parametrize(("new", "etags"), [(DATA[::-1], True), (DATA[:5000], True), (DATA[:1000], False)])
+@pytest.mark.parametrize(
+    ("new", "etags"), [(DATA[::-1], True), (DATA[:5000], True), (DATA[::-1][:5000], False), (DATA[:1000], False)]
+)
 def test_a_file_that_changes_between_attempts_is_not_pieced_together(server, new, etags, monkeypatch):
     """Without ETags only another length shows it, or a checksum."""
     server.etags = etags
@@ -83,11 +88,58 @@ def test_a_file_that_changes_between_attempts_is_not_pieced_together(server, new
     def change(_: float) -> None:
         server.files["a.tar"] = new
 
-    monkeypatch.setattr("time.sleep", change)
+    monkeypatch.setattr("blocks.data.storage.retries.time", SimpleNamespace(sleep=change))  # and not the server's own
     assert fetched(f"{server.url}/a.tar") == new
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("part", ["bytes 0-10239/10240", "bytes 5000-10239/10240", None])
+def test_another_part_than_the_one_asked_for_is_not_taken_for_it(part):
+    """Nor is it asked for again: all of it is."""
+
+    def answer(handler, number):
+        headers = {"Content_Range": part} if part and number == 2 else {}
+        send(handler, DATA, 206 if number == 2 else 200, cut=4000 if number == 1 else None, **headers)
+
+    with answering(answer) as (url, asked):
+        assert fetched(f"{url}/a.tar") == DATA
+    assert [wanted for _, wanted in asked] == [None, "bytes=4000-", None]
+
+
+def test_a_file_that_ends_before_the_rest_begins_is_asked_for_as_a_whole():
+    def answer(handler, number):
+        if number == 2:
+            handler.send_error(416)
+        else:
+            send(handler, DATA if number == 1 else DATA[::-1][:1000], cut=4000 if number == 1 else None)
+
+    with answering(answer) as (url, asked):
+        assert fetched(f"{url}/a.tar") == DATA[::-1][:1000]
+    assert [wanted for _, wanted in asked] == [None, "bytes=4000-", None]
+
+
+@pytest.mark.parametrize(
+    ("marks", "mark", "only_if"),
+    [
+        ({"ETag": '"1"', "Last_Modified": DATE}, '"1"', '"1"'),
+        ({"ETag": "", "Last_Modified": DATE}, DATE, DATE),
+        ({"ETag": 'W/"1"'}, 'W/"1"', None),
+    ],
+)
+def test_the_rest_is_asked_for_by_the_mark_of_the_first_part(marks, mark, only_if):
+    """By the ETag, else by the time; a weak one is none for parts of a file, RFC 9110, 13.1.5."""
+    wishes = []
+
+    def answer(handler, number):
+        wishes.append(handler.headers.get("If-Range"))
+        send(handler, DATA, cut=4000 if number == 1 else None, **marks)
+
+    with answering(answer) as (url, _):
+        assert fetched(f"{url}/a.tar") == DATA
+        assert wishes == [None, only_if]
+        assert version(f"{url}/a.tar", QUICK).mark == mark
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
 def test_a_busy_server_is_asked_again(server, status):
     server.faults["a.tar"] = Fault(times=2, status=status)
     assert fetched(f"{server.url}/a.tar") == DATA
@@ -136,7 +188,15 @@ def test_what_differs_for_ever_is_an_error_with_both_values(server):
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(401, PermissionError), (403, PermissionError), (404, FileNotFoundError), (400, FetchError)]
+    ("status", "kind"),
+    [
+        (401, PermissionError),
+        (403, PermissionError),
+        (407, PermissionError),
+        (404, FileNotFoundError),
+        (410, FileNotFoundError),
+        (400, FetchError),
+    ],
 )
 def test_a_refusal_is_an_error_at_once(server, status, kind):
     server.faults["a.tar"] = Fault(ALWAYS, status=status)
