@@ -108,6 +108,7 @@ def test_colour_jitter_of_nothing_plans_nothing():
     ("make", "words"),
     [
         (lambda: ColorJitter(hue=0.6), "hue"),
+        (lambda: ColorJitter(hue=(-0.6, 0.0)), "hue"),
         (lambda: ColorJitter(brightness=-0.5), "brightness"),
         (lambda: ColorJitter(contrast=(2.0, 1.0)), "contrast"),
         (lambda: ColorJitter(saturation=math.nan), "saturation"),

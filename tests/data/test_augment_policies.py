@@ -66,6 +66,8 @@ def test_magnitudes_above_ten_stay_in_every_operations_range():
     assert our_args(INCREASING, Op.POSTERIZE, [30.0], 1) == 0
     assert our_args(ORIGINAL_TABLE, Op.POSTERIZE, [30.0], 1) == 8
     assert our_args(INCREASING, Op.SOLARIZE, [30.0], 1) == 0
+    assert our_args(PLAIN, Op.POSTERIZE, [30.0], 1) == 8
+    assert our_args(PLAIN, Op.SOLARIZE, [30.0], 1) == 256
     assert our_args(PLAIN, Op.SOLARIZE_ADD, [30.0], 1) == 128
     assert our_args(INCREASING, Op.COLOR, [30.0], -1) == pytest.approx(0.1)
 
@@ -102,6 +104,13 @@ def test_two_operations_of_a_picture_have_their_own_signs_and_magnitudes(policy)
     args = plan.args[(plan.ops == torch.tensor([Op.ROTATE, Op.TRANSLATE_Y])).all(1)]
     assert expected_often((args.prod(1) > 0).double().sum(), 0.5, len(args))
     assert abs(torch.corrcoef(args.abs().T)[0, 1]) < 4 / math.sqrt(len(args))
+
+
+def test_magnitudes_are_cut_off_at_0_and_the_largest_that_is_asked_for():
+    plan = RandAugment(magnitude=6, mstd=8, max_magnitude=12, prob=1.0).draw(keys(5_000))
+    drawn = plan.args[plan.ops == Op.ROTATE].abs()
+    assert (drawn.min(), drawn.max()) == (0, 36)
+    assert expected_often((drawn == 36).double().sum(), 0.5 * math.erfc(0.75 / math.sqrt(2)), len(drawn))
 
 
 def test_the_factors_of_rand_augment_go_both_ways():

@@ -25,7 +25,8 @@ def packed(tmp_path):
 
 def test_a_shuffled_epoch_wants_room_for_all_shards(packed, tmp_path):
     index = open_shards(packed)
-    loader(with_cache(index, tmp_path / "cache", 1.01), None)
+    for window in (None, COUNT):  # which is never more than all
+        loader(with_cache(index, tmp_path / "cache", 1.01), window)
     with pytest.raises(ValueError, match=r"shuffle_window None reads .* GB .* cache .* may take .* VITMASON_CACHE_GB"):
         loader(with_cache(index, tmp_path / "cache", 0.9), None)
 

@@ -148,4 +148,17 @@ def test_the_free_memory_is_that_of_the_machine_or_less(tmp_path):
     assert free_memory(info, tmp_path) == 1000 * 1024
     (tmp_path / "memory.max").write_text("900000\n")  # a container's
     assert free_memory(info, tmp_path) == 300000
+    (tmp_path / "memory.max").write_text("500000\n")  # less than is taken
+    assert free_memory(info, tmp_path) == 0
     assert free_memory() > 0
+
+
+def test_an_older_container_s_memory_counts_as_well(tmp_path):
+    """Of version 1 the pages that nobody uses are those of all groups below."""
+    info, group = tmp_path / "meminfo", tmp_path / "memory"
+    info.write_text("MemAvailable:  1000 kB\n")
+    group.mkdir()
+    (group / "memory.limit_in_bytes").write_text("900000\n")
+    (group / "memory.usage_in_bytes").write_text("700000\n")
+    (group / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 100000\n")
+    assert free_memory(info, tmp_path) == 300000

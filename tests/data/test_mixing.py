@@ -187,6 +187,8 @@ def test_labels_may_be_probabilities():
     assert all(torch.equal(a, b) for a, b in zip(hard, soft, strict=True))
     with pytest.raises(ValueError, match="labels of 4 classes cannot be mixed for num_classes 5"):
         mixing(images, torch.zeros(6, 4), key(0), index)
+    with pytest.raises(ValueError, match="num_classes 0 mixes images without labels"):
+        Mixing(0)(images, labels, key(0), index)
 
 
 def test_a_partner_is_the_neighbour():
@@ -225,9 +227,11 @@ def test_a_mixture_is_a_function_of_its_key():
         ({"label_smoothing": 2.0}, "label_smoothing 2"),
         ({"mode": "half"}, "batch.*pair.*elem"),
         ({"cutmix_minmax": (0.8, 0.2)}, "cutmix_minmax"),
+        ({"cutmix_minmax": (0.5, 1.5)}, "cutmix_minmax"),
+        ({"num_classes": -1}, "num_classes -1"),
         ({"cutmix_minmax": (0.2, 0.8), "correct_lam": False}, "correct_lam=True"),
     ],
 )
 def test_a_mixing_out_of_range_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
-        Mixing(CLASSES, **options)
+        Mixing(**{"num_classes": CLASSES, **options})

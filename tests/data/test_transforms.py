@@ -102,6 +102,7 @@ def test_policy_and_jitter_draw_independently():
         ((0.0, 0.0, 0.0, 0.0), None),
         (0.3, ColorJitter(0.3, 0.3, 0.3)),
         ((0.4, 0.3, 0.2), ColorJitter(0.4, 0.3, 0.2)),
+        ((0.0, 0.3, 0.0), ColorJitter(0.0, 0.3, 0.0)),
         ((0.4, 0.3, 0.2, 0.1), ColorJitter(0.4, 0.3, 0.2, 0.1)),
         (ColorJitter(hue=0.5), ColorJitter(hue=0.5)),
     ],
