@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from blocks.data import open_shards
 from blocks.data import shards as command
 from blocks.data.writing import Item, NothingKept, encoding, iterator_source, journal
 from tests.data.pictures import encoded, picture
@@ -133,6 +134,14 @@ def test_a_dataset_is_not_asked_again_for_what_is_in_whole_shards(tmp_path):
     write(never, tmp_path / "whole")
     assert before.asked[:8] + after.asked == never.asked
     assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+def test_the_order_of_a_folder_is_that_of_every_version(tmp_path):
+    """Never to change: a newer version may go on with what an older one began."""
+    write(image_folder(tmp_path / "in", ("cat", "dog"), 4), tmp_path / "out")
+    index = open_shards(tmp_path / "out")
+    assert index.label.tolist() == [1, 0, 0, 0, 1, 1, 1, 0]
+    assert "".join(index.name(sample)[-1] for sample in range(8)) == "10132302"  # the files' names
 
 
 def test_an_error_says_that_it_can_go_on(tmp_path):

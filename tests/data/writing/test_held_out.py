@@ -74,6 +74,12 @@ def test_equal_pictures_anywhere_give_equal_files(tmp_path):
     assert files(tmp_path / "one-out") == files(tmp_path / "two-out")
 
 
+def test_what_is_for_validation_is_so_in_every_version(tmp_path):
+    """Never to change: written anew or with more pictures, what was trained on must not turn up among these."""
+    write(flat(tmp_path / "in", {"cat": 20}), tmp_path / "out", val_share=0.25)
+    assert split_of(tmp_path / "out")[1] == {"cat-8", "cat-11", "cat-14"}
+
+
 def test_a_list_is_split_too_with_its_metadata(tmp_path):
     flat(tmp_path, {"cat": 30})
     rows = "".join(f"cat/cat-{i}.png,{i % 2},m{i}\n" for i in range(30))
