@@ -28,7 +28,7 @@ def train_and_val(data: str, val: str) -> tuple[Index, Index]:
     train, held_out = _places(data, val)
     if held_out is None:
         raise ValueError(f"--data {data} needs --val, the shards to evaluate on; a folder may hold both")
-    found = _agreeing(data, val, open_shards(*train), _held_out(data, train, held_out))
+    found = _agreeing(data, val, open_shards(*train), _held_out(data, held_out))
     _refuse_common(data, val, *found)
     if found[0].num_classes < 2:
         raise ValueError(
@@ -50,7 +50,7 @@ def pretraining_shards(data: str, val: str) -> tuple[Index, Index | None]:
     if train.labelled:
         if held_out is None:
             raise ValueError(f"--data {data} has labels and needs --val, the shards to evaluate on by k-NN")
-        train, found = _agreeing(data, val, train, _held_out(data, place, held_out))
+        train, found = _agreeing(data, val, train, _held_out(data, held_out))
         found.check_labels(train.num_classes)
         return train, found
     if held_out is None or not (val or _is_there(held_out)):
@@ -59,12 +59,12 @@ def pretraining_shards(data: str, val: str) -> tuple[Index, Index | None]:
     return train, found if found.labelled else None
 
 
-def _held_out(data: str, train: Place, place: Place) -> Index:
-    """The validation shards. Raises ValueError for a folder that is to hold both splits and has no val."""
+def _held_out(data: str, place: Place) -> Index:
+    """The validation shards. Raises ValueError for a folder that is to hold both splits and has no val, but a train."""
     try:
         return open_shards(*place)
     except (FileNotFoundError, ValueError) as error:
-        if place != (data, "val") or _is_there(place) or not _is_there(train):
+        if place != (data, "val") or _is_there(place):
             raise
         raise ValueError(
             f"--data {data} holds train alone, and nothing to evaluate on: name other shards by --val, or write these "

@@ -36,6 +36,17 @@ def test_a_folder_without_one_of_them_is_refused(tmp_path):
         train_and_val(str(tmp_path), "")
 
 
+def test_validation_shards_that_cannot_be_opened_are_told_as_what_they_are(tmp_path):
+    """Not as if there were none."""
+    folder = both(tmp_path / "a", labelled=True)
+    with pytest.raises(FileNotFoundError, match=r"no shard matches .*/vall-"):
+        train_and_val(pictures(tmp_path / "b", labelled=True), f"{folder}/vall-*.tar")
+    (tmp_path / "a" / "val-000000.tar").write_bytes(b"")
+    for read in (train_and_val, pretraining_shards):
+        with pytest.raises(ValueError, match=r"val-000000\.tar has 0 bytes, .*index\.json says"):
+            read(folder, "")
+
+
 @pytest.mark.parametrize(
     ("data", "val", "flag"), [("nothing", "", "--data nothing"), ("digits/x", "nothing", "--data digits/x")]
 )
@@ -197,6 +208,15 @@ def test_a_folder_with_both_splits_and_no_label_in_either(tmp_path):
     train, val = pretraining_shards(both(tmp_path / "a", labelled=False), "")
     assert len(train) == 4
     assert val is None
+
+
+def test_a_folder_s_labelled_val_is_taken_beside_a_train_without_labels(tmp_path):
+    for split, labelled in (("train", False), ("val", True)):
+        pictures(tmp_path / split, labelled, split)
+        shutil.copy(tmp_path / split / f"{split}-000000.tar", tmp_path)
+    train, val = pretraining_shards(str(tmp_path), "")
+    assert not train.labelled
+    assert val.label.tolist() == [0, 1, 0, 1]
 
 
 def test_labelled_training_shards_want_validation_shards_that_agree(tmp_path):
