@@ -17,6 +17,7 @@ from tests.data.pictures import encoded, picture, shards
         (["SHARDS", "--sheet", "a.jpg"], "is not a .png; give a.png"),
         (["SHARDS", "--json", "no-such-folder/facts.json"], "its folder does not exist"),
         (["SHARDS", "--flip", "1", "--erase", "0.5"], "--flip, --erase are for a sheet; give --sheet FILE.png too"),
+        (["SHARDS", "--flip", "0", "--num-local", "0", "--augment", "device"], "--num-local, --augment are for a"),
         (["SHARDS", "--sheet", "OUT.png", "--policy", "rend-m9"], "policy 'rend-m9' is not known"),
         (["SHARDS", "--sheet", "OUT.png", "--views", "simclr", "--policy", "3a"], "--policy has no use with --views"),
         (["SHARDS", "--sheet", "OUT.png", "--sigma", "0.1", "1"], "--sigma has no use without --views, which takes"),

@@ -53,7 +53,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--views", choices=tuple(PRESETS), help="the views of a self-supervised method")
     for name, settings in KNOBS.items():
         group.add_argument(_flag(name), **settings)
-    group.add_argument("--augment", choices=HOMES, default="workers", help="where it is done (default: workers)")
+    group.add_argument("--augment", choices=HOMES, default=HOMES[0], help="where it is done (default: workers)")
     group.add_argument("--erase", type=float, default=0.0, metavar="PROB", help="of random erasing")
     mixed = "the pictures of a column are one batch, and mixed with each other"
     group.add_argument("--mixup", type=float, default=0.0, metavar="ALPHA", help=mixed)
@@ -61,9 +61,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def given_flags(options: argparse.Namespace) -> list[str]:
-    """Those of `add_flags` that are there."""
-    names = ("img_size", "views", *KNOBS, *AFTER)
-    return [_flag(name) for name in names if getattr(options, name) not in (None, 0.0)]
+    """Those of `add_flags` that are there, and say another thing than without them."""
+    names = ("img_size", "views", *KNOBS, "augment", *AFTER)
+    unsaid = {"augment": HOMES[0], **dict.fromkeys(AFTER, 0.0)}
+    return [_flag(name) for name in names if getattr(options, name) != unsaid.get(name)]
 
 
 def seeing(options: argparse.Namespace, short_side: int) -> Seeing:
