@@ -112,6 +112,7 @@ def test_a_mixture_skips_within_the_source(index, tmp_path):
 
 @pytest.mark.parametrize("make_loader", [train_loader, eval_loader])
 def test_more_than_the_share_is_an_error_at_once_with_names_and_the_way_out(tmp_path, make_loader):
+    make_loader(opened(tmp_path / "ten", tuple(range(10))))
     index = opened(tmp_path / "many", tuple(range(12)))
     make_loader(index, max_unreadable=0.6)
     with pytest.raises(ValueError, match=r"12 of 23 samples have no label, and max_unreadable 0\.4 bears 10") as caught:

@@ -113,7 +113,7 @@ def test_more_than_the_share_is_an_error_that_lists_names_and_the_way_out(tmp_pa
             batches = list(islice(loader.batches(), 8)) if hasattr(loader, "batches") else list(loader)
         return batches, loader.skipped
 
-    for count, options in ((0, {"max_unreadable": 0}), (9, {}), (12, {"max_unreadable": 0.6})):
+    for count, options in ((0, {"max_unreadable": 0}), (10, {}), (12, {"max_unreadable": 0.6})):
         assert len(read(count, **options)[1]) == count
     with pytest.raises(ValueError, match=r"1[12] of 23 images are unreadable") as failed:
         read(12, max_unreadable=0.4)

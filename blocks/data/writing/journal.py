@@ -93,7 +93,7 @@ class Journal:
         self._file.seek(0)
         settings = _parsed(self._file.readline())
         length, records = self._file.tell(), list[dict[str, Any]]()
-        while settings and (record := _parsed(self._file.readline())) and self._is_whole(record["shard"]):
+        while (record := _parsed(self._file.readline())) and self._is_whole(record["shard"]):
             records.append({**record, "rows": np.array(record["rows"], np.int64)})
             length = self._file.tell()
         return settings, records, length

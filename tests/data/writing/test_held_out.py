@@ -47,6 +47,7 @@ def test_a_class_of_two_has_one_on_each_side_and_a_single_picture_is_for_trainin
     one, three, two = zip(*(splits[split]["samples_per_class"] for split in ("train", "val")), strict=True)
     assert one == (1, 0)
     assert two == (1, 1)
+    assert three == {1e-9: (2, 1), 0.999: (1, 2)}.get(share, three)  # no more than is wanted
     assert min(three) >= 1
 
 
