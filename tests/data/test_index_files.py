@@ -93,6 +93,13 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(folder, name, where):
         open_shards(folder)
 
 
+def test_an_index_of_no_split_is_refused(folder):
+    (folder / "index.json").write_text('{"splits": {}}')
+    for split in (None, "train"):
+        with pytest.raises(ValueError, match=f"{folder} holds the splits , not {split}"):
+            open_shards(folder, split)
+
+
 def test_a_folder_below_is_within(folder):
     write_index(folder)
     (folder / "below").mkdir()

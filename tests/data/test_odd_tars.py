@@ -69,6 +69,19 @@ def test_a_link_that_is_no_part_of_a_sample_is_passed_over(tmp_path):
     assert len(open_shards(path)) == 1
 
 
+def test_a_sparse_file_is_no_image(tmp_path):
+    """Its bytes do not lie in one piece."""
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as out:
+        for own, data in (*pair("a"), *pair("b")):
+            info = tarfile.TarInfo(own)
+            info.size, info.type = len(data), tarfile.GNUTYPE_SPARSE if own == "b.png" else tarfile.REGTYPE
+            out.addfile(info, io.BytesIO(data))
+    index = open_shards(path)
+    assert index.incomplete.tolist() == [1]
+    assert index.why_incomplete(1).startswith("no image")
+
+
 # --- the order of files ---
 
 
@@ -102,7 +115,20 @@ def test_what_stands_in_a_labels_place_is_named(tmp_path, extension):
 
 
 @pytest.mark.parametrize(
-    "text", [b"999999999999", b"16777216", b"-1", b"+3", b"1_0", b"cat", b"1.0", b"\xd9\xa1", b"1" * 99, b"1 2"]
+    "text",
+    [
+        b"999999999999",
+        b"16777216",
+        b"-1",
+        b"+3",
+        b"1_0",
+        b"cat",
+        b"1.0",
+        b"\xd9\xa1",
+        b"1" * 99,
+        b"1 2",
+        b"7".zfill(19),
+    ],
 )
 def test_a_label_that_is_no_class_number_is_refused_by_name(tmp_path, text):
     path = tar(tmp_path / "a.tar", pair("a") + pair("b", text))
@@ -110,7 +136,9 @@ def test_a_label_that_is_no_class_number_is_refused_by_name(tmp_path, text):
         open_shards(path)
 
 
-@pytest.mark.parametrize(("text", "label"), [(b"16777215", 16777215), (b" 007\r\n", 7), (b"\t0", 0)])
+@pytest.mark.parametrize(
+    ("text", "label"), [(b"16777215", 16777215), (b" 007\r\n", 7), (b"\t0", 0), (b"7".zfill(18), 7)]
+)
 def test_digits_with_white_space_around_them_are_one(tmp_path, text, label):
     assert open_shards(tar(tmp_path / "a.tar", pair("a", text))).label.tolist() == [label]
 
