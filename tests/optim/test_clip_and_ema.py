@@ -37,11 +37,17 @@ def test_clipping_equals_torch_and_leaves_the_gradients_as_they_are(max_norm, sm
 
 def test_the_norm_takes_leaves_of_different_types():
     assert clip.global_norm([torch.tensor([3.0]), torch.tensor([4.0], dtype=torch.float64)]) == 5
+    assert clip.global_norm([torch.zeros(1, dtype=torch.float16), torch.tensor([3e5, 4e5])]).item() == 5e5
 
 
-def test_the_norm_of_millions_of_numbers_is_accurate():
-    """Summed one after another in float32 the squares would be off by 2e-4."""
-    x = torch.randn(6_500_000, generator=torch.Generator().manual_seed(0))
+def test_the_norm_of_a_half_precision_does_not_overflow_where_its_squares_would():
+    assert clip.global_norm([torch.tensor([300.0], dtype=torch.float16), torch.tensor([400.0]).half()]).item() == 500
+
+
+@pytest.mark.parametrize("count", [clip.PART + 40_000, 6_500_000])
+def test_the_norm_of_many_numbers_is_accurate(count):
+    """Summed one after another in float32 the squares of millions would be off by 2e-4."""
+    x = torch.randn(count, generator=torch.Generator().manual_seed(0))
     exact = x.double().norm()
     assert abs(clip.vector_norm(x).double() / exact - 1) < 1e-5
     assert clip.vector_norm(torch.tensor([3.0, 4.0, torch.inf])) == torch.inf

@@ -45,10 +45,17 @@ def test_all_stages_are_rescaled_unless_told_otherwise():
     assert values(None) == values(("rescaled", "rescaled"))
 
 
-def test_an_edge_is_not_missed_by_rounding():
-    """0.1 + 0.2 is above 0.3; the third stage begins at step 30 of 100 all the same."""
-    schedule = composite([constant(0.0), constant(1.0), constant(2.0)], [0.1, 0.2, 0.7], 100)
-    assert [schedule(step).item() for step in (9, 10, 29, 30, 99, 100, 500)] == [0, 1, 1, 2, 2, 2, 2]
+@pytest.mark.parametrize("steps", [10, 100, 1_000_000])
+def test_an_edge_is_not_missed_by_rounding(steps):
+    """0.1 + 0.2 is above 0.3; the third stage begins at 30 % of the steps all the same."""
+    schedule = composite([constant(0.0), constant(1.0), constant(2.0)], [0.1, 0.2, 0.7], steps)
+    second, third = steps // 10, 3 * steps // 10
+    assert [schedule(step).item() for step in (second - 1, second, third - 1, third)] == [0, 1, 1, 2]
+    assert [schedule(step).item() for step in (steps - 1, steps, 5 * steps)] == [2, 2, 2]
+
+
+def test_one_step_is_a_run_and_an_epoch():
+    assert composite([linear(0.0, 1.0, 1)], [1.0], 1)(1) == per_epoch(linear(0.0, 1.0, 1), 1)(1) == 1.0
 
 
 def test_a_stage_may_be_shorter_than_a_step():
@@ -83,6 +90,7 @@ def test_a_step_may_be_a_tensor_and_stays_as_it_is(schedule):
         (([], [], 10), "0 schedules"),
         (([WARMUP, DECAY], [0.5, 0.4], 10), r"lengths \[0\.5, 0\.4\]"),
         (([WARMUP, DECAY], [1.5, -0.5], 10), r"lengths \[1\.5, -0\.5\]"),
+        (([WARMUP, DECAY], [1.0, 0.0], 10), r"lengths \[1\.0, 0\.0\]"),
         (([WARMUP, DECAY], [0.5, 0.5], 10, ["rescaled", "free"]), "'free' is unknown"),
         (([WARMUP], [1.0], 0), "total_steps 0"),
     ],

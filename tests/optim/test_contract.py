@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 
+import attrs
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -79,6 +80,14 @@ def test_the_state_is_a_tree_that_goes_on_after_it_was_taken_apart_by_name(row):
     again = tree.like(optimizer.init(params), {name: leaf.clone() for name, leaf in leaves.items()})
     one, two = (optimizer.update(params, params_of(9), s) for s in (state, again))
     assert same({"p": one[0], "s": one[1]}, {"p": two[0], "s": two[1]})
+
+
+@EVERY
+def test_another_with_one_knob_changed_keeps_all_others(row):
+    """What a rule was given by name lies in it as tuples, which it takes too."""
+    optimizer = make(row, no_decay=("head.*",), lr_scales={"*.bias": 0.5}, wake={"head.*": 2})
+    assert attrs.evolve(optimizer, schedule=0.5) != optimizer
+    assert attrs.evolve(attrs.evolve(optimizer, schedule=0.5), schedule=optimizer.schedule) == optimizer
 
 
 @EVERY

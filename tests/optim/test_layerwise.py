@@ -83,14 +83,15 @@ def test_lamb_is_timms_without_its_clipping_of_the_gradient(clip):
     assert_equal(run(optimizer, params, 5)[0], leaves)
 
 
-@pytest.mark.parametrize("factory", [lars, lamb])
-def test_a_leaf_of_zeros_and_a_gradient_of_zeros_do_not_break_the_ratio(factory):
-    optimizer, zero = factory(0.1, weight_decay=0.0), {"w": torch.zeros(2, 3)}
-    one = {"w": torch.ones(2, 3)}
-    for params, grads in ((zero, one), (one, zero), (zero, zero)):
-        new, state = optimizer.update(params, grads, optimizer.init(params))
-        assert all(leaf.isfinite().all() for leaf in tree.leaves({"p": new, "s": state}))
-        assert torch.equal(new["w"], params["w"]) == (grads is zero)
+@pytest.mark.parametrize(("factory", "decayed", "small"), [(lars, 0.95, 0.009999), (lamb, 0.9, 0.009)])
+def test_the_ratio_is_of_any_lengths_and_1_where_one_is_zero(factory, decayed, small):
+    """LAMB's step is never zero while there is decay: the decay's alone is made as long as the weights."""
+    optimizer, zero, one = factory(0.1, weight_decay=0.5), torch.zeros(2, 3), torch.ones(2, 3)
+    cases = (zero, one, -0.1), (one, zero, decayed), (zero, zero, 0.0), (0.01 * one, 0.01 * one, small)
+    for params, grads, expected in cases:
+        new, state = optimizer.update({"w": params}, {"w": grads}, optimizer.init({"w": params}))
+        torch.testing.assert_close(new["w"], torch.full((2, 3), expected))
+        assert all(leaf.isfinite().all() for leaf in tree.leaves(state))
 
 
 def test_impossible_hyperparameters_are_refused():

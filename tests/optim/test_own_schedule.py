@@ -52,6 +52,11 @@ def test_a_function_of_ours_gives_the_same_update_wrapped_or_not():
     assert same({"p": one[0], "s": one[1]}, {"p": two[0], "s": two[1]})
 
 
+def test_its_value_lies_where_the_step_does():
+    for function in (FUNCTIONS["a float"], FUNCTIONS["a float32"]):
+        assert OwnSchedule(function)(torch.tensor(4, device="meta")).device.type == "meta"
+
+
 def test_it_may_be_a_stage_and_move_by_epochs():
     stages = composite([lambda step: step / 10, lambda step: 0.5], [0.5, 0.5], 10)
     assert [stages(step).item() for step in (0, 2, 7)] == [0.0, 0.4, 0.5]

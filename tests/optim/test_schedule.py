@@ -52,6 +52,7 @@ def test_a_step_may_be_a_tensor_and_stays_as_it_is(schedule):
     double = torch.tensor(4.0, dtype=torch.float64)
     schedule(double)
     assert double == 4
+    assert schedule(torch.tensor(4, device="meta")).device.type == "meta"  # where a step lies, its value does
 
 
 def test_a_line_and_half_a_cosine_go_from_start_to_end_and_stay_there():
@@ -62,7 +63,7 @@ def test_a_line_and_half_a_cosine_go_from_start_to_end_and_stay_there():
 
 
 def test_steps_go_down_every_so_often_or_at_milestones():
-    often, at = step_decay(1.0, 0.1, every=30), step_decay(1.0, 0.1, milestones=(30, 60, 80))
+    often, at = step_decay(1.0, every=30), step_decay(1.0, 0.1, milestones=(30, 60, 80))
     assert [often(s).item() for s in (0, 29, 30, 59, 60, 90)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.001])
     assert [at(s).item() for s in (0, 29, 30, 60, 79, 80, 500)] == pytest.approx([1, 1, 0.1, 0.01, 0.01, 1e-3, 1e-3])
 
@@ -97,6 +98,7 @@ def test_inverse_sqrt_is_the_transformers():
         (lambda: step_decay(1.0, every=0), "every 0"),
         (lambda: step_decay(1.0, milestones=(5, 3)), r"milestones \(5, 3\)"),
         (lambda: step_decay(1.0, milestones=()), r"milestones \(\)"),
+        (lambda: step_decay(1.0, milestones=(0, 3)), r"milestones \(0, 3\)"),
     ],
 )
 def test_impossible_schedules_are_refused(make, message):
@@ -109,19 +111,34 @@ def test_no_warmup_starts_at_the_peak():
 
 
 def test_a_run_of_warmup_alone_is_allowed():
-    assert warmup_cosine(1.0, 4, 4)(2) == 0.5
+    assert [warmup_cosine(1.0, 4, 4)(step).item() for step in (2, 4, 5)] == [0.5, 1.0, 0.0]
 
 
-def test_a_rate_below_zero_is_refused():
-    with pytest.raises(ValueError, match=r"peak -0.001, start 0 and end 0 must not be negative"):
-        warmup_cosine(-1e-3, 2, 10)
+def test_one_step_is_a_run_and_a_rate_of_0_a_rate():
+    for schedule in (linear(1.0, 0.0, 1), cosine(1.0, 0.0, 1), step_decay(1.0, 0.0, milestones=(1,))):
+        assert [schedule(step).item() for step in (0, 1)] == [1.0, 0.0]
+    assert warmup_cosine(0.0, 2, 10)(5) == scaled_lr(0.0, 1024, per=512) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ((-1e-3, 0.0, 0.0), "peak -0.001, start 0 and end 0"),
+        ((1e-3, -1e-4, 0.0), "peak 0.001, start -0.0001 and end 0"),
+        ((1e-3, 0.0, -1e-4), "peak 0.001, start 0 and end -0.0001"),
+    ],
+)
+def test_a_rate_below_zero_is_refused(rates, said):
+    peak, start, end = rates
+    with pytest.raises(ValueError, match=f"{said} must not be negative"):
+        warmup_cosine(peak, 2, 10, start=start, end=end)
 
 
 @pytest.mark.parametrize(
     ("knobs", "said"),
     [
         ({"start": 1e-6}, "start 1e-06 is above peak 5e-07"),
-        ({"end": 1e-5}, "end 1e-05 is above peak 5e-07"),
+        ({"start": 5e-7, "end": 1e-5}, "end 1e-05 is above peak 5e-07"),
     ],
 )
 def test_a_rate_that_would_climb_all_run_is_refused(knobs, said):

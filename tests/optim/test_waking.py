@@ -89,6 +89,12 @@ def test_whether_they_sleep_is_never_asked_of_the_device(row, monkeypatch):
         optimizer.update_(params, grads, optimizer.init(params), skip=torch.empty((), dtype=torch.bool, device="meta"))
 
 
+def test_0_updates_are_no_sleep():
+    plain, awake = walk(make("adamw"), 2), walk(make("adamw", wake={"head.*": 0}), 2)
+    assert all(same(a[0], b[0]) and same(a[1], b[1]) for a, b in zip(plain, awake, strict=True))
+    assert make("adamw", wake={"head.*": 0}).describe(params_of(0)) == make("adamw").describe(params_of(0))
+
+
 def test_an_optimizer_says_who_sleeps():
     words = make("adamw", wake=WAKE).describe(params_of(0))
     assert "asleep for 2 updates" in words["head.bias"]
