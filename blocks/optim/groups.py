@@ -181,14 +181,14 @@ def groups_of(
     wake: Wakes,
     apart: frozenset[str] = frozenset(),
 ) -> tuple[Group, ...]:
-    """The groups of leaves with these names and numbers of axes, those that decay first; the `apart` by themselves."""
+    """The groups of leaves with these names and numbers of axes; the `apart` by themselves."""
     exempt = no_decay_names(names, ranks, no_decay)
     scales, wakes = by_name(names, lr_scales, "lr_scales"), by_name(names, wake, "wake")
     places: dict[tuple[bool, float, bool, int], list[int]] = {}
     for place, name in enumerate(names):
         kind = name in exempt, scales.get(name, 1.0), name in apart, wakes.get(name, 0)
         places.setdefault(kind, []).append(place)
-    return tuple(Group(tuple(p), scale, not free, away, at) for (free, scale, away, at), p in sorted(places.items()))
+    return tuple(Group(tuple(p), scale, not free, away, at) for (free, scale, away, at), p in places.items())
 
 
 def by_name(names: tuple[str, ...], pairs: tuple[tuple[str, Value], ...], knob: str) -> dict[str, Value]:

@@ -41,7 +41,7 @@ def matching(names: tuple[str, ...], patterns: tuple[str, ...]) -> frozenset[str
 
 def _no_match(pattern: str, names: tuple[str, ...]) -> str:
     word = pattern.strip("*?.")
-    inside = [name for name in names if word and word in name]
+    inside = [name for name in names if word in name]
     lasts = {name.rpartition(".")[2]: name for name in names}
     close = inside or get_close_matches(word, names) or [lasts[c] for c in get_close_matches(word, lasts)] or names
     return f"the name pattern {pattern!r} matches no parameter; names are like {', '.join(close[:3])}"

@@ -5,7 +5,7 @@ import torch
 
 from blocks import tree
 from blocks.optim.adamw import adamw
-from blocks.optim.schedule import warmup_cosine
+from blocks.optim.schedule import linear, warmup_cosine
 
 
 def params_of(seed, dtype=torch.float32):
@@ -71,6 +71,29 @@ def test_a_skipped_update_changes_nothing_not_even_the_count():
     kept, _ = optimizer.update(params, params_of(2), state, skip=torch.tensor(False))
     plain, _ = optimizer.update(params, params_of(2), state)
     assert equal(kept, plain)
+
+
+def three_updates(impl, skips, average):
+    """(params, state, average, the last update's metrics), the decay by a schedule, one leaf late, one slow."""
+    params, average = params_of(0), params_of(9) if average else None
+    schedule, decay = warmup_cosine(1e-2, 2, 10, start=1e-3), linear(0.1, 0.4, 4)
+    optimizer = adamw(schedule, weight_decay=decay, lr_scales={"*.bias": 0.5}, wake={"norm.*": 1}, impl=impl)
+    state = optimizer.init(params)
+    for step, skip in enumerate(skips):
+        knobs = {"skip": skip, "factor": torch.tensor(0.5), "average": average, "ema_decay": 0.9}
+        told = optimizer.update_all_(params, params_of(100 + step), state, **knobs)
+    return {"params": params, "state": state, "average": average or {}, "told": told}
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize(
+    "skips", [[None] * 3, [torch.tensor(step == 1) for step in range(3)]], ids=["plain", "skipped"]
+)
+def test_in_one_pass_it_is_the_update_in_parts(skips, average):
+    parts, whole = (tree.flatten(three_updates(impl, skips, average)) for impl in ("torch", "plain"))
+    assert parts.keys() == whole.keys() >= {"told.weight_decay"}
+    for name, leaf in parts.items():
+        torch.testing.assert_close(whole[name], leaf, rtol=2e-6, atol=1e-7, msg=lambda s, n=name: f"{n}: {s}")
 
 
 def test_the_reported_rate_is_the_one_that_was_used():

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import blocks.optim
 from blocks import tree
+from blocks.optim.ema import ema_update_
 from blocks.optim.groups import Grouped
 from blocks.optim.optimizer import Optimizer
 from blocks.optim.schedule import constant, cosine, linear
@@ -47,6 +48,30 @@ def test_update_is_pure_and_update_in_place_gives_the_same(row, dtype):
     assert all(t.dtype == dtype for t in tree.flatten(params).values())
     changed = tree.flatten(tree.map(lambda a, b: (a != b).any(), params, before["params"]))
     assert all(changed.values()), changed
+
+
+@EVERY
+@pytest.mark.parametrize("skip", [None, torch.tensor(False), torch.tensor(True)], ids=["plain", "kept", "skipped"])
+def test_all_at_once_is_the_scaled_gradients_update_and_then_the_average(row, skip):
+    optimizer, params, grads = make(row), params_of(0), params_of(1)
+    before = tree.clone(grads)
+    once = tree.clone({"params": params, "state": optimizer.init(params), "average": params_of(2)})
+    knobs = {"skip": skip, "factor": torch.tensor(0.5), "average": once["average"], "ema_decay": 0.9}
+    optimizer.update_all_(once["params"], grads, once["state"], **knobs)
+    halved, average = tree.map(lambda g: 0.5 * g, grads), params_of(2)
+    params, state = optimizer.update(params, halved, optimizer.init(params), skip=skip)
+    ema_update_(average, params, 0.9, skip=skip)
+    assert same(once, {"params": params, "state": state, "average": average})
+    assert same(grads, before)
+
+
+@EVERY
+def test_all_at_once_without_factor_and_average_is_the_update(row):
+    optimizer, params, grads = make(row), params_of(0), params_of(1)
+    once = tree.clone({"params": params, "state": optimizer.init(params)})
+    optimizer.update_all_(once["params"], grads, once["state"])
+    params, state = optimizer.update(params, grads, optimizer.init(params))
+    assert same(once, {"params": params, "state": state})
 
 
 @EVERY

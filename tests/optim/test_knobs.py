@@ -49,6 +49,7 @@ def test_a_rate_or_a_decay_below_0_is_refused(rule, rate):
         (lambda: lamb(0.1, eps=0), "eps 0 is not above 0"),
         (lambda: lars(0.1, trust=NAN), "trust nan is not above 0"),
         (lambda: sgd(0.1, momentum=1.0), r"momentum 1.0 is not in \[0, 1\)"),
+        (lambda: sgd(0.1, momentum=1.5), r"momentum 1.5 is not in \[0, 1\)"),
         (lambda: sgd(0.1, momentum=NAN), r"momentum nan is not in \[0, 1\)"),
         (lambda: muon(0.1, momentum=-0.1), "momentum -0.1"),
         (lambda: muon(0.1, iterations=0), "iterations 0 is not a count; use a whole number, 1 or more"),
