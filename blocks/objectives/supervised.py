@@ -74,4 +74,4 @@ def sample_keys(key: Tensor | None, batch: Batch) -> Tensor | None:
 
 def top1(logits: Tensor, labels: Tensor) -> Tensor:
     """The share of samples whose largest logit is their label's: [B, C], [B] -> []."""
-    return (logits.detach().argmax(-1) == labels).float().mean()
+    return (logits.argmax(-1) == labels).float().mean()

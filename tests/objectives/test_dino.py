@@ -41,6 +41,7 @@ def test_three_steps_equal_the_papers_algorithm_in_float64(crops):
         loss, grads, _ = value_and_grads(lambda p, rest=rest: papers(objective, p, *rest), params)
         mean = logits(objective, teacher, batch["crops.0"]).mean((0, 1))
         found, params, memory = descend(objective, params, memory, batch)
+        assert found["metrics"]["teacher_temp"] == pytest.approx(temperature)
         teacher = tree.map(lambda old, new: 0.7 * old + 0.3 * new, teacher, params)
         centre = 0.8 * centre + 0.2 * mean
         expected = {"loss": loss, "grads": grads, "teacher": teacher, "centre": centre}

@@ -123,8 +123,10 @@ def test_metrics_count_hits_and_agreement():
 
 def test_the_teacher_has_no_graph_no_key_and_its_params_are_the_memory():
     objective, params, memory, batch, _, _ = start()
-    objective = attrs.evolve(objective, teacher=Constant(), teacher_params={"weight": torch.ones(3, 5)})
+    trained = torch.ones(3, 5).requires_grad_()
+    objective = attrs.evolve(objective, teacher=Constant(), teacher_params={"weight": trained})
     _, memory = objective.init(key(0))
+    assert not memory["teacher"]["weight"].requires_grad
     assert torch.equal(memory["teacher"]["weight"], torch.ones(3, 5))
     memory["teacher"]["weight"].add_(1)
     assert torch.equal(objective.teacher_params["weight"], torch.ones(3, 5))  # a copy
@@ -187,6 +189,7 @@ def test_a_student_equal_to_its_teacher_has_no_divergence():
 def test_it_draws_if_the_student_does(rate):
     model = convit(**TINY, local_up_to_layer=1, drop_path_rate=rate)
     assert Distillation(model, *teacher()).draws == (rate > 0)
+    assert Distillation(lambda params, images, key: images, *teacher()).draws  # it does not say, so it gets keys
 
 
 def test_a_teacher_of_other_classes_is_an_error():

@@ -105,6 +105,7 @@ def test_what_is_no_such_number_is_refused(kind, knobs, message):
     ("knobs", "message"),
     [
         ({"share": NAN}, "share nan"),
+        ({"share": 1.5}, "share 1.5 masks no crop, or more than all"),
         ({"ratio": (0.1,)}, r"ratio \(0.1,\)"),
         ({"ratio": 0.3}, "ratio 0.3"),
         ({"aspect": (1.0, NAN)}, "aspect"),

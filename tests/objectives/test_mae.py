@@ -118,6 +118,26 @@ def test_the_mask_ratio_says_how_many_patches_the_encoder_sees():
     assert len(set(seen)) == 3
 
 
+def test_of_a_crop_that_is_not_square_the_same_share_is_kept():
+    seen = []
+
+    class Seeing:
+        """A decoder that tells what it is given."""
+
+        def init(self, key):
+            return {}
+
+        def __call__(self, params, x, *, grid, keep, key=None):
+            seen.append((grid, keep.shape[1]))
+            return x.new_zeros(len(x), grid[0] * grid[1], 48)
+
+    objective = MAE(MODELS["vit"](), Seeing(), mask_ratio=0.5)
+    params, memory = objective.init(key(0))
+    for size in ((8, 12), (12, 8)):
+        objective.loss(params, memory, {**batch_of(2), "crops.0": torch.zeros(2, 1, 3, *size)}, None)
+    assert seen == [((2, 3), 3), ((3, 2), 3)]
+
+
 def test_views_are_images_of_their_own_with_masks_of_their_own():
     objective, params, memory = start()
     batch = batch_of(2, views=2)
@@ -154,9 +174,18 @@ def test_shares_of_a_batch_give_the_whole_one_s_loss_and_gradient():
 def test_without_a_key_masks_follow_from_the_sample_s_place_and_nothing_is_dropped():
     objective, params, memory = start("vit", {"drop_path_rate": 0.9, "proj_drop_rate": 0.5})
     losses = [objective.loss(params, memory, batch_of(), k)[0] for k in (None, None, key(1), key(2))]
-    assert losses[0] == losses[1]
+    assert losses[0] == losses[1] == start()[0].loss(params, memory, batch_of(), None)[0]
     assert len(set(map(float, losses))) == 3
     assert objective.draws
+
+
+def test_the_decoder_drops_with_a_key_alone():
+    model = MODELS["vit"]()
+    still, dropping = (MAE(model, mae_decoder(model, **SMALL | {"depth": 2}, drop_path_rate=r)) for r in (0.0, 0.9))
+    params = tree.map(lambda p: 3 * p.double(), still.init(key(0))[0])
+    for a_key in (None, key(1)):
+        losses = [objective.loss(params, {}, batch_of(), a_key)[0] for objective in (still, dropping)]
+        assert (losses[0] == losses[1]) == (a_key is None)
 
 
 def test_half_precision_is_measured_in_single():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from blocks import key
-from blocks.objectives.masking import block_mask, masked_places, random_keep
+from blocks.objectives.masking import BlockMasks, block_mask, masked_places, random_keep
 from blocks.random import per_sample, uniform
 
 
@@ -63,10 +63,10 @@ def slow_block_mask(draws, grid, target, aspect=(0.3, 1 / 0.3)):
 @pytest.mark.parametrize("grid", [(14, 14), (6, 9), (3, 3), (2, 5)])
 def test_rectangles_are_those_of_the_slow_loop(grid):
     keys = per_sample(key(3), 30)
-    targets = uniform(keys) * 0.6 * grid[0] * grid[1]
-    fast = block_mask(keys, grid, targets)
-    slow = [slow_block_mask(d, grid, t) for d, t in zip(uniform(keys, (40, 4)), targets, strict=True)]
-    assert torch.equal(fast, torch.stack(slow))
+    for targets in (uniform(keys) * 0.6 * grid[0] * grid[1], torch.full((30,), 6.0)):  # 6 is reached exactly
+        fast = block_mask(keys, grid, targets)
+        slow = [slow_block_mask(d, grid, t) for d, t in zip(uniform(keys, (40, 4)), targets, strict=True)]
+        assert torch.equal(fast, torch.stack(slow))
 
 
 def test_masks_never_exceed_their_targets_and_come_near():
@@ -77,6 +77,13 @@ def test_masks_never_exceed_their_targets_and_come_near():
     assert not counts[targets < 1].any()
     assert (targets - counts).mean() < 8
     assert (counts[targets > 60] > 40).all()
+
+
+@pytest.mark.parametrize("grid", [(3, 12), (12, 3)])
+def test_a_ratio_is_one_of_the_grids_patches(grid):
+    counts = BlockMasks(1.0, (0.5, 0.5)).draw(per_sample(key(9), 100), grid).sum(1)
+    assert counts.max() <= 18
+    assert counts.double().mean() > 9
 
 
 def test_forty_proposals_are_as_good_as_a_hundred_for_nearly_every_mask():

@@ -1,10 +1,12 @@
 """MoCo's loss, queue and teacher against the paper, in float64."""
 
+import attrs
 import pytest
 import torch
 import torch.nn.functional as F
 
 from blocks import key, tree
+from blocks.layers.heads import ProjectionMlp
 from blocks.objectives.moco import MoCo
 from blocks.objectives.queue import enqueue_, new_queue
 from blocks.optim.schedule import cosine
@@ -52,6 +54,18 @@ def test_loss_and_gradient_are_the_papers(make, norm, small):
     assert_close(grads, dict(zip(flat, wanted, strict=True)), rtol=1e-9, atol=1e-10)
     assert 0 < metrics["feature_std"] < 1.3
     assert -1 <= metrics["positive"] <= 1
+
+
+def test_of_three_large_crops_the_second_alone_gives_keys():
+    objective = moco()
+    params, memory = start(objective)
+    memory, batch = apart(memory), batch_of(small=1)
+    batch["crops.0"] = torch.cat((batch["crops.0"], batch["crops.0"][:, :1].flip(0)), 1)
+    loss, noted, metrics = objective.loss(params, memory, batch, None)
+    torch.testing.assert_close(loss, by_hand(objective, params, memory, batch), rtol=1e-11, atol=1e-11)
+    views = [batch["crops.0"][:, 0], batch["crops.0"][:, 2], batch["crops.1"][:, 0]]
+    cosines = [(unit(objective.model(params, view)) * noted["notes"]["keys"]).sum(1) for view in views]
+    torch.testing.assert_close(metrics["positive"], torch.cat(cosines).mean())
 
 
 def numbered(start, count):
@@ -168,6 +182,8 @@ def test_shuffling_changes_nothing_where_batch_norm_sees_the_whole_batch():
 def test_an_objective_that_draws_nothing_wants_no_key():
     still = MoCo(vit(img_size=8, patch_size=4, embed_dim=8, num_heads=2, depth=1, num_classes=0), dim=8, queue_size=4)
     assert not still.draws
+    grouped = attrs.evolve(still.model, head=ProjectionMlp(8, 8, 8, norm="batch", group_size=2))
+    assert attrs.evolve(still, model=grouped).draws  # which keys share a group
     params, memory = start(still)
     loss, _, metrics = still.loss(params, memory, batch_of(), None)
     assert loss.isfinite()

@@ -60,6 +60,17 @@ def test_a_start_follows_from_its_key(name):
 
 
 @every_objective
+def test_all_it_makes_lies_where_its_params_do(name):
+    """On the meta device, where a tensor that was made elsewhere would be an error, or show."""
+    objective = TABLE[name].make()
+    params, memory = objective.init(key(0, device="meta"))
+    batch = {name: value.to("meta") for name, value in batch_of().items()}
+    for given in (batch, {name: value for name, value in batch.items() if name != "index"}):
+        loss, _, metrics = objective.loss(params, memory, given, key(1, device="meta"))
+        assert {leaf.device.type for leaf in (loss, *metrics.values(), *tree.leaves(memory))} == {"meta"}
+
+
+@every_objective
 def test_the_loss_is_a_function_of_its_arguments_and_changes_none(name):
     objective, params, memory = start(name)
     batch, state = batch_of(), torch.random.get_rng_state()

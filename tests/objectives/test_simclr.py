@@ -56,6 +56,13 @@ def test_nothing_to_compare_is_refused(views, images):
         objective.loss(*start(objective), batch, None)
 
 
+def test_two_views_of_two_images_are_enough():
+    objective = SimCLR(model())
+    params, memory = start(objective)
+    loss, _, _ = objective.loss(params, memory, batch_of(size=2), None)
+    torch.testing.assert_close(loss, reference(objective, params, batch_of(size=2)))
+
+
 def test_a_temperature_that_is_not_positive_is_refused():
     with pytest.raises(ValueError, match="temperature"):
         SimCLR(model(), 0.0)

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 import blocks.objectives
-from blocks import key, tree
+from blocks import key, tree, vit
 from blocks.objectives.prototypes import usage
 from blocks.objectives.self_supervised import SelfSupervised
 from blocks.optim.adamw import adamw
 from blocks.optim.sgd import sgd
 from blocks.runs import checkpoint
 from blocks.train.step import init_state, make_step
-from tests.objectives.ssl_table import TABLE, TRUNKS, batch_of, objective_of
+from tests.objectives.ssl_table import DROPS, TABLE, TINY, TRUNKS, batch_of, objective_of
 
 every_objective = pytest.mark.parametrize("name", TABLE)
 every_trunk = pytest.mark.parametrize("trunk", TRUNKS)
@@ -93,6 +93,19 @@ def test_nothing_waits_for_a_gpu(name):
 
 
 @every_objective
+def test_all_it_makes_lies_where_its_params_do(name):
+    """On the meta device, where a tensor that was made elsewhere would be an error, or show."""
+    objective = objective_of(name)
+    params, memory = objective.init(key(0, device="meta"))
+    batch = {name: value.to("meta") for name, value in batch_of(name).items()}
+    loss, noted, metrics = objective.loss(params, memory, batch, key(1, device="meta"))
+    notes = tree.clone(noted)["notes"] if "notes" in noted else {}
+    after, settled = objective.settle_(params, noted, torch.tensor(False, device="meta"))
+    found = [loss, *metrics.values(), *settled.values(), *tree.leaves({"m": memory, "n": notes, "a": after})]
+    assert {leaf.device.type for leaf in found} == {"meta"}
+
+
+@every_objective
 def test_the_loss_is_a_function_of_its_arguments_and_changes_none(name):
     objective, params, memory = start(name)
     batch, state = batch_of(name), torch.random.get_rng_state()
@@ -116,17 +129,45 @@ def test_it_draws_with_a_key_alone(name):
 
 
 @every_objective
+def test_without_a_key_nothing_is_dropped(name):
+    bodies = vit(**TINY), vit(**TINY, **DROPS)
+    still, dropping = (TABLE[name].make(body) for body in bodies)
+    params = tree.map(lambda p: 3 * p, still.fresh(key(0)))
+    memory, batch = still.remember(params), batch_of(name)
+    for a_key in (None, key(1)):
+        losses = [objective.loss(params, memory, batch, a_key)[0] for objective in (still, dropping)]
+        assert (losses[0] == losses[1]) == (a_key is None)
+
+
+@every_objective
 @every_trunk
 def test_every_param_has_a_gradient(name, trunk):
     objective, params, memory = start(name, trunk)
     leaves = tree.map(lambda p: p.detach().clone().requires_grad_(), params)
     flat = tree.flatten(leaves)
-    loss, _, _ = objective.loss(leaves, memory, batch_of(name), None)
-    grads = torch.autograd.grad(loss, list(flat.values()), allow_unused=True, materialize_grads=True)
+    found = objective.outcome(leaves, memory, batch_of(name), None)
+    rest = [found.features, *found.metrics.values(), *tree.leaves(found.memory)]
+    assert not any(leaf.requires_grad for leaf in rest)  # else a graph would be kept for a log
+    grads = torch.autograd.grad(found.loss, list(flat.values()), allow_unused=True, materialize_grads=True)
     without = {leaf for leaf, grad in zip(flat, grads, strict=True) if not grad.any()}
     # the first cancels in the softmax; the second is a norm after the mean over patches, which MAE does not use
     assert {leaf.rpartition(".")[0].rpartition(".")[2] for leaf in without} <= {"pos_proj", "fc_norm"}
     assert name == "mae" or not any(leaf.startswith("fc_norm") for leaf in without)
+
+
+@every_objective
+def test_an_outcomes_features_are_the_first_crops(name):
+    objective, params, memory = start(name)
+    batch = batch_of(name)
+    others = {n: 2 * x if n.startswith("crops") else x for n, x in batch.items()}
+    others["crops.0"][:, 0] = batch["crops.0"][:, 0]
+    first, same_first, doubled = (
+        objective.outcome(params, memory, b, None).features
+        for b in (batch, others, {**batch, "crops.0": 2 * batch["crops.0"]})
+    )
+    assert first.shape == (8, 8)
+    torch.testing.assert_close(same_first, first)
+    assert not torch.isclose(doubled, first).all(1).any()
 
 
 @every_objective

@@ -93,6 +93,12 @@ def test_it_draws_if_the_model_says_that_it_is_random(rate):
 
 def test_a_model_that_does_not_say_is_given_keys():
     assert Supervised(Classifier()).draws
+    assert Supervised(lambda params, images, key: images).draws  # nor has a block's own answer
+
+
+def test_a_batch_without_labels_is_refused():
+    with pytest.raises(ValueError, match="a batch of images has no labels to learn; give an index with labels"):
+        Supervised(Classifier()).loss({}, {}, {"images": batch_of()["images"]}, None)
 
 
 def test_smoothing_out_of_range_is_refused():

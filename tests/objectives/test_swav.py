@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from blocks import key, tree
+from blocks.layers.linear import Linear
 from blocks.layers.weight_norm import Prototypes
-from blocks.objectives.prototypes import normalise_
+from blocks.objectives.prototypes import normalise_, usage
 from blocks.objectives.swav import SwAV
 from blocks.random import normal
 from tests.objectives.clustering_cases import batch_of, descend, model, start, swav, value_and_grads
@@ -110,7 +112,7 @@ def test_an_early_queue_waits_until_it_is_full():
 
 
 def test_prototypes_have_length_1_at_the_start_and_after_every_step():
-    objective = swav()
+    objective = swav(prototypes=(Prototypes(6, 10), Linear(6, 7, bias=False)))
     params, memory = objective.init(key(0))
     params = tree.cast(params, torch.float64)
     lengths = [head["weight"].norm(dim=1) for head in objective.fresh(key(0))["prototypes"].values()]
@@ -130,13 +132,27 @@ def test_prototypes_count_by_their_directions_however_long_they_are_given():
     assert objective.loss(short, memory, batch_of(dtype=torch.float16), None)[0].isfinite()
 
 
-def test_prototypes_that_sleep_keep_their_bits():
-    weight = normal(key(0), (500, 128))
-    normalise_(weight)
-    before = weight.clone()
-    for _ in range(3):
-        normalise_(weight)
-    assert torch.equal(weight, before)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [2, 128])
+def test_prototypes_that_sleep_keep_their_bits(dtype, width):
+    """Ours, and those of other weights, whose lengths were rounded otherwise."""
+    ours = normal(key(0), (500, width), dtype)
+    normalise_(ours)
+    for weight in (ours, F.normalize(normal(key(1), (500, width), dtype))):
+        before = weight.clone()
+        for _ in range(3):
+            normalise_(weight)
+        assert torch.equal(weight, before)
+
+
+def test_usage_is_the_mean_over_heads_of_the_prototypes_that_are_some_codes_largest():
+    """One of three, for all codes prefer the first; all that two codes can use of five."""
+    one = torch.tensor([[[0.5, 0.3, 0.2], [0.4, 0.35, 0.25], [0.6, 0.1, 0.3]]])
+    all_of_two = torch.eye(5)[None, [4, 1]]
+    found = [usage(heads) for heads in ([one], [all_of_two], [one, all_of_two])]
+    assert [f["prototypes_used"].item() for f in found] == pytest.approx([1 / 3, 1, 2 / 3])
+    entropies = [f["code_entropy"].item() for f in found]
+    assert entropies[2] == pytest.approx(sum(entropies[:2]) / 2)
 
 
 def test_a_skipped_step_leaves_prototypes_queue_and_count():
@@ -182,8 +198,11 @@ def test_half_precision_makes_float32_losses_that_are_near(dtype):
 def test_mistakes_are_named_with_the_way_out():
     with pytest.raises(ValueError, match=r"prototypes \(\) are not a tuple of blocks"):
         swav(prototypes=())
-    with pytest.raises(ValueError, match=r"crops_for_assign \(0, 0\) are not numbers of different crops"):
-        swav(crops_for_assign=(0, 0))
+    with pytest.raises(ValueError, match="are not a tuple of blocks"):
+        swav(prototypes=Prototypes(6, 10))
+    for views in ((0, 0), (), (0, -1)):
+        with pytest.raises(ValueError, match=r"crops_for_assign \(.*\) are not numbers of different crops"):
+            swav(crops_for_assign=views)
     with pytest.raises(ValueError, match="epsilon"):
         swav(epsilon=0.0)
     objective = swav(crops_for_assign=(0, 5))

@@ -199,6 +199,16 @@ def test_identical_whitened_views_are_barlow_twins_goal():
     assert agreement == pytest.approx(1, abs=1e-4)  # batch norm's eps
 
 
+def test_barlow_twins_tells_the_diagonal_s_mean_and_the_root_mean_square_of_the_rest():
+    objective = BarlowTwins(attrs.evolve(model(), head=None))
+    params, memory = start(objective)
+    _, _, metrics = objective.loss(params, memory, batch_of(), None)
+    a, b = map(standardised, features(objective, params))
+    entries = a.T @ b / 8
+    torch.testing.assert_close(metrics["agreement"], entries.diagonal().mean())
+    torch.testing.assert_close(metrics["redundancy"], (off_diagonal(entries).square().sum() / (8 * 7)).sqrt())
+
+
 def test_spread_and_uncorrelated_dimensions_cost_vicreg_nothing_and_a_single_point_all():
     q = torch.linalg.qr(draw(64, 8))[0]
     q = torch.linalg.qr(q - q.mean(0))[0]
