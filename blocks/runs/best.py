@@ -1,5 +1,6 @@
 """The checkpoint of a run's best epoch, `out/best.pt`, which stays when newer ones take its place."""
 
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ NAME = "best.pt"
 class Best:
     """Keeps the checkpoint of the epoch whose `metric` is the highest, or the lowest of one that ends in "loss".
 
-    "" keeps none. All processes look, the one that `writes` keeps.
+    "" keeps none; a value that is not finite is never the best. All processes look, the one that `writes` keeps.
     """
 
     folder: Path = attrs.field(converter=Path)
@@ -42,9 +43,14 @@ class Best:
             raise ValueError(f"best {self.metric} is no metric of the evaluations; {has}")
         better = lt if self.metric.endswith("loss") else gt
         value, saved = found[self.metric], checkpoint.path(self.folder, step)
-        before = [r[self.metric] for r in history if r.get(self.metric) is not None] if self.path.is_file() else []
-        if self.writes and saved.is_file() and value == value and all(better(value, other) for other in before):
+        before = _finite([record.get(self.metric) for record in history]) if self.path.is_file() else []
+        if self.writes and saved.is_file() and _finite([value]) and all(better(value, other) for other in before):
             keep(saved, self.path)
+
+
+def _finite(values: Sequence[float | None]) -> list[float]:
+    """Those that can be compared: what is not finite is null in the file from which a run goes on."""
+    return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def keep(saved: Path, path: Path) -> None:

@@ -28,6 +28,15 @@ def test_the_best_epoch_s_checkpoint_outlives_the_newest_ones(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pt", "step-00000005.pt"]
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_an_epoch_that_is_not_finite_is_none_to_beat(tmp_path, bad):
+    """As when the run goes on: the record in its file is null."""
+    history = []
+    for step, value in ((1, bad), (2, 0.2), (3, bad), (4, 0.6), (5, 0.5)):
+        epoch(tmp_path, step, value, history)
+        assert kept(tmp_path) == {1: None, 2: 2, 3: 2}.get(step, 4)
+
+
 def test_of_a_loss_the_lowest_is_the_best(tmp_path):
     history = []
     for step, value in ((1, 2.0), (2, 1.0), (3, 1.5)):
