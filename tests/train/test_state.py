@@ -24,6 +24,14 @@ def test_a_state_is_a_tree_that_comes_back_from_its_leaves():
     assert [f.name for f in attrs.fields(State)] == names
 
 
+def test_all_of_it_is_where_the_key_is():
+    objective, optimizer, _ = setup()
+    state = init_state(objective, optimizer, key(3, "meta"), ema=True, precision="float16")
+    elsewhere = {name for name, leaf in tree.flatten(state).items() if leaf.device.type != "meta"}
+    assert elsewhere == {"memory.seen", "memory.mean", "memory.frozen"}  # the objective's own affair
+    assert state.loss_scale["good_steps"].dtype == torch.int64
+
+
 def test_no_two_leaves_share_storage():
     """A donated state is updated in place, leaf by leaf."""
     _, _, state = setup()

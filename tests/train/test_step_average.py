@@ -1,6 +1,7 @@
 """The average of the params that the step keeps."""
 
 import pytest
+import torch
 
 from blocks import tree
 from blocks.optim.schedule import linear
@@ -33,6 +34,22 @@ def test_the_average_s_decay_may_be_any_function_of_the_step():
     assert_close(plain(state, batch_of())[0].ema, ours(state, batch_of())[0].ema)
     with pytest.raises(ValueError, match=r"ema_decay OwnSchedule.* is not in \[0, 1\)"):
         make_step(objective, optimizer, ema_decay=lambda step: 2.0)
+
+
+def test_params_may_be_one_tensor():
+    class Bare:
+        draws = False
+
+        def init(self, key):
+            return torch.ones(2, 3), {}
+
+        def loss(self, params, memory, batch, key):
+            return params.square().sum(), memory, {}
+
+    objective, optimizer, state = setup(objective=Bare())
+    new, _ = make_step(objective, optimizer, ema_decay=0.75)(state, batch_of())
+    assert (new.params < 1).all()
+    assert_close(new.ema, 0.75 * state.ema + 0.25 * new.params)
 
 
 @pytest.mark.parametrize("ema", [True, False])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from blocks import tree
+from blocks.random import bernoulli
 from blocks.train.step import make_step
 from tests.train.small_problem import batch_of, same, setup
 
@@ -48,6 +49,43 @@ def test_an_infinite_gradient_under_a_finite_loss_is_skipped_too():
     assert metrics["loss"] == 0
     assert metrics["skipped"] == 1
     assert same(new.params, state.params)
+
+
+def test_an_infinite_loss_under_a_finite_gradient_is_skipped_too():
+    class Far:
+        """What is added to the loss moves no gradient."""
+
+        draws = False
+
+        def init(self, key):
+            return {"w": torch.ones(2)}, {}
+
+        def loss(self, params, memory, batch, key):
+            return params["w"].sum() + batch["far"].sum(), memory, {}
+
+    objective, optimizer, state = setup(objective=Far(), ema=False)
+    new, metrics = make_step(objective, optimizer)(state, {"far": torch.tensor([0.0, torch.inf])})
+    assert metrics["grad_norm"].isfinite()
+    assert metrics["skipped"] == 1
+    assert same(new.params, state.params)
+
+
+def test_what_broke_a_step_is_looked_for_with_the_numbers_that_it_drew():
+    class Dice:
+        """Breaks in about every second step, as the key falls."""
+
+        def init(self, key):
+            return {"w": torch.ones(2)}, {}
+
+        def loss(self, params, memory, batch, key):
+            return (params["w"] * torch.where(bernoulli(key, 0.5), torch.nan, 1.0)).sum(), memory, {}
+
+    objective, optimizer, state = setup(objective=Dice(), ema=False)
+    step, found = make_step(objective, optimizer), []
+    for _ in range(12):
+        state, metrics = step(state, batch_of())
+        found.append((bool(metrics["skipped"]), step.broken(state, batch_of()) == ["w"]))
+    assert set(found) == {(False, False), (True, True)}
 
 
 def test_after_a_skip_the_step_names_the_params_whose_gradient_is_not_finite():

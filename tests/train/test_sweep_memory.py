@@ -81,6 +81,7 @@ def test_a_memory_is_known_by_its_names_not_by_their_order():
     (many, _), alone = _three_steps(objective)
     for place, state in enumerate(alone):
         assert_close(run_of(many.memory, place), state.memory)
+        assert_close(run_of(many.params, place), state.params, rtol=0, atol=1e-5)  # as every sweep in float32
 
 
 @attrs.frozen
@@ -97,6 +98,15 @@ def test_a_memory_of_another_form_is_refused_as_by_the_step():
     step, state = make_sweep_step(objective, optimizers()), init_sweep(objective, optimizers(), keys())
     with pytest.raises(ValueError, match="the memory that loss returned has a new 'more'"):
         step(state, small_problem.batch_of())
+
+
+def test_an_objective_that_settles_its_memory_is_refused():
+    class Settling(small_problem.Remembering):
+        def settle_(self, params, memory, skip):
+            return memory, {}
+
+    with pytest.raises(ValueError, match="Settling changes its memory after each update, and a sweep has no place"):
+        init_sweep(Settling(Supervised(small_problem.net())), optimizers(), keys())
 
 
 def _three_steps(objective):

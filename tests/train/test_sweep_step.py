@@ -140,9 +140,11 @@ def test_optimizers_of_several_kinds_are_refused(objective):
         init_sweep(objective, [*optimizers(RUNS[:1]), Other()], keys(RUNS[:2]))
 
 
-def test_a_sweep_of_no_run_is_refused(objective):
+def test_a_sweep_of_no_run_or_of_other_seeds_than_runs_is_refused(objective):
     with pytest.raises(ValueError, match="0 optimizers and 0 seeds"):
         init_sweep(objective, [], [])
+    with pytest.raises(ValueError, match="4 optimizers and 3 seeds"):
+        init_sweep(objective, optimizers(), keys()[:3])
 
 
 def test_the_state_of_one_run_or_of_another_sweep_is_refused(objective):
