@@ -125,6 +125,8 @@ def one_step(objective, **knobs):
             lambda params: params,
             r"init\(key\) returned dict .*; it returns two, \(params, memory\), a memory {} for none",
         ),
+        (lambda params: {"head": params, "tail": params}, r"init\(key\) returned dict .*; it returns two"),
+        (lambda params: (params, {}, {}), r"init\(key\) returned a tuple of 3; it returns two"),
         (lambda params: (params, None), r"the memory of init\(key\) must be a tree of tensors: .* not NoneType"),
         (lambda params: ([params], {}), r"the params of init\(key\) must be a tree of tensors: .* not list"),
     ],
@@ -194,6 +196,7 @@ SETTLED = "settle_(params, memory, skip) -> (memory, metrics)"
     [
         (lambda self, params, memory: (memory, {}), r"settle_ cannot be called as settle_\(params, memory, skip\)"),
         (lambda self, params, memory, skip: memory, "settle_ returned dict {}; it returns two, " + re.escape(SETTLED)),
+        (lambda self, params, memory, skip: (memory, {}, skip), r"settle_ returned a tuple of 3; it returns two"),
         (lambda self, params, memory, skip: (memory, None), r"the metrics of settle_ are NoneType None"),
         (lambda self, params, memory, skip: ({"n": skip}, {}), "the memory that settle_ returned has a new 'n'"),
     ],
