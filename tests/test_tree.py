@@ -108,6 +108,7 @@ def test_a_clone_shares_no_storage():
     for a, b in zip(tree.flatten(one).values(), tree.flatten(two).values(), strict=True):
         assert torch.equal(a, b)
         assert a.data_ptr() != b.data_ptr()
+    assert not tree.clone(torch.ones(3, requires_grad=True)).requires_grad
 
 
 def test_count_is_the_number_of_scalars():

@@ -55,6 +55,16 @@ def test_keys_for_another_batch_are_an_error():
         dropout(torch.zeros(3, 4), 0.5, split(key(0)))
 
 
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    x, layer = torch.randn(64, 3, 2, dtype=torch.float64), DropPath(0.25)
+    y = layer({}, x, key=key(0))
+    kept = (y != 0).flatten(1).any(1)
+    assert 0 < kept.sum() < 64
+    torch.testing.assert_close(y, x * kept[:, None, None] / 0.75)
+    assert torch.equal(layer({}, x), x)
+    assert torch.equal(DropPath(0.0)({}, x, key=key(0)), x)
+
+
 def test_drop_path_keeps_bfloat16():
     x = torch.ones(4, 3, 2, dtype=torch.bfloat16)
     assert DropPath(0.5)({}, x, key=key(0)).dtype == torch.bfloat16

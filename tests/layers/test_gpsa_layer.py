@@ -7,6 +7,7 @@ from timm.models.convit import GPSA as TimmGPSA
 from blocks import GPSA, Attention, key, tree
 from blocks.layers.gpsa import local_positions
 from blocks.ops.gpsa import position_attention
+from blocks.random import normal
 
 GRID = (14, 14)
 
@@ -120,3 +121,15 @@ def test_a_missing_or_wrong_grid_is_an_error():
         layer(params, x)
     with pytest.raises(ValueError, match="6 tokens"):
         layer(params, x, grid=(3, 3))
+
+
+@pytest.mark.parametrize("k", [None, key(2)], ids=["free", "dropped"])
+def test_all_places_kept_are_the_whole_grid_with_a_scale_of_one_s_own_and_weights_dropped(k):
+    layer = GPSA(8, 2, qk_scale=0.9, attn_drop=0.5, locality_strength=None)
+    params = tree.map(lambda p: p + 0.3, tree.cast(layer.init(key(0)), torch.float64))
+    x, keep = normal(key(1), (3, 1 + 6, 8), torch.float64), torch.arange(6).expand(3, -1)
+    whole, some = (layer(params, x, grid=(2, 3), key=k, **knobs) for knobs in ({}, {"keep": keep}))
+    torch.testing.assert_close(some, whole)
+    v = layer.v(params["v"], x).unflatten(2, (2, 4)).transpose(1, 2)
+    free = layer.proj(params["proj"], (layer.weights(params, x, grid=(2, 3)) @ v).transpose(1, 2).flatten(2))
+    assert torch.allclose(whole, free) == (k is None)

@@ -122,6 +122,23 @@ def test_a_long_list_of_differences_is_cut(tmp_path):
     path = checkpoint.save(tmp_path, {str(i): torch.zeros(1) for i in range(9)}, 5, {})
     with pytest.raises(ValueError, match=r"only in the file: 1 .1., 2 .1., 3 .1., 4 .1. and 4 more"):
         checkpoint.load(path, {"0": torch.zeros(1)})
+    with pytest.raises(ValueError, match=r"only in the file: 5 .1., 6 .1., 7 .1., 8 .1.\. Give"):
+        checkpoint.load(path, {str(i): torch.zeros(1) for i in range(5)})
+
+
+def test_what_is_fitted_is_a_copy():
+    """A file is mapped into memory, and may be deleted or written anew while the run goes on."""
+    leaves = {"a": torch.zeros(2)}
+    found = checkpoint.fit(leaves, {"a": torch.ones(2)}, "step-00000001.pt")
+    leaves["a"] += 1
+    assert torch.equal(found["a"], torch.zeros(2))
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(2), {"state": {}}], ids=str)
+def test_what_somebody_else_saved_is_no_checkpoint(tmp_path, content):
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(ValueError, match=r"model.pth is not a checkpoint of this library: it lacks the entries"):
+        checkpoint.read(tmp_path / "model.pth")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
@@ -134,6 +151,14 @@ def test_a_damaged_checkpoint_is_named_with_the_whole_one_before_it(tmp_path, da
     path.write_bytes({"cut": content[:-100], "flip": content, "empty": b""}[damage])
     with pytest.raises(ValueError, match=r"step-00000006.pt is damaged.*step-00000005.pt; delete the damaged file"):
         checkpoint.load(path, small())
+
+
+def test_of_several_damaged_ones_the_newest_whole_one_before_is_named(tmp_path):
+    paths = [checkpoint.save(tmp_path, small(), step, {}, keep=5) for step in (1, 2, 3, 4, 5)]
+    for damaged in paths[2:4]:
+        damaged.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"whole: step-00000002.pt; delete"):
+        checkpoint.read(paths[3])
 
 
 def test_a_damaged_only_checkpoint_says_that_there_is_no_other(tmp_path):
