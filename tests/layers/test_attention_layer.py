@@ -33,6 +33,8 @@ def test_heads_that_do_not_share_the_width_are_an_error_with_the_way_out(block):
         block(190, 0)
     with pytest.raises(ValueError, match="embed_dim 3 is not a multiple of num_heads 4; 4 is"):
         block(3, 4)
+    with pytest.raises(ValueError, match="embed_dim 0 is not a multiple of num_heads 4; 4 is"):
+        block(0, 4)
 
 
 @pytest.mark.parametrize("block", [Attention, GPSA])

@@ -43,6 +43,26 @@ def test_drop_path_scales_each_sample_s_branches():
     assert 0 < (scales == 0).sum() < 12
 
 
+@attrs.frozen
+class OwnNorm(Block):
+    """A norm that no op of ours knows."""
+
+    norm: LayerNorm
+
+    def init(self, key):
+        return self.norm.init(key)
+
+    def __call__(self, params, x, *, key=None):
+        return self.norm(params, x)
+
+
+def test_a_norm_of_one_s_own_joins_the_branches_in_the_same_way():
+    block = layer(rate=0.5, scale=LayerScale(8, 0.5))
+    params, x = start(block)
+    own = attrs.evolve(block, norm2=OwnNorm(block.norm2))
+    torch.testing.assert_close(own(params, x, key=key(1)), block(params, x, key=key(1)))
+
+
 def test_a_stack_gives_each_layer_its_row_of_one_table():
     layers, x = (layer(), layer(0.25), layer(0.5)), torch.zeros(6, 5, 8)
     table = drop_path_scales(key(1), (0.0, 0.25, 0.5), 6)

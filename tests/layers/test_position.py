@@ -29,6 +29,12 @@ def test_an_embedding_of_a_non_square_grid_is_resized_too():
     assert torch.equal(position.resized(params, (5, 3)), resample_abs_pos_embed(params, [5, 3], [4, 6]))
 
 
+def test_an_embedding_starts_normal_with_deviation_02():
+    found = PositionEmbedding((14, 14), 64, 1).init(key(0))
+    assert found.std() == pytest.approx(0.02, rel=0.025)  # 4 deviations of 12,608 draws
+    assert found.mean().abs() < 4 * 0.02 / found.numel() ** 0.5
+
+
 def test_its_own_grid_leaves_it_as_it_is():
     position = PositionEmbedding((2, 3), 8, 1)
     params = position.init(key(0))

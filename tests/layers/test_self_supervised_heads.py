@@ -219,3 +219,10 @@ PUBLISHED_WIDTHS = {
     "vicreg_expander": [8192] * 3,
     "dino_head": [2048, 2048, 256],
 }
+
+
+def test_heads_start_with_the_variance_of_torch_s_linear_layers():
+    """Uniform within 1 / sqrt(in): a third of 1 / in."""
+    mlp, last = ProjectionMlp(300, 100, 200).init(key(0)), WeightNormLinear(200, 100).init(key(0))
+    for weight in (mlp["layers"]["0"]["weight"], mlp["layers"]["1"]["weight"], last["weight_v"]):
+        assert weight.std() == pytest.approx((3 * weight.shape[1]) ** -0.5, rel=0.02)  # 4 deviations of 20,000 draws
