@@ -7,7 +7,7 @@ import torch
 from blocks import key, tree
 from blocks.objectives.barlow_twins import BarlowTwins, correlation
 from blocks.objectives.byol import BYOL, distance
-from blocks.objectives.correlation import squared_norm, standardised
+from blocks.objectives.correlation import pairs, squared_norm, standardised
 from blocks.objectives.vicreg import VICReg, spread_and_tied
 from blocks.optim.schedule import constant
 from blocks.random import normal
@@ -163,9 +163,12 @@ def test_running_moments_follow_the_heads_batch_norms_and_a_skip_changes_nothing
     params, memory = start(objective)
     before = tree.clone(memory)
     _, noted, _ = objective.loss(params, memory, batch_of(), None)
+    _, twice, _ = objective.loss(params, tree.clone(noted), batch_of(), None)  # as in a second micro-batch
     settled, _ = objective.settle_(params, tree.clone(noted), torch.tensor(True))
     assert same(settled, before)
+    in_two, _ = objective.settle_(params, tree.clone(twice), torch.tensor(False))
     settled, _ = objective.settle_(params, noted, torch.tensor(False))
+    assert_close(in_two["moments"], settled["moments"])
     running = settled["moments"]["head"]["norms"]["0"]
     z = [objective.model.head.layers[0](params["head"]["layers"]["0"], f) for f in features(objective, params)]
     torch.testing.assert_close(running["running_mean"].double(), 0.1 * sum(x.mean(0) for x in z) / 2)
@@ -207,6 +210,10 @@ def test_barlow_twins_tells_the_diagonal_s_mean_and_the_root_mean_square_of_the_
     entries = a.T @ b / 8
     torch.testing.assert_close(metrics["agreement"], entries.diagonal().mean())
     torch.testing.assert_close(metrics["redundancy"], (off_diagonal(entries).square().sum() / (8 * 7)).sqrt())
+
+
+def test_two_images_are_enough_for_every_pair_of_views():
+    assert pairs(draw(3, 2, 4)) == [(0, 1), (0, 2), (1, 2)]
 
 
 def test_spread_and_uncorrelated_dimensions_cost_vicreg_nothing_and_a_single_point_all():

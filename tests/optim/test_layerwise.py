@@ -87,7 +87,7 @@ def test_lamb_is_timms_without_its_clipping_of_the_gradient(clip):
 def test_the_ratio_is_of_any_lengths_and_1_where_one_is_zero(factory, decayed, small):
     """LAMB's step is never zero while there is decay: the decay's alone is made as long as the weights."""
     optimizer, zero, one = factory(0.1, weight_decay=0.5), torch.zeros(2, 3), torch.ones(2, 3)
-    cases = (zero, one, -0.1), (one, zero, decayed), (zero, zero, 0.0), (0.01 * one, 0.01 * one, small)
+    cases = (zero, one, -0.1), (0.1 * one, zero, 0.1 * decayed), (zero, zero, 0.0), (0.01 * one, 0.01 * one, small)
     for params, grads, expected in cases:
         new, state = optimizer.update({"w": params}, {"w": grads}, optimizer.init({"w": params}))
         torch.testing.assert_close(new["w"], torch.full((2, 3), expected))
