@@ -54,6 +54,7 @@ def test_half_precision_stays_and_is_resized_in_single():
         ({"img_size": 0}, "img_size 0 is not a number of pixels"),
         ({"img_size": (8, -1)}, r"img_size \(8, -1\) is not"),
         ({"mean": (0.5,)}, "mean .* is not one number a channel"),
+        ({"std": (0.5, 0.5)}, "std .* is not three deviations above 0"),
         ({"from_std": (0.5, 0.0, 0.5)}, "from_std .* is not three deviations above 0"),
     ],
 )

@@ -138,6 +138,8 @@ def test_evaluation_tells_every_head_s_accuracy_and_the_best():
 def test_what_cannot_be_is_refused_at_construction():
     with pytest.raises(ValueError, match="has a head of its own; make it with num_classes=0"):
         LinearProbes(trunk(num_classes=3), CLASSES)
+    with pytest.raises(ValueError, match="object does not say how wide its features are; give embed_dim"):
+        LinearProbes(object(), CLASSES)
     with pytest.raises(ValueError, match="heads 0: a classifier for each rate"):
         LinearProbes(trunk(), CLASSES, heads=0)
     probes = LinearProbes(trunk(), CLASSES)

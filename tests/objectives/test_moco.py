@@ -225,6 +225,11 @@ def test_a_batch_without_a_second_view_is_refused():
         moco().loss(*start(moco()), batch, None)
 
 
+def test_a_batch_without_crops_is_refused():
+    with pytest.raises(ValueError, match=r"the batch has \['images'\] and no crops.0; give the loader a MultiCrop"):
+        moco().loss(*start(moco()), {"images": batch_of()["crops.0"][:, 0]}, None)
+
+
 def test_the_defaults_are_version_2s():
     objective = MoCo(model(), dim=DIM)
     assert (objective.queue_size, objective.momentum, objective.temperature) == (65_536, 0.999, 0.2)
