@@ -6,18 +6,25 @@ import torch
 from torch import Tensor
 
 from blocks.interop.positions import Grid, split_rows
+from blocks.layers.checkpointed import bare
 from blocks.layers.position import SinCosPosition
+from blocks.layers.rotary import RotaryAttention, turning_periods
 from blocks.tree import Flat
 
 MOMENTS = (".running_mean", ".running_var", ".num_batches_tracked")  # of batch norms: our objectives' memory has them
 QUEUE = ("queue", "queue_ptr")  # MoCo's: memory too
+MASK = (
+    "mask_token"  # in place of masked patches, as DINOv2 and DINOv3 learned: nothing of a whole image follows from it
+)
+PERIODS = "rope_embed.periods"  # of the rotation, as DINOv3's own files have them in bfloat16
 ROUNDING = 1e-3  # of a half-precision number below 1, with room: no learned embedding is as near to sines
 
 
 def spare(model: object, leaves: Flat, wanted: Container[str], grid: Grid | None) -> set[str]:
     """Names of leaves that no params want and whose numbers the model has by itself, or keeps elsewhere."""
     names = {name for name in leaves if name not in wanted}
-    found = {name for name in names if name.endswith(MOMENTS) or name in QUEUE}
+    found = {name for name in names if name.endswith(MOMENTS) or name in (*QUEUE, MASK)}
+    found |= {name for name in names if name == PERIODS and _turns_alike(model, leaves[name])}
     found |= {name for name in names if name.endswith(".weight_g") and _is_idle(leaves, name, wanted)}
     fixed = {name: block for name, block in _sines(model).items() if name in names}
     return found | {n for n, block in fixed.items() if _are_sines(leaves[n], block, _tokens(leaves), grid)}
@@ -37,12 +44,26 @@ def _is_idle(leaves: Flat, name: str, wanted: Container[str]) -> bool:
     return name[:-1] + "v" in wanted and bool((leaves[name] == 1).all())
 
 
+def _turns_alike(model: object, periods: Tensor) -> bool:
+    """Whether the rotary attention in a model's layers has these periods."""
+    layers = getattr(_trunk(model), "blocks", ())
+    attn = getattr(bare(layers[0]), "attn", None) if layers else None
+    if not isinstance(attn, RotaryAttention) or periods.shape != (attn.width // 4,):
+        return False
+    return torch.allclose(periods.float(), turning_periods(len(periods), attn.temperature), rtol=2**-8, atol=0)
+
+
+def _trunk(model: object) -> object:
+    """That of a model, or of an objective's."""
+    trunk = getattr(model, "trunk", None)
+    return getattr(getattr(model, "model", None), "trunk", trunk)
+
+
 def _sines(model: object) -> dict[str, SinCosPosition]:
     """Fixed positions by the names that MAE saves them by."""
-    trunk, decoder = getattr(model, "trunk", None), getattr(model, "decoder", None)
-    trunk = getattr(getattr(model, "model", None), "trunk", trunk)
+    decoder = getattr(model, "decoder", None)
     found = {
-        "pos_embed": getattr(trunk, "pos_embed", None),
+        "pos_embed": getattr(_trunk(model), "pos_embed", None),
         "decoder.decoder_pos_embed": getattr(decoder, "decoder_pos_embed", None),
     }
     return {name: block for name, block in found.items() if isinstance(block, SinCosPosition)}

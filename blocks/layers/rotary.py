@@ -82,14 +82,18 @@ def layer_turns(
     return found
 
 
+def turning_periods(count: int, temperature: float, **how: Any) -> Tensor:
+    """How many halves of the grid a whole turn takes, pair by pair of an axis: [count], from 1 to below temperature."""
+    return temperature ** (torch.arange(count, **how) / count)
+
+
 def patch_angles(grid: Grid, like: Tensor, temperature: float) -> Tensor:
     """How far the pairs of heads `like` [..., d] are turned at each patch, d / 4 by row, d / 4 by column: [H W, d / 2].
 
     In float32 at least.
     """
     how: dict[str, Any] = {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
-    quarter = like.shape[-1] // 4
-    periods = temperature ** (torch.arange(quarter, **how) / quarter)
+    periods = turning_periods(like.shape[-1] // 4, temperature, **how)
     centres = (2 * (torch.arange(length, **how) + 0.5) / length - 1 for length in grid)
     rows, cols = (2 * math.pi * centre[:, None] / periods for centre in centres)  # [H, d / 4], [W, d / 4]
     rows, cols = rows[:, None].expand(-1, grid[1], -1), cols[None].expand(grid[0], -1, -1)

@@ -51,10 +51,13 @@ def test_meta_s_own_file_masks_the_keys_bias():
         own[f"blocks.{i}.attn.qkv.bias"] = torch.cat((q, torch.randn(24), v))
         own[f"blocks.{i}.attn.qkv.bias_mask"] = torch.ones(3, 24).index_fill(0, torch.tensor(1), 0).flatten()
     own["storage_tokens"] = own.pop("reg_token")
-    own |= {"mask_token": torch.zeros(1, 24), "rope_embed.periods": torch.ones(1)}
-    params, report = blocks.load_weights(model, own, ignore=["mask_token", "rope_embed.periods"])
+    periods = 100 ** (torch.arange(2) / 2)
+    own |= {"mask_token": torch.zeros(1, 24), "rope_embed.periods": periods.bfloat16()}
+    params, report = blocks.load_weights(model, own)
     assert set(report.left) == {"mask_token", "rope_embed.periods"}
     torch.testing.assert_close(model(params, images()), eva(images()), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"unexpected: rope_embed\.periods"):  # it turns otherwise than the model
+        blocks.load_weights(model, own | {"rope_embed.periods": 1.01 * periods})
 
 
 GATED = {"swiglu_mlp": True, "swiglu_align_to": 8}  # timm's, of the "plus" sizes

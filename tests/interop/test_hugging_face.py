@@ -83,7 +83,7 @@ def output(made):
 @every_case
 def test_a_state_dict_gives_its_numbers(name):
     made, model = theirs(name), blocks.vit(**CASES[name][3])
-    params, report = blocks.load_weights(model, made.state_dict(), head="new" if CASES[name][4] == MASKED else "keep")
+    params, report = blocks.load_weights(model, made.state_dict())
     assert report.layout == "Hugging Face's names"
     assert report.left == CASES[name][4]
     assert report.fresh == ()
@@ -95,7 +95,7 @@ def test_a_saved_folder_s_file_gives_them_too(name, tmp_path):
     made, model = theirs(name), blocks.vit(**CASES[name][3])
     made.save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
-    params, report = blocks.load_weights(model, file, head="new" if CASES[name][4] == MASKED else "keep")
+    params, report = blocks.load_weights(model, file)
     assert len(report.left) == len(CASES[name][4])
     assert report.notes == ()
     torch.testing.assert_close(model(params, images()), output(made), rtol=0, atol=1e-5)
@@ -123,7 +123,7 @@ def test_names_of_earlier_versions_are_read(name):
     for new, old in EARLIER[name]:
         assert any(new in leaf for leaf in leaves)
         leaves = {leaf.replace(new, old): t for leaf, t in leaves.items()}
-    params, _ = blocks.load_weights(model, leaves, head="new" if CASES[name][4] == MASKED else "keep")
+    params, _ = blocks.load_weights(model, leaves)
     torch.testing.assert_close(model(params, images()), output(made), rtol=0, atol=1e-5)
 
 
