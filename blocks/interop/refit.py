@@ -62,11 +62,16 @@ def at_size(model: Any, img_size: Size) -> Any:
 
 
 def pooling(model: Model, global_pool: Literal["token", "avg"]) -> Model:
-    """The model with another feature; its last norm stands where `vit` and `convit` put it."""
+    """The model with another feature; its last norm stands where `vit` and `convit` put it.
+
+    Raises ValueError where there is no class token, or one that joins after the last layer.
+    """
     trunk: Any = model.trunk
     kinds = {TokenPool: "token", AttentionPool: "map"}
     if global_pool == kinds.get(type(model.pool), "avg"):
         return model
+    if global_pool == "token" and (trunk.cls_token is None or getattr(trunk, "cls_layer", 0) == len(trunk.blocks)):
+        raise ValueError('global_pool "token" wants a class token that sees the image; leave --global-pool out')
     if isinstance(trunk, ConViT):
         return attrs.evolve(model, pool=TokenPool() if global_pool == "token" else MeanPool(trunk.num_prefix_tokens))
     norm = trunk.norm or getattr(model.pool, "fc_norm", None) or LayerNorm(trunk.embed_dim)

@@ -67,6 +67,18 @@ def test_size_and_pool_that_are_given_win(name, tmp_path):
     assert pick(file, global_pool="token")[0] == MODELS[name](**KNOBS)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        blocks.vit(**TINY, **KNOBS, class_token=False, global_pool="avg"),
+        blocks.convit(**TINY, **KNOBS, local_up_to_layer=2, global_pool="avg"),  # it would join after the last layer
+    ],
+)
+def test_a_class_token_that_saw_nothing_is_not_pooled(model, tmp_path):
+    with pytest.raises(ValueError, match=r"wants a class token that sees the image; leave --global-pool out"):
+        pick(of_a_run(tmp_path, model), global_pool="token")
+
+
 def test_it_drops_nothing_but_the_paths_that_are_asked_for(tmp_path):
     model = blocks.vit(**TINY, **KNOBS, drop_rate=0.1, pos_drop_rate=0.1, proj_drop_rate=0.1, drop_path_rate=0.3)
     file = of_a_run(tmp_path, model)
