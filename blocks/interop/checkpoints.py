@@ -157,7 +157,7 @@ def _trunk(model: Block | Pretraining) -> Any:
 def _position_table(model: Block | Pretraining, leaves: Flat) -> PositionEmbedding | None:
     """The model's position embedding, if the leaves have one of its width, which can be made to fit."""
     table, found = getattr(_trunk(model), "pos_embed", None), leaves.get("pos_embed")
-    if not isinstance(table, PositionEmbedding) or found is None or found.ndim != 3:
+    if not isinstance(table, PositionEmbedding) or found is None or found.ndim != 3 or _kind(found):
         return None
     return table if found.shape[2] == table.embed_dim else None
 

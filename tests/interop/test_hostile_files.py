@@ -16,6 +16,7 @@ def leaves():
     return dict(timms().state_dict())
 
 
+@pytest.mark.parametrize("name", ["norm.weight", "pos_embed"])
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
@@ -25,9 +26,9 @@ def leaves():
         (lambda t: t.to("meta"), "without data"),
     ],
 )
-def test_leaves_that_are_no_plain_floats_are_refused_and_not_converted(leaves, change, kind):
-    with pytest.raises(ValueError, match=f"no plain floats: norm.weight {kind}"):
-        load_weights(MODEL, leaves | {"norm.weight": change(leaves["norm.weight"])})
+def test_leaves_that_are_no_plain_floats_are_refused_and_not_converted(leaves, change, kind, name):
+    with pytest.raises(ValueError, match=f"no plain floats: {name} {kind}"):
+        load_weights(MODEL, leaves | {name: change(leaves[name])})
 
 
 def test_names_that_share_a_first_word_are_said_to(leaves):
