@@ -4,6 +4,7 @@ import attrs
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.checks import is_whole
 from blocks.layers.attention import Attention
 from blocks.layers.drop import Dropout
 from blocks.layers.gpsa import GPSA
@@ -20,10 +21,16 @@ class ConViT(Parts, Block):
     """images [B, C, H, W] -> tokens [B, P + N, D], P = 1 with a class token, 2 if distilled (d'Ascoli et al. 2021).
 
     The class token joins before layer `cls_layer` of `blocks`: after the local layers in the paper, 0 for before them.
-    It has no position embedding. Any image that patches tile will do.
+    It has no position embedding. Any image that patches tile will do. Raises ValueError for no such layer.
     """
 
     cls_layer: int = attrs.field(kw_only=True)
+
+    @cls_layer.validator
+    def _is_a_layer(self, _: attrs.Attribute, value: int) -> None:
+        depth = len(self.blocks)
+        if not is_whole(value, 0) or value > depth:
+            raise ValueError(f"cls_layer {value!r} is not among the {depth} layers; use 0 to {depth}")
 
     def begin(self, params: Params, patches: Tensor, grid: tuple[int, int], keep: Tensor | None = None) -> Tensor:
         return among(self.place(params, patches, grid), keep)
@@ -90,8 +97,8 @@ def convit(
 
 
 def _check_local(local_up_to_layer: int, depth: int, pools_late_token: bool) -> None:
-    if not 0 <= local_up_to_layer <= depth:
-        raise ValueError(f"local_up_to_layer {local_up_to_layer} is not among the {depth} layers; use 0 to {depth}")
+    if not is_whole(local_up_to_layer, 0) or local_up_to_layer > depth:
+        raise ValueError(f"local_up_to_layer {local_up_to_layer!r} is not among the {depth} layers; use 0 to {depth}")
     if pools_late_token and local_up_to_layer == depth:
         raise ValueError(
             f"local_up_to_layer {depth} of depth {depth} leaves no layer in which the class token sees the image; "

@@ -1,3 +1,4 @@
+import attrs
 import pytest
 import torch
 
@@ -38,6 +39,15 @@ def test_a_class_token_that_never_sees_the_image_is_an_error():
         convit(**TINY, local_up_to_layer=3)
     with pytest.raises(ValueError, match="local_up_to_layer 4 is not among the 3 layers; use 0 to 3"):
         convit(**TINY, local_up_to_layer=4)
+    with pytest.raises(ValueError, match=r"local_up_to_layer 1\.5 is not among the 3 layers; use 0 to 3"):
+        convit(**TINY, local_up_to_layer=1.5)
+
+
+@pytest.mark.parametrize("layer", [-1, 4, 0.5])
+def test_a_class_token_that_would_join_before_no_layer_is_refused(layer):
+    trunk = convit(**TINY, local_up_to_layer=2).trunk
+    with pytest.raises(ValueError, match=f"cls_layer {layer} is not among the 3 layers; use 0 to 3"):
+        attrs.evolve(trunk, cls_layer=layer)
 
 
 def test_without_a_class_token_there_are_patches_alone():
