@@ -44,7 +44,7 @@ Evaluation = Callable[[tree.Tree], Mapping[str, float]]
 
 @attrs.frozen(eq=False)
 class Result:
-    """Where a run stands: its state, one record an epoch, and whether it reached its last step."""
+    """Where a run stands: its state, one record an epoch, and whether it has all its steps and epochs."""
 
     state: State
     history: list[Record]
@@ -182,7 +182,7 @@ def run(
                 if evaluates:
                     best_epoch.look(step, scores, history)
                 journal.epoch(step, scores, seconds)
-                journal.unreadable(gather_unreadable((train_data, val_data), world_size))
+                journal.unreadable(gather_unreadable((train_data, seen), world_size))
             if step >= last or stop:
                 break
 
@@ -204,22 +204,23 @@ def run(
                     so_far = {"totals": attrs.asdict(journal.totals)}
                     checkpoint.save(out, state, step, about | so_far, keep=options.keep)
 
-        # the end
-        if step >= last:
+        # the end: one that was asked to stop in its last step has yet to evaluate
+        finished = step >= last and not stop
+        if finished:
             files = {"checkpoint": str(saved)} | ({"best epoch's": str(best_epoch.path)} if options.best else {})
             screen.table(summary(history, parameters=tree.count(state.params)) | files)
             if options.report and first:
                 report(out, screen.say, model, seen)
         else:
             screen.say(f"stopped after step {step} of {last}; the same command goes on from {saved}")
-    if step < last and options.recipe:
+    if not finished and options.recipe:
         raise SystemExit(interrupt.exit_code)
-    return Result(state, history, step >= last)
+    return Result(state, history, finished)
 
 
-def _check(**counts: int | None) -> None:
+def _check(**counts: int) -> None:
     for name, value in counts.items():
-        if value is not None and not is_whole(value, 1):
+        if not is_whole(value, 1):
             raise ValueError(f"{name} {value!r} is not a count; use a whole number, 1 or more")
 
 

@@ -54,6 +54,16 @@ def test_unreadable_images_are_named_once(tmp_path, capsys):
     assert capsys.readouterr().out.count("shard-3.tar: cat.jpg (truncated)") == 1
 
 
+def test_unreadable_images_of_an_own_evaluation_are_named_too(tmp_path, capsys):
+    def evaluate(params):
+        return {"score": 1.0}
+
+    evaluate.val_data = ValData()
+    evaluate.val_data.skipped = {"shard-0.tar: dog.jpg": "truncated"}
+    train(tmp_path, epochs=1, evaluate=evaluate)
+    assert "unreadable, left out: shard-0.tar: dog.jpg (truncated)" in capsys.readouterr().out
+
+
 def test_counts_below_one_are_refused(tmp_path):
     with pytest.raises(ValueError, match="log_every 0"):
         train(tmp_path, log_every=0)

@@ -13,7 +13,7 @@ from blocks.runs.records import read
 from tests.train.tiny import Classifier, TrainData, ValData, ask_to_stop, assert_same, numbers, train
 
 
-@pytest.mark.parametrize("at", [4, 5], ids=["in mid-epoch", "at an epoch's end"])
+@pytest.mark.parametrize("at", [4, 5, 11], ids=["in mid-epoch", "at an epoch's end", "in the last step"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_state(tmp_path, capsys, straight, at, number):
     result = train(tmp_path, train_data=ask_to_stop(at, number), val_data=ValData())
