@@ -13,6 +13,7 @@ from torch import Tensor
 from blocks.train.waiting import Mark, seconds_between
 
 LAG = 8  # steps that a GPU may be ahead of what the host has read
+DECISIVE = ("loss", "grad_norm")  # where one of them is not finite, the step is skipped
 
 
 class Readings:
@@ -56,7 +57,7 @@ class Readings:
 class Totals:
     """Sums over the epoch so far; plain numbers, so that a checkpoint can hold them."""
 
-    steps: int = 0  # applied ones: a skipped step has no finite loss
+    steps: int = 0  # applied ones, not skipped
     images: int = 0
     seconds: float = 0.0
     waited: float = 0.0  # of these seconds, for batches
@@ -68,7 +69,7 @@ class Totals:
         self.images += images
         self.lr = values.get("lr")
         self.waited += values.get("waited", 0.0)
-        if all(map(math.isfinite, values.values())):
+        if all(math.isfinite(values.get(name, 0.0)) for name in DECISIVE):
             self.steps += 1
             for name, value in values.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value

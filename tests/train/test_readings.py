@@ -44,3 +44,19 @@ def test_means_leave_out_steps_that_were_not_finite():
     assert totals.means() == {"loss": 2.0}
     assert (totals.steps, totals.images) == (2, 24)
     assert Totals().means() == {}
+
+
+def test_a_metric_that_is_not_finite_spoils_no_other_s_mean():
+    totals = Totals()
+    for metric, norm in ((1.0, 1.0), (math.nan, 2.0), (2.0, math.inf)):
+        totals.add({"loss": norm, "grad_norm": norm, "metric": metric}, 8)
+    means = totals.means()
+    assert means["loss"] == 1.5
+    assert math.isnan(means["metric"])
+
+
+def test_the_waits_for_batches_add_up():
+    totals = Totals()
+    for values in ({"waited": 0.5}, {"waited": 0.25}, {}):
+        totals.add({"loss": 1.0, **values}, 8)
+    assert totals.waited == 0.75
