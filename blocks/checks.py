@@ -15,7 +15,8 @@ Validator = Callable[[Any, attrs.Attribute, Any], None]
 
 def is_within(value: Any, low: float, high: float = math.inf) -> bool:
     """Whether it is a finite number from low to high, ends included."""
-    return isinstance(value, Real) and low <= float(value) <= high and math.isfinite(value)
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and low <= float(value) <= high and math.isfinite(value)
 
 
 def is_interval(value: Any, low: float, high: float = math.inf) -> bool:
