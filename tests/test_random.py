@@ -49,6 +49,12 @@ def test_a_shorter_draw_is_a_prefix_of_a_longer_one(draw):
     for count in (1, 2, 7, 50):
         assert torch.equal(draw(key(2), (count,)), long[:count])
     assert torch.equal(draw(key(2), (3, 17)), long.view(3, 17))
+    assert torch.equal(draw(key(2), ()), long[0])
+
+
+def test_the_first_words_of_the_first_key_are_the_published_ones():
+    """A run that goes on by another version of this library draws what it would have drawn."""
+    assert (bits(key(0), (2,)).long() & 0xFFFFFFFF).tolist() == [0x6B200159, 0x99BA4EFE]
 
 
 @each_draw
@@ -104,9 +110,16 @@ def test_per_sample_folds_one_key_and_takes_many():
 def test_every_seed_of_64_bits_is_another_key():
     seeds = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1]
     assert torch.stack([key(s) for s in seeds]).unique(dim=0).shape[0] == len(seeds)
-    for seed in (-1, 2**64):
-        with pytest.raises(ValueError, match="out of range"):
+    for seed in (-1, 2**64, 0.5):
+        with pytest.raises(ValueError, match=f"seed {seed} is out of range"):
             key(seed)
+
+
+@pytest.mark.parametrize("no_key", [7, torch.zeros(2), torch.zeros(3, dtype=torch.int32)])
+def test_what_is_no_key_is_refused_wherever_one_is_taken(no_key):
+    for taken in (split, bits, lambda k: fold_in(k, 0), lambda k: per_sample(k, 1)):
+        with pytest.raises(ValueError, match="is no key, an int32 tensor"):
+            taken(no_key)
 
 
 def within(values, mean, variance):
@@ -132,6 +145,16 @@ def test_normals_have_the_right_moments_and_are_finite(dtype):
     assert x.dtype == dtype
     assert x.isfinite().all()
     assert (x.abs() > 1.959964).double().mean() == pytest.approx(0.05, rel=0.15)
+
+
+def test_the_least_and_the_greatest_word_are_numbers_too(monkeypatch):
+    ends = torch.tensor([0, -1], dtype=torch.int32)
+    monkeypatch.setattr("blocks.random.bits", lambda key, shape: ends)
+    low, high = normal(key(0), (2,), torch.float64).tolist()
+    assert -math.inf < low == pytest.approx(-high)
+    assert uniform(key(0), (2,)).tolist() == [0, 1 - 2**-24]
+    monkeypatch.setattr("blocks.random.bits", lambda key, shape: ends[:, None].expand(shape))
+    assert uniform(key(0), (2,), torch.float64).tolist() == [0, 1 - 2**-53]
 
 
 def test_truncated_normals_stay_inside_with_the_right_moments():
