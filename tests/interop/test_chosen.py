@@ -67,6 +67,12 @@ def test_size_and_pool_that_are_given_win(name, tmp_path):
     assert pick(file, global_pool="token")[0] == MODELS[name](**KNOBS)
 
 
+def test_patches_are_pooled_where_there_is_no_class_token(tmp_path):
+    knobs = TINY | KNOBS | {"class_token": False}
+    file = of_a_run(tmp_path, blocks.vit(**knobs, global_pool="map"))
+    assert pick(file, global_pool="avg")[0] == blocks.vit(**knobs, global_pool="avg")
+
+
 @pytest.mark.parametrize(
     "model",
     [
@@ -80,10 +86,11 @@ def test_a_class_token_that_saw_nothing_is_not_pooled(model, tmp_path):
 
 
 def test_it_drops_nothing_but_the_paths_that_are_asked_for(tmp_path):
-    model = blocks.vit(**TINY, **KNOBS, drop_rate=0.1, pos_drop_rate=0.1, proj_drop_rate=0.1, drop_path_rate=0.3)
+    knobs = TINY | KNOBS | {"depth": 4}
+    model = blocks.vit(**knobs, drop_rate=0.1, pos_drop_rate=0.1, proj_drop_rate=0.1, drop_path_rate=0.3)
     file = of_a_run(tmp_path, model)
-    assert pick(file) == (blocks.vit(**TINY, **KNOBS), 8)
-    assert pick(file, drop_path_rate=0.2) == (blocks.vit(**TINY, **KNOBS, drop_path_rate=0.2), 8)
+    assert pick(file) == (blocks.vit(**knobs), 8)
+    assert pick(file, drop_path_rate=0.2) == (blocks.vit(**knobs, drop_path_rate=0.2), 8)
 
 
 def test_a_distilled_student_keeps_both_heads_and_has_features_without(tmp_path):
@@ -138,7 +145,24 @@ def test_a_pretrained_run_s_head_is_replaced_and_is_no_classifier(tmp_path):
         pick(file, head="keep")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": 3}', '{"model": {"block": "os.system"}}'])
+def test_a_head_that_fits_is_kept_unless_a_new_one_is_wanted(tmp_path):
+    body = MODELS["vit_tiny"](**KNOBS | {"num_classes": 0})
+    model = attrs.evolve(body, head=blocks.TanhMlpHead(16, 8, 3))
+    file = of_a_run(tmp_path, model)
+    assert pick(file, head="keep")[0] == pick(file, head="fit")[0] == model
+    assert pick(file, head="new")[0] == MODELS["vit_tiny"](**KNOBS)
+    assert pick(file, num_classes=5, head="fit")[0] == MODELS["vit_tiny"](**KNOBS | {"num_classes": 5})
+
+
+@pytest.mark.parametrize("model", ["3", '{"block": "os.system"}', '{"block": "os.system", "trunk": {}}'])
+def test_a_description_of_no_model_is_told_with_what_it_is_of(model, tmp_path):
+    (tmp_path / "model.json").write_text(f'{{"model": {model}}}')
+    (tmp_path / "step-00000001.pt").write_bytes(b"weights")
+    with pytest.raises(ValueError, match=r"model\.json describes (no model|a os\.system: no model of this library's)"):
+        pick(tmp_path / "step-00000001.pt")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
 def test_a_description_that_is_none_is_told_in_one_line(text, tmp_path):
     (tmp_path / "model.json").write_text(text)
     (tmp_path / "step-00000001.pt").write_bytes(b"weights")

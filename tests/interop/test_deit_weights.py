@@ -48,3 +48,6 @@ def test_a_deit_iii_whose_class_token_has_no_position_gives_its_logits():
     params, report = load_weights(model, {"model": old})  # names of DeiT III's own files
     assert torch.allclose(model(params, images()), theirs(images()), atol=1e-5)
     assert report.resized == ("pos_embed: row of cls_token zero",)
+    fresh, report = load_weights(model, {"model": old}, head="new", key=key(0))
+    assert torch.equal(fresh["pos_embed"], params["pos_embed"])  # zero also where the model's own start is at hand
+    assert report.resized == ("pos_embed: row of cls_token zero",)
