@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from blocks import Linear, TanhMlpHead, convit, key, tree, vit
+from blocks import Dropout, Linear, Model, TanhMlpHead, TokenPool, convit, key, tree, vit
 from blocks.random import normal
 from blocks.trunks.distilled import DistilledModel, distilled
 from blocks.trunks.vit_variants import deit_tiny_distilled
@@ -98,6 +98,23 @@ def test_dropout_before_the_heads_is_each_head_s_own(name):
     assert not torch.isclose(x, y).all()
 
 
+@every_model
+def test_what_the_trunk_drops_is_in_every_answer(name):
+    model, params, images = start(name, pos_drop_rate=0.5)
+    assert model.is_random
+    assert not start(name)[0].is_random
+    for answer in (model, model.features, lambda *given, key: model.logits(*given, key=key)[1]):
+        assert not torch.isclose(answer(params, images, key=key(1)), answer(params, images, key=key(2))).all()
+
+
+def test_dropout_before_the_heads_is_independent_of_dropout_in_the_trunk():
+    """As in `Model`: of ones dropped twice at one half a quarter is left."""
+    model = DistilledModel(Dropout(0.5), Linear(64, 64), head_drop=0.5)
+    params = {"head": {"weight": torch.eye(64), "bias": torch.zeros(64)}}
+    for kept in model.logits(params, torch.ones(200, 2, 64), key=key(0)):
+        assert 0.23 < (kept != 0).float().mean() < 0.27
+
+
 def test_the_factories_are_deit_s_with_a_token_more():
     model = deit_tiny_distilled(10, depth=2, drop_path_rate=0.2)
     assert isinstance(model, DistilledModel)
@@ -110,3 +127,13 @@ def test_the_factories_are_deit_s_with_a_token_more():
 def test_a_mean_over_patches_has_no_place_for_the_token(name):
     with pytest.raises(ValueError, match=r'under a MeanPool cannot be given .*global_pool="token"'):
         distilled(MODELS[name](global_pool="avg"))
+
+
+def test_one_distillation_token_is_enough():
+    model = distilled(vit(**TINY))
+    with pytest.raises(ValueError, match="has a distillation token already"):
+        distilled(model)
+    with pytest.raises(ValueError, match="a ViT under a TokenPool cannot be given"):
+        distilled(Model(model.trunk, TokenPool()))
+    with pytest.raises(ValueError, match="a Dropout under a TokenPool cannot be given"):
+        distilled(Model(Dropout(0.5), TokenPool()))

@@ -80,8 +80,9 @@ def test_the_published_decoder_has_its_published_size():
 
 def test_errors_say_what_is_missing():
     decoder, params = start()
-    with pytest.raises(ValueError, match="the decoder wants both"):
-        decoder(params, torch.zeros(2, 4, 8))
+    for known in ({}, {"grid": (2, 3)}, {"keep": KEEP}):
+        with pytest.raises(ValueError, match="the decoder wants both"):
+            decoder(params, torch.zeros(2, 4, 8), **known)
     with pytest.raises(ValueError, match="a Dropout does not say its patches"):
         mae_decoder(Model(Dropout(0.5), TokenPool()))
     with pytest.raises(ValueError, match="embed_dim 16 is not a multiple of num_heads 3"):
