@@ -57,10 +57,10 @@ class EncoderLayer(Block):
         attn_key, mlp_key, scales = self._draws(key, scales, x)
         attn_scale, mlp_scale = (None, None) if scales is None else scales.unbind(0)  # [B]
         own = {} if turns is None else {"turns": turns}
-        y = self.attn(params["attn"], self.norm1(params["norm1"], x), grid=grid, keep=keep, key=attn_key, **own)
+        y = self.attn(params["attn"], self.norm1(params.get("norm1", {}), x), grid=grid, keep=keep, key=attn_key, **own)
         x, y = self._join(params, x, y, attn_scale)
         y = self.mlp(params["mlp"], y, key=mlp_key)
-        y = y if self.ls2 is None else self.ls2(params["ls2"], y)
+        y = y if self.ls2 is None else self.ls2(params.get("ls2", {}), y)
         return residual(x, y, scales=mlp_scale)
 
     def _join(self, params: Params, x: Tensor, y: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -68,13 +68,13 @@ class EncoderLayer(Block):
         if isinstance(self.norm2, LayerNorm) and isinstance(self.ls1, LayerScale | None):
             norm, gamma = params["norm2"], None if self.ls1 is None else params["ls1"]["gamma"]
             return residual_norm(x, y, norm["weight"], norm["bias"], gamma=gamma, scales=scale, eps=self.norm2.eps)
-        y = y if self.ls1 is None else self.ls1(params["ls1"], y)
+        y = y if self.ls1 is None else self.ls1(params.get("ls1", {}), y)
         x = residual(x, y, scales=scale)
-        return x, self.norm2(params["norm2"], x)
+        return x, self.norm2(params.get("norm2", {}), x)
 
     def weights(self, params: Params, x: Tensor, *, grid: tuple[int, int] | None = None) -> Tensor:
         """Who attends to whom in this layer: tokens [B, N, D] as the layer takes them -> [B, h, N, N]."""
-        return self.attn.weights(params["attn"], self.norm1(params["norm1"], x), grid=grid)
+        return self.attn.weights(params["attn"], self.norm1(params.get("norm1", {}), x), grid=grid)
 
     def _draws(self, key: Tensor | None, scales: Tensor | None, x: Tensor):
         if key is None:

@@ -1,4 +1,5 @@
 import attrs
+import pytest
 import torch
 
 from blocks import Attention, Block, EncoderLayer, LayerNorm, LayerScale, Mlp, key, tree
@@ -61,6 +62,48 @@ def test_a_norm_of_one_s_own_joins_the_branches_in_the_same_way():
     params, x = start(block)
     own = attrs.evolve(block, norm2=OwnNorm(block.norm2))
     torch.testing.assert_close(own(params, x, key=key(1)), block(params, x, key=key(1)))
+
+
+@attrs.frozen
+class Half(Block):
+    """A scale, or a norm, that has no params."""
+
+    def __call__(self, params, x, *, key=None):
+        return x / 2
+
+
+def test_norms_and_scales_may_have_no_params():
+    block = attrs.evolve(layer(scale=Half()), norm1=Half())
+    params, x = start(block)
+    assert params.keys() == {"attn", "norm2", "mlp"}
+    written = written_out(block, params | {"norm1": {}}, x, 0.5, 0.5)
+    torch.testing.assert_close(block(params, x), written)
+    assert block.weights(params, x).shape == (6, 2, 5, 5)
+    own = attrs.evolve(block, norm2=Half())
+    torch.testing.assert_close(own(params, x), written_out(own, params | {"norm1": {}}, x, 0.5, 0.5))
+
+
+def test_the_second_norm_has_its_own_eps():
+    block = attrs.evolve(layer(), norm2=LayerNorm(8, eps=0.5))
+    params, x = start(block)
+    torch.testing.assert_close(block(params, x), written_out(block, params, x))
+
+
+def test_scales_that_the_trunk_drew_are_not_drawn_again():
+    block = layer(rate=0.5)
+    params, x = start(block)
+    scales = torch.full((2, 6), 0.5)
+    assert torch.equal(block(params, x, key=key(1), scales=scales), block(params, x, scales=scales))
+
+
+@pytest.mark.parametrize("part", [{"attn": Attention(8, 2, proj_drop=0.5)}, {"mlp": Mlp(8, 16, 0.5)}])
+def test_dropout_of_one_branch_alone_is_had(part):
+    block = attrs.evolve(layer(), **part)
+    params, x = start(block)
+    assert block.has_dropout
+    assert block.is_random
+    assert not torch.equal(block(params, x, key=key(1)), block(params, x, key=key(2)))
+    assert not layer(rate=0.5).has_dropout
 
 
 def test_a_stack_gives_each_layer_its_row_of_one_table():
