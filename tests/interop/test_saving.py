@@ -52,6 +52,10 @@ def test_leaves_that_share_storage_or_lie_across_it_are_saved_as_they_look(tmp_p
     params = {"weight": square.T, "bias": square[1]}
     blocks.save(tmp_path / "m", model, params)
     assert_same(blocks.load(tmp_path / "m")[1], params)
+    tied = {"weight": square[0].clone()}
+    tied["bias"] = tied["weight"]
+    blocks.save(tmp_path / "in" / "folders" / "m", blocks.LayerNorm(3), tied)
+    assert_same(blocks.load(tmp_path / "in" / "folders" / "m")[1], tied)
 
 
 def test_running_moments_of_a_head_are_kept(tmp_path):

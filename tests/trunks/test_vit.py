@@ -75,6 +75,13 @@ def test_an_unknown_knob_is_a_type_error():
             factory(drop_path=0.1)
 
 
+def test_an_activation_that_gated_mlps_do_not_have_is_an_error():
+    with pytest.raises(ValueError, match='act_layer "quick_gelu" is of mlp_layer "mlp"'):
+        vit(**TINY, mlp_layer="swiglu", act_layer="quick_gelu")
+    with pytest.raises(ValueError, match=r"reg_tokens 1\.5 is not a number of registers"):
+        vit(**TINY, reg_tokens=1.5, no_embed_class=True)
+
+
 def test_drop_path_grows_linearly_over_the_depth():
     trunk = vit(**TINY | {"depth": 5}, drop_path_rate=0.4).trunk
     assert [layer.drop_path for layer in trunk.blocks] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
