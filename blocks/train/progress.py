@@ -120,6 +120,8 @@ def _join(record: Record, forms: dict[str, str]) -> str:
 
 
 def duration(seconds: float) -> str:
+    """12.3 s, 4 min 5 s, 3 h 20 min."""
+    seconds = round(seconds, 1) if seconds < 59.95 else round(seconds)
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest:.0f} s" if minutes else f"{rest:.1f} s"

@@ -2,6 +2,8 @@
 
 import io
 
+import pytest
+
 from blocks.train import progress
 
 
@@ -16,3 +18,11 @@ def test_a_log_file_says_how_much_time_is_left(monkeypatch):
     lines = file.getvalue().splitlines()
     assert lines[0] == "step 91/100  loss 0.500"
     assert lines[-1].startswith("step 95/100  loss 0.500  left ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(9.96, "10.0 s"), (59.97, "1 min 0 s"), (119.6, "2 min 0 s"), (3599.7, "1 h 0 min"), (7385.0, "2 h 3 min")],
+)
+def test_no_minute_has_60_seconds(seconds, said):
+    assert progress.duration(seconds) == said
