@@ -7,10 +7,12 @@ import textwrap
 import tokenize
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
+SAID = (str, int, float, Path)  # types of what one word says; bool is an int
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -141,7 +143,7 @@ def _words(kind: Any) -> str:
 def _supported(name: str, kind: Any) -> Any:
     plain = _beside_bool(kind) or _plain(kind)
     inner = [k for k in get_args(plain) if k is not ...] if get_origin(plain) is tuple else [plain]
-    if not inner or not all(get_origin(k) is Literal or isinstance(k, type) for k in inner):
+    if not inner or not all(get_origin(k) is Literal or (isinstance(k, type) and issubclass(k, SAID)) for k in inner):
         raise TypeError(
             f"field {name} has type {kind}; a flag is a str, int, float, bool, Path, Literal, or a tuple of them, or "
             "bool | Literal"

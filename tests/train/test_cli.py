@@ -172,6 +172,12 @@ def test_the_help_names_a_few_of_very_many_choices_and_a_mistake_all(capsys):
     assert "net84" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", [list, tuple, dict, complex, list[int], int | str, tuple[tuple[int, ...], ...]])
+def test_a_field_that_no_flag_can_say_is_refused(kind):
+    with pytest.raises(TypeError, match=r"field sizes has type .*; a flag is a str, int, float, bool, Path, Literal"):
+        cli(attrs.make_class("Odd", {"sizes": attrs.field(default=None, type=kind)}), [])
+
+
 def test_a_field_without_default_must_be_given(capsys):
     @attrs.frozen
     class Needy:  # no comments: its fields have no help
