@@ -25,6 +25,11 @@ def shown(text: str) -> str:
     return _QUERY.sub(lambda found: _VALUE.sub(rf"\1{HIDDEN}", found[0]), without_password(text))
 
 
+def lacks_a_secret(text: str) -> bool:
+    """Whether it is a URL as it may be seen, which had more that lets one in."""
+    return "://" in text and HIDDEN in text
+
+
 def without_password(text: str) -> str:
     """A text as it may be seen but for the queries of its URLs."""
     return _USER.sub(rf"\1{HIDDEN}@", _LOGIN.sub(rf"\1{HIDDEN}@", text))

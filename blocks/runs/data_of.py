@@ -1,12 +1,13 @@
 """What weights say of the images they learned from: the run in whose folder they lie, or a saved model's metadata."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from blocks.interop.saving import has_own_format, saved_metadata
 from blocks.runs.checkpoint import file_of
 from blocks.runs.run import Run, beside
+from blocks.secrets import lacks_a_secret
 
 
 def data_of_run(given: Mapping[str, Any]) -> dict[str, str]:
@@ -18,14 +19,23 @@ def data_of_run(given: Mapping[str, Any]) -> dict[str, str]:
     if not given.get("weights") or "data" in given:
         return {}
     run = beside(file_of(given["weights"]))
-    return data_named_by(run) if run else {}
+    return data_named_by(run, given) if run else {}
 
 
-def data_named_by(run: Run) -> dict[str, str]:
-    """{"data", "val"} as a run was given them. Raises ValueError where it was not: its program has them."""
-    found = {name: run.settings[name] for name in ("data", "val") if isinstance(run.settings.get(name), str)}
+def data_named_by(run: Run, given: Collection[str] = ()) -> dict[str, str]:
+    """{"data", "val"} as a run was given them, without those of them that are `given` now.
+
+    Raises ValueError where the run was not, as its program has them, or where their URLs had a password or token.
+    """
+    wanted = [name for name in ("data", "val") if name not in given]
+    found = {name: run.settings[name] for name in wanted if isinstance(run.settings.get(name), str)}
     if "data" not in found:
         raise ValueError(f"the settings of {run.folder} name no data; give --data")
+    closed = [text for text in found.values() if lacks_a_secret(text)]
+    if closed:
+        raise ValueError(
+            f"{run.folder} keeps no password or token, and {' and '.join(closed)} cannot be opened without; give --data"
+        )
     return found
 
 

@@ -16,6 +16,7 @@ from blocks import random, tree
 from blocks.data import EvalLoader, EvalTransform, open_shards, write_dataset
 from blocks.runs import best, checkpoint, folder
 from blocks.runs.data_of import data_of_run
+from blocks.secrets import without_secrets
 from blocks.train.cli import cli
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -106,6 +107,18 @@ def test_other_validation_images_go_with_the_run_s_training_images(name, place, 
     recipe = runpy.run_path(str(RECIPES / f"{name}.py"), run_name="recipe")["Recipe"]
     found = cli(recipe, ["--weights", "run", "--val", "others"], known=data_of_run)
     assert (found.data, found.val) == ("shards", "others")
+
+
+def test_data_whose_password_the_run_did_not_keep_are_to_be_given_again(tmp_path):
+    settings = {"data": "https://me:word@host/a.tar", "val": "https://host/b.tar?token=word"}
+    folder.begin(tmp_path, folder.About(settings=without_secrets(settings)), {})
+    (tmp_path / "best.pt").touch()
+    weights = {"weights": str(tmp_path / "best.pt")}
+    with pytest.raises(ValueError, match=f"{tmp_path} keeps no password .* https://me:.* and .*token=.*; give --data"):
+        data_of_run(weights)
+    with pytest.raises(ValueError, match=r"a\.tar cannot be opened without"):
+        data_of_run(weights | {"val": "other"})
+    assert data_of_run(weights | {"data": "other"}) == {}
 
 
 def test_a_run_s_data_that_lie_elsewhere_are_told_with_the_folder_that_was_searched(place, monkeypatch, tmp_path):
