@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from blocks.runs.records import RecordFile, numbers, read, waiting_share
 
 
@@ -9,6 +11,20 @@ def test_numbers_that_are_not_finite_are_null_inside_lists_too(tmp_path):
     with RecordFile(tmp_path / "a.jsonl", 0) as file:
         file.write({"step": 1, "gates": [[0.5, math.nan], (math.inf,)]})
     assert read(tmp_path / "a.jsonl") == [{"step": 1, "gates": [[0.5, None], [None]]}]
+
+
+def test_a_last_line_cut_within_a_letter_is_left_out(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.jsonl"
+    RecordFile(path, 0).close()
+    path.write_bytes(b'{"step": 0}\n{"step": 1, "note": "\xc3')
+    assert read(path) == [{"step": 0}]
+
+
+@pytest.mark.parametrize("line", ["[1]", '{"loss": 1.0}', '{"step": "1"}', '{"step": 1'])
+def test_a_line_without_a_step_is_no_record(tmp_path, line):
+    (tmp_path / "a.jsonl").write_text(f'{{"step": 0}}\n{line}\n')
+    with pytest.raises(ValueError, match=r"line 2 of .* is not a record"):
+        read(tmp_path / "a.jsonl")
 
 
 def test_curves_are_named_by_kind_and_are_numbers():
