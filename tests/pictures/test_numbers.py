@@ -74,6 +74,10 @@ def test_prototypes_come_by_their_use_with_the_images_nearest_to_them():
     assert found.shares.tolist() == [0.75, 0.25, 0]
     assert found.places[:2].tolist() == [[1, 0], [2, 3]]
     assert found.similarities[0].tolist() == pytest.approx([1, 2 / 4.01**0.5])
+    every = prototype_examples(prototypes[[1, 0, 2, 3]], embeddings[:1], 1, most=9)
+    assert every.prototypes.tolist() == [0, 1, 2, 3]  # of equally used ones the earlier comes first
+    assert every.shares.tolist() == [1, 0, 0, 0]
+    assert every.places.shape == (4, 1)
 
 
 @pytest.mark.parametrize(
@@ -87,10 +91,12 @@ def test_nothing_to_find_is_an_error(find):
 def test_confusion_counts_pairs_true_class_by_row():
     labels, predicted = torch.tensor([0, 0, 2, 1, 2, 2]), torch.tensor([0, 1, 2, 1, 0, 2])
     assert confusion(labels, predicted, 3).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 2]]
+    assert confusion(labels[:2], predicted[:2], 3).tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert confusion(labels[:0], predicted[:0], 2).tolist() == [[0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize(
-    ("labels", "predicted", "what"), [([3], [0], "labels are 3"), ([0], [-1], "predictions are -1")]
+    ("labels", "predicted", "what"), [([1, 3], [0, 0], "labels are 1"), ([0, 0], [-1, 2], "predictions are -1")]
 )
 def test_what_is_no_class_is_an_error(labels, predicted, what):
     with pytest.raises(ValueError, match=f"{what} to .*not among 3 classes"):

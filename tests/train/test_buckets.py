@@ -40,18 +40,20 @@ def test_a_bucket_holds_one_type():
 
 @pytest.fixture
 def wire(monkeypatch):
-    """Records what is sent, in place of a network of one process that doubles."""
+    """Records what is sent, in place of a network of one process that doubles: what was waited for is there."""
     sent = []
 
     class Work:
+        def __init__(self, flat):
+            self.flat = flat
+
         def wait(self):
-            pass
+            self.flat.mul_(2)
 
     def all_reduce(flat, group=None, async_op=False):
         assert async_op
         sent.append(flat.clone())
-        flat.mul_(2)
-        return Work()
+        return Work(flat)
 
     monkeypatch.setattr(dist, "all_reduce", all_reduce)
     return sent
@@ -161,6 +163,26 @@ def test_leaves_of_another_copy_are_hooked_too_and_each_once(wire):
         assert len(sums.sent) == 2
         sums.finish()
     assert len(wire) == 12
+
+
+def test_riders_are_summed_with_the_first_bucket_and_are_no_gradients(wire):
+    sums = BucketedSum(leaves(1, 2), riders=2, first=8, rest=8)
+    sums.begin([leaf.requires_grad_() for leaf in leaves(1, 2)], ride=torch.tensor([3.0, 4.0]))
+    give(sums, 1, 1.0)
+    give(sums, 0, 5.0)
+    grads, norm = sums.finish()
+    assert [flat.tolist() for flat in wire] == [[1.0, 1.0, 3.0, 4.0], [5.0]]
+    assert sums.ridden.tolist() == [6.0, 8.0]
+    assert [grad.tolist() for grad in grads] == [[10.0], [2.0, 2.0]]
+    assert norm.item() == pytest.approx((10**2 + 2**2 + 2**2) ** 0.5)
+
+
+def test_it_fits_leaves_of_its_shapes_and_types_and_as_many_riders():
+    sums = BucketedSum(leaves(1, 2), riders=2)
+    assert sums.fits(leaves(1, 2), 2)
+    assert not sums.fits(leaves(1, 2), 1)
+    assert not sums.fits(leaves(2, 1), 2)
+    assert not sums.fits(leaves(1, 2, dtype=torch.float64), 2)
 
 
 def test_released_leaves_send_nothing(wire):

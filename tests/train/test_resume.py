@@ -1,14 +1,17 @@
 """Contract 5: a run can stop anywhere, by a real kill -9 too, and goes on to the very state it would have had."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from blocks import tree
 from blocks.runs import checkpoint
 from blocks.runs.records import read
-from blocks.train.resume import check_same_run
+from blocks.train.resume import check_same_run, with_loss_scale
 from tests.train import programs
 from tests.train.pretraining import OBJECTIVES, pretrain
+from tests.train.small_problem import setup
 from tests.train.tiny import ValData, numbers, train
 
 
@@ -28,6 +31,23 @@ def test_more_epochs_are_another_run_and_the_way_out_is_told():
     now["settings"] |= {"epochs": 40, "lr": 0.2}
     with pytest.raises(ValueError, match=r"lr was 0.1, is 0.2\. .* another output folder \(--out\)$"):
         check_same_run(saved, now, "runs/x/step-00000003.pt")
+
+
+def test_a_setting_that_json_does_not_know_is_compared_by_its_text():
+    saved = {"facts": {}, "settings": {"place": "a/b", "scale": [1, 2]}}
+    assert check_same_run(saved, {"facts": {}, "settings": {"place": Path("a/b"), "scale": (1, 2)}}, "step.pt") == []
+    with pytest.raises(ValueError, match="place was a/b, is c"):
+        check_same_run(saved, {"facts": {}, "settings": {"place": Path("c")}}, "step.pt")
+
+
+def test_a_checkpoint_s_loss_scale_is_taken_where_the_run_still_wants_one():
+    half, full = (setup(precision=precision)[2] for precision in ("float16", "float32"))
+    saved = tree.flatten(half) | {"loss_scale.scale": torch.tensor(3.0)}
+    assert with_loss_scale(saved, half)["loss_scale.scale"] == 3.0
+    assert with_loss_scale(saved, full).keys() == tree.flatten(full).keys()
+    fresh = with_loss_scale(tree.flatten(full), half)
+    assert fresh.keys() == saved.keys()
+    assert torch.equal(fresh["loss_scale.scale"], half.loss_scale["scale"])
 
 
 @pytest.fixture(scope="module")
