@@ -110,6 +110,30 @@ def test_an_older_run_tells_how_its_images_were_cut_by_the_settings_of_a_recipe(
     assert Run.open(tmp_path).images == {"val": {"transform": {"img_size": 8, "crop_pct": 0.5}}}
 
 
+def test_the_epochs_of_a_run_are_its_records_of_whole_ones(tmp_path):
+    begun(tmp_path)
+    lines = [{"kind": kind, "step": step} for step in (1, 2) for kind in ("step", "epoch")]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    run = Run.open(tmp_path)
+    assert run.records == tuple(lines)
+    assert run.epochs == (lines[1], lines[3])
+
+
+def test_a_folder_with_a_checkpoint_or_a_file_of_a_run_s_holds_one(tmp_path):
+    assert not folder.is_run(tmp_path)
+    checkpoint.save(tmp_path, {"params": {}}, 1, {})
+    assert folder.is_run(tmp_path)
+    begun(tmp_path / "begun")
+    assert folder.is_run(tmp_path / "begun")
+
+
+def test_a_run_older_than_its_files_gets_them_when_it_goes_on(tmp_path):
+    folder.go_on(tmp_path, ABOUT, WHERE, 7)
+    run = Run.open(tmp_path)
+    assert (run.recipe, run.facts, run.changed) == ("small", ABOUT.facts, ())
+    assert run.environment == WHERE | {"resumed": []}
+
+
 def test_weights_in_a_run_s_folder_are_its_own_and_others_are_no_run_s(tmp_path):
     begun(tmp_path / "run")
     assert beside(tmp_path / "run" / "best.pt").settings["lr"] == 1.0
@@ -120,12 +144,12 @@ def test_weights_in_a_run_s_folder_are_its_own_and_others_are_no_run_s(tmp_path)
 def test_going_on_adds_to_the_story_and_keeps_its_beginning(tmp_path):
     begun(tmp_path)
     folder.go_on(tmp_path, ABOUT, {"device": "cuda:0"}, 7, ["workers was 1, is 2"])
-    folder.go_on(tmp_path, ABOUT, {"device": "cpu"}, 9)
+    folder.go_on(tmp_path, ABOUT, {"device": "cuda:1"}, 9)
     run = Run.open(tmp_path)
     assert [(c["step"], c["changes"], c["command"]) for c in run.changed] == [
         (7, ["workers was 1, is 2"], list(ABOUT.command))
     ]
-    assert run.environment == {"device": "cpu", "resumed": [{"device": "cuda:0"}, {"device": "cpu"}]}
+    assert run.environment == {"device": "cpu", "resumed": [{"device": "cuda:0"}, {"device": "cuda:1"}]}
     assert run.settings["lr"] == 1.0
 
 

@@ -3,11 +3,13 @@
 import os
 import signal
 
+import attrs
 import pytest
 import torch
 
 from blocks.objectives.supervised import Supervised
 from blocks.runs.run import Run
+from blocks.train.watch import first_images
 from blocks.trunks.convit import convit
 from tests.train.pretraining import TINY
 from tests.train.tiny import TrainData, ValData, train
@@ -68,3 +70,29 @@ def test_without_evaluation_images_there_is_no_file(tmp_path):
     objective = Supervised(convit(**TINY, local_up_to_layer=1, num_classes=6))
     train(tmp_path, epochs=1, objective=objective, ema_decay=None)
     assert not (tmp_path / "attention.jsonl").exists()
+
+
+@attrs.frozen
+class Loader:
+    """Nine images in batches."""
+
+    batch_size: int = 2
+    num_workers: int = 3
+    decoded: str | None = "disk"
+
+    def __iter__(self):
+        assert (self.num_workers, self.decoded) == (0, None)
+        return iter([{"images": images} for images in torch.arange(9.0).split(self.batch_size)])
+
+
+def test_the_first_images_of_a_loader_are_made_without_its_workers_and_in_one_batch():
+    assert first_images(Loader(), 6).tolist() == [0, 1, 2, 3, 4, 5]
+    assert len(first_images(Loader(), 20)) == 9
+
+
+def test_of_other_batches_the_first_is_looked_at_and_copied():
+    images = torch.arange(4.0)
+    found = first_images([{"images": images}], 3)
+    images.zero_()
+    assert found.tolist() == [0, 1, 2]
+    assert len(first_images([], 3)) == 0
