@@ -6,10 +6,10 @@ import torch
 
 from blocks.report import compared
 from blocks.report.headline import lead
-from blocks.report.labelled import by_loss, confused
+from blocks.report.labelled import by_loss, confused, said
 from blocks.report.material import Material
-from blocks.report.numbers import duration, metric, shown, spoken
-from blocks.report.outcome import best, metrics_table, score_name, warnings
+from blocks.report.numbers import counted, duration, metric, shown, spoken
+from blocks.report.outcome import best, course, metrics_table, score_name, warnings
 from blocks.runs.run import Run
 from tests.report.tiny_runs import record
 
@@ -79,7 +79,19 @@ def test_what_went_wrong_is_warned_of(records, wanted, said):
 
 def test_a_run_that_went_well_is_not_warned_of():
     assert warnings([record(1), record(2)], 2) == []
+    assert warnings([record(2) | {"images_per_second": None}], 2) == []  # an epoch that took no time
     assert warnings([record(1)], None) == []
+
+
+def test_the_course_of_a_run_is_the_sum_over_its_epochs():
+    older = {"epoch": 1, "step": 4, "images": 32, "seconds": 10.0}
+    newer = {"epoch": 2, "step": 8, "images": 32, "seconds": 6.0, "waited_seconds": 1.5, "evaluation_seconds": 5.0}
+    assert course([older, newer]).rows == [
+        ("epochs", 2), ("steps", 8), ("images seen", 64), ("training time", "16.0 s"), ("images per second", "4"),
+        ("waiting for data", "25.0% of it"), ("evaluation time", "5.0 s"),
+    ]  # fmt: skip
+    assert [name for name, _ in course([older | {"seconds": 0.0}]).rows] == [
+        "epochs", "steps", "images seen", "training time", "evaluation time"]  # fmt: skip
 
 
 def test_mistakes_and_right_answers_are_ordered_by_their_loss():
@@ -87,6 +99,13 @@ def test_mistakes_and_right_answers_are_ordered_by_their_loss():
     found = type("Answers", (), {"values": logits, "labels": torch.tensor([0, 0, 0, 1])})
     assert by_loss(found, right=True).tolist() == [0, 2]
     assert by_loss(found, right=False).tolist() == [3, 1]
+
+
+def test_an_image_is_told_with_its_class_what_it_is_taken_for_and_how_surely():
+    logits = (torch.eye(4)[[1, 0, 3]] * 2 + 1).log()  # 3 to 1 for the choice
+    images = type("Images", (), {"classes": ("cat", "dog", "owl")})
+    found = type("Answers", (), {"values": logits, "labels": torch.tensor([0, 0, 1]), "images": images})
+    assert said(found, torch.tensor([1, 0, 2])) == ["cat\n50.0%", "cat, not dog\n50.0%", "dog, not output 3\n50.0%"]
 
 
 def test_pairs_of_classes_are_told_by_how_often_they_are_confused():
@@ -99,5 +118,12 @@ def test_values_are_told_as_people_read_them():
         "none", "yes", "1,234,567", "0.3", "1, 2", "none", "a"]  # fmt: skip
     assert [metric("val_top1", 0.98765), metric("val_loss", 0.123456), metric("lr", 1.23e-5), metric("x", None)] == [
         "98.77%", "0.1235", "1.23e-05", "not finite"]  # fmt: skip
+    assert [metric("loss", 12345.678), metric("count", 12345)] == ["12345.7", "12,345"]
     assert [duration(s) for s in (1.234, 65, 3700)] == ["1.2 s", "1 min 5 s", "1 h 1 min"]
+    assert [duration(s) for s in (59.94, 59.96, 119.6)] == ["59.9 s", "1 min 0 s", "2 min 0 s"]
+    assert [counted(1, "query"), counted(2000, "query"), counted(0, "epoch")] == [
+        "1 query",
+        "2,000 queries",
+        "0 epochs",
+    ]
     assert [spoken(n) for n in ("val_top1", "teacher_knn20")] == ["validation top-1", "teacher k-NN (k = 20)"]
