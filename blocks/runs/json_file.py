@@ -1,10 +1,11 @@
-"""JSON files of a run's folder, for people too: indented, and never half written."""
+"""JSON files of a run's folder, for people too: indented, and never half written, also after a power cut."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from blocks.durable import replace
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -12,7 +13,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    replace(temporary, path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

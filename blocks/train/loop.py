@@ -273,8 +273,16 @@ def _evaluate(evaluate: Evaluation | None, subjects: Mapping[str, tree.Tree]) ->
     """({"val_top1", ..., "ema_top1", ...}, seconds) of all subjects."""
     began = time.monotonic()
     scores = {subject: evaluate(params) for subject, params in subjects.items()} if evaluate else {}
-    found = {f"{subject}_{name}": value for subject, row in scores.items() for name, value in row.items()}
+    found = {f"{subject}_{name}": _number(name, v) for subject, row in scores.items() for name, v in row.items()}
     return found, time.monotonic() - began
+
+
+def _number(name: str, value: Any) -> float:
+    """The value of a metric, of a tensor or numpy's too. Raises TypeError for no number."""
+    try:
+        return value if isinstance(value, int | float) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"evaluate gave {name} {value!r}, no number") from None
 
 
 def _read(readings: Readings, journal: Journal, *, all: bool) -> bool:

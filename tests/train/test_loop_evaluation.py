@@ -1,6 +1,8 @@
 """Evaluation in the loop: what it may be, when it comes, and the best epoch by it."""
 
+import numpy as np
 import pytest
+import torch
 
 from blocks import trunk_from_module
 from blocks.objectives.supervised import Supervised
@@ -56,6 +58,18 @@ def test_a_best_epoch_of_a_run_without_evaluation_is_refused_at_once(tmp_path):
 def test_an_own_evaluation_takes_the_place_of_the_accuracy(tmp_path):
     result = train(tmp_path, epochs=1, evaluate=lambda params: {"norm": float(params["head"]["weight"].norm())})
     assert result.history[0].keys() >= {"val_norm", "ema_norm"}
+
+
+@pytest.mark.parametrize("of", [torch.tensor, np.float32])
+def test_an_own_evaluation_may_give_tensors_and_numpy_s_numbers(tmp_path, of):
+    result = train(tmp_path, epochs=1, evaluate=lambda params: {"norm": of(0.5)})
+    assert repr(result.history[0]["val_norm"]) == "0.5"
+
+
+@pytest.mark.parametrize("value", [None, torch.ones(2), "high"])
+def test_what_an_own_evaluation_gives_and_is_no_number_is_named(tmp_path, value):
+    with pytest.raises(TypeError, match=r"evaluate gave norm .*, no number"):
+        train(tmp_path, epochs=1, evaluate=lambda params: {"norm": value})
 
 
 def test_batch_norm_that_would_wait_for_another_process_in_evaluation_is_refused_at_once(tmp_path):
