@@ -158,9 +158,14 @@ def _images_of(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def beside(weights: str | Path) -> Run | None:
-    """The run in whose folder these weights lie; None for those of no run."""
+    """The run in whose folder these weights lie; None for those of no run. Raises ValueError for a damaged one's."""
     place = Path(weights).parent
-    ours = read_json(place / folder.SETTINGS).keys() >= {"settings", "facts"}
+    try:
+        ours = read_json(place / folder.SETTINGS).keys() >= {"settings", "facts"}
+    except ValueError:
+        if checkpoint.latest(place):
+            raise
+        return None  # another program's, an editor's with comments
     return Run.open(place) if ours else None
 
 

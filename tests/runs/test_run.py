@@ -141,6 +141,14 @@ def test_weights_in_a_run_s_folder_are_its_own_and_others_are_no_run_s(tmp_path)
     assert beside(tmp_path / "model.pth") is None
 
 
+def test_an_editor_s_settings_beside_weights_are_no_run_s(tmp_path):
+    (tmp_path / "settings.json").write_text('{"editor.rulers": [120], // as wide as ours\n}')
+    assert beside(tmp_path / "model.pth") is None
+    checkpoint.save(tmp_path, {"params": {}}, 1, {})
+    with pytest.raises(ValueError, match=r"settings\.json is no JSON"):  # the run's own, and damaged
+        beside(checkpoint.latest(tmp_path))
+
+
 def test_going_on_adds_to_the_story_and_keeps_its_beginning(tmp_path):
     begun(tmp_path)
     folder.go_on(tmp_path, ABOUT, {"device": "cuda:0"}, 7, ["workers was 1, is 2"])
