@@ -1,5 +1,6 @@
 """The cache of shards: one download for all, a limit that holds, and nothing half-made under a final name."""
 
+import contextlib
 import ctypes
 import errno
 import io
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.data.storage import CacheFull, FetchError, Retries, ShardCache
+from blocks.data.storage import CacheFull, FetchError, Retries, ShardCache, shard_cache
 from blocks.data.storage.cache import once, try_locked
 from blocks.data.storage.part import Part
 from blocks.data.storage.shard import RemoteShard
@@ -259,3 +260,21 @@ def test_a_write_that_fails_for_want_of_space_is_tried_after_another_shard_went(
     monkeypatch.setattr(Part, "_write", on_full_disk)
     second.local()
     assert first.here() is None
+
+
+def test_a_part_takes_its_room_before_another_may_count_what_is_taken(tmp_path, monkeypatch):
+    cache, lengths, locked = ShardCache(tmp_path, 10 * SIZE), [], shard_cache.locked
+
+    @contextlib.contextmanager
+    def watched(target):
+        with locked(target) as free:
+            yield free
+            lengths.append(cache._taken())
+
+    def make(path):
+        with cache.writing(path, "0.tar") as part:
+            part.expect(SIZE)
+
+    monkeypatch.setattr(shard_cache, "locked", watched)
+    cache.file(tmp_path / "0.tar", make)
+    assert lengths == [SIZE]

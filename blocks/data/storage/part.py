@@ -10,8 +10,8 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 class Room(Protocol):
     """Where a part grows: a cache that makes way for it."""
 
-    def reserve(self, size: int, reserved: int) -> int:
-        """Make way for a part to grow from `reserved` to `size` bytes or some more -> to how many. Raises CacheFull."""
+    def reserve(self, file: BinaryIO, size: int, reserved: int) -> int:
+        """Make way for a file and grow it from `reserved` to `size` bytes, or more -> its length. Raises CacheFull."""
 
     def give_way(self, size: int) -> bool:
         """Free that many bytes of a full disk; whether anything was freed."""
@@ -52,8 +52,7 @@ class Part:
 
     def _reserve(self, size: int) -> None:
         if self._room is not None and size > self._reserved:
-            self._reserved = self._room.reserve(size, self._reserved)
-            self.file.truncate(self._reserved)
+            self._reserved = self._room.reserve(self.file, size, self._reserved)
 
     def _write(self, data: memoryview) -> int:
         while True:

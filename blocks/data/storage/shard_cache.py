@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import attrs
 
@@ -113,7 +113,7 @@ class _Room:
     cache: ShardCache
     name: str
 
-    def reserve(self, size: int, reserved: int) -> int:
+    def reserve(self, file: BinaryIO, size: int, reserved: int) -> int:
         cache = self.cache
         with locked(cache.folder / "room"):
             cache._remove_left_over()
@@ -123,6 +123,7 @@ class _Room:
             if reserved:  # it grows bit by bit
                 size = min(size + min(size // 8, SPARE), limit)
             cache.evict(limit - (size - reserved))
+            file.truncate(size)  # before the next one counts what is taken
         return size
 
     def give_way(self, size: int) -> bool:
