@@ -17,7 +17,7 @@ from blocks.interop.layouts import Which, weights_of
 from blocks.interop.moco_v3 import is_table, misread, other_heads
 from blocks.interop.options import wanted_options
 from blocks.interop.positions import fitted
-from blocks.interop.spare import spare
+from blocks.interop.spare import spare, trunk_of
 from blocks.interop.vissl import NORM_EPS
 from blocks.interop.weights import Weights
 from blocks.layers.checkpointed import bare
@@ -101,7 +101,7 @@ def load_weights(
     leaves = {name: leaf for name, leaf in found.leaves.items() if name not in left}
     table = _position_table(model, leaves)
     fits = new | ({"pos_embed"} if table else set())
-    more = [*misread(model, _trunk(model), found, leaves, grid), *other_activation(_trunk(model), found)]
+    more = [*misread(model, trunk_of(model), found, leaves, grid), *other_activation(trunk_of(model), found)]
     _check({n: t for n, t in wanted.items() if n not in fits}, leaves, fits, more, _hint(wanted, found.leaves, head))
     start = _start(model, new, key)
     resized: tuple[str, ...] = ()
@@ -150,20 +150,16 @@ def _left(found: Weights, left: set[str]) -> tuple[str, ...]:
     return (*(name for name in found.leaves if name in left), *found.left)
 
 
-def _trunk(model: Block | Pretraining) -> Any:
-    return getattr(model if isinstance(model, Block) else model.model, "trunk", None)
-
-
 def _position_table(model: Block | Pretraining, leaves: Flat) -> PositionEmbedding | None:
     """The model's position embedding, if the leaves have one of its width, which can be made to fit."""
-    table, found = getattr(_trunk(model), "pos_embed", None), leaves.get("pos_embed")
+    table, found = getattr(trunk_of(model), "pos_embed", None), leaves.get("pos_embed")
     if not isinstance(table, PositionEmbedding) or found is None or found.ndim != 3 or _kind(found):
         return None
     return table if found.shape[2] == table.embed_dim else None
 
 
 def _notes(model: Block | Pretraining, found: Weights, read: Flat) -> tuple[str, ...]:
-    trunk = _trunk(model)
+    trunk = trunk_of(model)
     heads = other_heads(trunk, found.leaves) if "pos_embed" in read and is_table(found.leaves["pos_embed"]) else ""
     return tuple(line for line in (_other_eps(trunk, found.norm_eps), heads, untold_activation(trunk, found)) if line)
 

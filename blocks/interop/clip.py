@@ -4,29 +4,27 @@ import re
 
 import torch
 
+from blocks.interop.renaming import renamed, table
 from blocks.tree import Flat
 
 MARK = re.compile(r"^visual\.(class_embedding$|trunk\.)")
 OPENAI_S = {"input_resolution", "context_length", "vocab_size"}  # leaves of OpenAI's archives, which had QuickGELU
 EPS = 1e-5  # of the towers written by OpenAI and open_clip; those below "trunk" are timm's
-RENAMED = tuple(
-    (re.compile(theirs), ours)
-    for theirs, ours in (
-        (r"^class_embedding$", "cls_token"),
-        (r"^positional_embedding$", "pos_embed"),
-        (r"^conv1\.", "patch_embed.proj."),
-        (r"^ln_pre\.", "norm_pre."),
-        (r"^ln_post\.", "norm."),
-        (r"^transformer\.resblocks\.", "blocks."),
-        (r"\.ln_([12])\.", r".norm\1."),
-        (r"\.ls_([12])\.", r".ls\1."),
-        (r"\.attn\.in_proj_", ".attn.qkv."),
-        (r"\.attn\.out_proj\.", ".attn.proj."),
-        (r"\.mlp\.c_fc\.", ".mlp.fc1."),
-        (r"\.mlp\.c_proj\.", ".mlp.fc2."),
-        (r"^trunk\.", ""),
-        (r"^head\.proj\.", "head."),
-    )
+RENAMED = table(
+    (r"^class_embedding$", "cls_token"),
+    (r"^positional_embedding$", "pos_embed"),
+    (r"^conv1\.", "patch_embed.proj."),
+    (r"^ln_pre\.", "norm_pre."),
+    (r"^ln_post\.", "norm."),
+    (r"^transformer\.resblocks\.", "blocks."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.ls_([12])\.", r".ls\1."),
+    (r"\.attn\.in_proj_", ".attn.qkv."),
+    (r"\.attn\.out_proj\.", ".attn.proj."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+    (r"^trunk\.", ""),
+    (r"^head\.proj\.", "head."),
 )
 
 
@@ -37,7 +35,8 @@ def is_clip(names: Flat) -> bool:
 
 def tower(leaves: Flat) -> Flat:
     """The leaves of the image tower, its projection as a head whose bias is 0."""
-    found = {renamed(name.removeprefix("visual.")): t for name, t in leaves.items() if name.startswith("visual.")}
+    own = {name.removeprefix("visual."): leaf for name, leaf in leaves.items() if name.startswith("visual.")}
+    found = {renamed(name, RENAMED): leaf for name, leaf in own.items()}
     if "proj" in found:
         found["head.weight"] = found.pop("proj").mT
     if "cls_token" in found:
@@ -53,10 +52,3 @@ def with_bias(leaves: Flat) -> Flat:
     if weight is None or "head.bias" in leaves:
         return leaves
     return leaves | {"head.bias": torch.zeros_like(weight[:, 0])}
-
-
-def renamed(name: str) -> str:
-    """timm's name of a leaf of the tower."""
-    for pattern, ours in RENAMED:
-        name = pattern.sub(ours, name)
-    return name

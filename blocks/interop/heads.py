@@ -3,21 +3,19 @@
 import re
 from collections.abc import Mapping
 
+from blocks.interop.renaming import renamed, table
 from blocks.tree import Flat
 
 Place = tuple[int, ...]  # in a sequence of modules, or of sequences
-RENAMED = tuple(
-    (re.compile(theirs), ours)
-    for theirs, ours in (
-        (r"^heads\.0\.prototypes0\.(weight_[gv])$", r"head.last_layer.\1"),  # VISSL's DINO
-        (r"^heads\.0\.prototypes(\d+)\.weight$", r"prototypes.\1.weight"),  # VISSL's SwAV
-        (r"^prototypes\.prototypes(\d+)\.weight$", r"prototypes.\1.weight"),  # SwAV, several
-        (r"^prototypes\.weight$", r"prototypes.0.weight"),
-        (r"^projection_head\.(weight|bias)$", r"head.\1"),  # SwAV without a hidden layer
-        (r"^(?:head|heads\.0)\.mlp\.(weight|bias)$", r"head.layers.0.\1"),  # DINO likewise
-        (r"^head\.last_layer\.parametrizations\.weight\.original0$", "head.last_layer.weight_g"),
-        (r"^head\.last_layer\.parametrizations\.weight\.original1$", "head.last_layer.weight_v"),
-    )
+RENAMED = table(
+    (r"^heads\.0\.prototypes0\.(weight_[gv])$", r"head.last_layer.\1"),  # VISSL's DINO
+    (r"^heads\.0\.prototypes(\d+)\.weight$", r"prototypes.\1.weight"),  # VISSL's SwAV
+    (r"^prototypes\.prototypes(\d+)\.weight$", r"prototypes.\1.weight"),  # SwAV, several
+    (r"^prototypes\.weight$", r"prototypes.0.weight"),
+    (r"^projection_head\.(weight|bias)$", r"head.\1"),  # SwAV without a hidden layer
+    (r"^(?:head|heads\.0)\.mlp\.(weight|bias)$", r"head.layers.0.\1"),  # DINO likewise
+    (r"^head\.last_layer\.parametrizations\.weight\.original0$", "head.last_layer.weight_g"),
+    (r"^head\.last_layer\.parametrizations\.weight\.original1$", "head.last_layer.weight_v"),
 )
 SEQUENCE = re.compile(
     r"^(?P<part>predictor|head|projection_head|head\.mlp|heads\.\d+\.(?:\d+\.)?(?:clf|projection_head|mlp))"
@@ -31,7 +29,7 @@ def as_ours(leaves: Flat) -> Flat:
 
     A linear layer's bias before a batch norm, which takes it away, is taken off the running mean instead.
     """
-    leaves = {renamed(name): leaf for name, leaf in leaves.items()}
+    leaves = {renamed(name, RENAMED): leaf for name, leaf in leaves.items()}
     for part in ("head", "predictor"):
         matches = {name: match for name in leaves if (match := SEQUENCE.match(name)) and _part(match) == part}
         found = _projection(_modules(leaves, matches))
@@ -40,13 +38,6 @@ def as_ours(leaves: Flat) -> Flat:
             alone = "layers.1.weight" not in found and not any(".mlp." in name for name in matches)
             leaves = rest | {f"{part}.{_alone(name) if alone else name}": leaf for name, leaf in found.items()}
     return leaves
-
-
-def renamed(name: str) -> str:
-    """A leaf's name, where it follows from theirs alone."""
-    for pattern, new in RENAMED:
-        name = pattern.sub(new, name)
-    return name
 
 
 def _part(match: re.Match) -> str:

@@ -1,6 +1,7 @@
 """What a file may hold beyond a model's params without a loss: it is left, and the report says so."""
 
 from collections.abc import Container
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,14 +47,14 @@ def _is_idle(leaves: Flat, name: str, wanted: Container[str]) -> bool:
 
 def _turns_alike(model: object, periods: Tensor) -> bool:
     """Whether the rotary attention in a model's layers has these periods."""
-    layers = getattr(_trunk(model), "blocks", ())
+    layers = getattr(trunk_of(model), "blocks", ())
     attn = getattr(bare(layers[0]), "attn", None) if layers else None
     if not isinstance(attn, RotaryAttention) or periods.shape != (attn.width // 4,):
         return False
     return torch.allclose(periods.float(), turning_periods(len(periods), attn.temperature), rtol=2**-8, atol=0)
 
 
-def _trunk(model: object) -> object:
+def trunk_of(model: object) -> Any:
     """That of a model, or of an objective's."""
     trunk = getattr(model, "trunk", None)
     return getattr(getattr(model, "model", None), "trunk", trunk)
@@ -63,7 +64,7 @@ def _sines(model: object) -> dict[str, SinCosPosition]:
     """Fixed positions by the names that MAE saves them by."""
     decoder = getattr(model, "decoder", None)
     found = {
-        "pos_embed": getattr(_trunk(model), "pos_embed", None),
+        "pos_embed": getattr(trunk_of(model), "pos_embed", None),
         "decoder.decoder_pos_embed": getattr(decoder, "decoder_pos_embed", None),
     }
     return {name: block for name, block in found.items() if isinstance(block, SinCosPosition)}

@@ -10,6 +10,7 @@ from torch import Tensor
 from blocks.block import Block, Params
 from blocks.interop.entries import every
 from blocks.interop.heads import as_ours
+from blocks.interop.renaming import renamed, table
 from blocks.interop.timm import to_timm
 from blocks.layers.checkpointed import bare
 from blocks.layers.heads import ProjectionMlp, TanhMlpHead
@@ -24,17 +25,17 @@ BlockT = TypeVar("BlockT", bound=Block)
 NORM_EPS = 1e-5  # of its ConViT, and of its first ViT, which bore the same names; its later ViT has 1e-6
 MARKS = re.compile(r"^(trunk|heads|base_model)\.|(^|\.)(class_token|pos_embedding)$|\.attn\.alpha$")
 OUTSIDE = re.compile(r"^(trunk\.)?(base_model\.)?")
-RENAMED = (
-    (re.compile(r"^class_token$"), "cls_token"),
-    (re.compile(r"^pos_embedding$"), "pos_embed"),
-    (re.compile(r"\.mlp\.linear_([12])\."), r".mlp.fc\1."),
-    (re.compile(r"\.attn\.alpha$"), ".attn.gating_param"),
+RENAMED = table(
+    (r"^class_token$", "cls_token"),
+    (r"^pos_embedding$", "pos_embed"),
+    (r"\.mlp\.linear_([12])\.", r".mlp.fc\1."),
+    (r"\.attn\.alpha$", ".attn.gating_param"),
 )
-BACK = (
-    (re.compile(r"^cls_token$"), "class_token"),
-    (re.compile(r"^pos_embed$"), "pos_embedding"),
-    (re.compile(r"\.mlp\.fc([12])\."), r".mlp.linear_\1."),
-    (re.compile(r"\.attn\.gating_param$"), ".attn.alpha"),
+BACK = table(
+    (r"^cls_token$", "class_token"),
+    (r"^pos_embed$", "pos_embedding"),
+    (r"\.mlp\.fc([12])\.", r".mlp.linear_\1."),
+    (r"\.attn\.gating_param$", ".attn.alpha"),
 )
 TANH = (("heads.0.layers.pre_logits.", "head.fc1."), ("heads.0.layers.head.", "head.fc2."))
 LINEAR = (("heads.0.layers.head.", "head."),)
@@ -59,7 +60,7 @@ def from_vissl(leaves: Mapping[str, Tensor]) -> Flat:
     Raises ValueError for positional features that are not three kinds.
     """
     heads = {name: leaf for name, leaf in leaves.items() if name.startswith("heads.")}
-    trunk = {renamed(name): leaf for name, leaf in leaves.items() if name not in heads}
+    trunk = {renamed(OUTSIDE.sub("", name), RENAMED): leaf for name, leaf in leaves.items() if name not in heads}
     for name, leaf in trunk.items():
         if name.endswith(".attn.gating_param"):
             trunk[name] = leaf.flatten()  # [1, h, 1, 1] -> [h]
@@ -82,7 +83,7 @@ def to_vissl(model: Model, params: Params, locality_dim: int = 10) -> dict[str, 
         raise ValueError(f"VISSL has no place for {every(homeless)}")
     trunk = {n: t for n, t in leaves.items() if not n.startswith("head.")}
     if any(n.endswith(".gating_param") for n in trunk):
-        trunk = {_vissl_s(n): _unfolded(n, t, locality_dim) for n, t in trunk.items()}
+        trunk = {renamed(n, BACK): _unfolded(n, t, locality_dim) for n, t in trunk.items()}
     names = _head_names(model.head)
     heads = {_placed(n, names).removeprefix("heads."): t for n, t in leaves.items() if n.startswith("head.")}
     return {"classy_state_dict": {"base_model": {"model": {"trunk": trunk, "heads": heads}}}}
@@ -93,12 +94,6 @@ def _other_mlps(model: Model) -> list[str]:
     mlps = {getattr(bare(layer), "mlp", None) for layer in getattr(model.trunk, "blocks", ())}
     kinds = {f"act_layer {mlp.act_layer}" if isinstance(mlp, Mlp) else f"a {type(mlp).__name__}" for mlp in mlps}
     return sorted(kinds - {"act_layer gelu"})
-
-
-def _vissl_s(name: str) -> str:
-    for pattern, theirs in BACK:
-        name = pattern.sub(theirs, name)
-    return name
 
 
 def _unfolded(name: str, leaf: Tensor, copies: int) -> Tensor:
@@ -122,14 +117,6 @@ def _head_names(head: Block | None) -> tuple[tuple[str, str], ...]:
 def _placed(name: str, names: tuple[tuple[str, str], ...]) -> str:
     theirs, ours = next(pair for pair in names if name.startswith(pair[1]))
     return theirs + name.removeprefix(ours)
-
-
-def renamed(name: str) -> str:
-    """timm's name of a leaf of a trunk: "trunk.blocks.0.mlp.linear_1.bias" -> "blocks.0.mlp.fc1.bias"."""
-    name = OUTSIDE.sub("", name)
-    for pattern, new in RENAMED:
-        name = pattern.sub(new, name)
-    return name
 
 
 def folded(weight: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The training loop: step, log, save, evaluate; it goes on where the newest checkpoint in `out` stopped."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from pathlib import Path
@@ -23,8 +22,7 @@ from blocks.train.compiled import WHOLE, Compile, compile_mode
 from blocks.train.distributed import Processes
 from blocks.train.dry_run import Planned, dry_run
 from blocks.train.ending import report
-from blocks.train.evaluate import check_apart
-from blocks.train.evaluate import evaluate as accuracy
+from blocks.train.evaluation import Evaluation, own_accuracy, scores_of, seen_by, subjects_of
 from blocks.train.interrupt import interrupts
 from blocks.train.journal import Journal, gather_unreadable
 from blocks.train.loss_scale import LossScale
@@ -38,8 +36,6 @@ from blocks.train.state import State
 from blocks.train.step import init_state, make_step
 from blocks.train.waiting import mark
 from blocks.train.watch import Watch
-
-Evaluation = Callable[[tree.Tree], Mapping[str, float]]
 
 
 @attrs.frozen(eq=False)
@@ -103,12 +99,12 @@ def run(
     out, seed, every = options.out, options.seed, options.checkpoint_every_steps
     steps, world_size, first = train_data.steps_per_epoch, processes.world_size, processes.is_main
     _check(epochs=epochs, log_every=log_every, max_skipped=max_skipped)
-    evaluate = evaluate or _accuracy(objective, val_data, processes, precision, params)
+    evaluate = evaluate or own_accuracy(objective, val_data, processes, precision, params)
     if options.best and evaluate is None:
         raise ValueError(
             f"best {options.best}: this run evaluates nothing; leave it out, or give labelled images to do it"
         )
-    model, seen = getattr(objective, "model", None), _seen(val_data, evaluate)
+    model, seen = getattr(objective, "model", None), seen_by(val_data, evaluate)
     known = facts(objective, train_data, seed, accumulate, world_size)
     told = dict(options.settings if settings is None else without_secrets(settings))
     knobs = {"clip": clip, "clip_norm": clip_norm, "ema_decay": ema_decay, "frozen": tuple(frozen)}
@@ -178,7 +174,7 @@ def run(
                 watch.look(step, step // steps, state.params)
             if step and step % steps == 0 and not stop and not journal.knows_epoch(step):
                 evaluates = step == last or step // steps % options.evaluate_every == 0
-                scores, seconds = _evaluate(evaluate if evaluates else None, _subjects(objective, state))
+                scores, seconds = scores_of(evaluate if evaluates else None, subjects_of(objective, state))
                 if evaluates:
                     best_epoch.look(step, scores, history)
                 journal.epoch(step, scores, seconds)
@@ -224,25 +220,6 @@ def _check(**counts: int) -> None:
             raise ValueError(f"{name} {value!r} is not a count; use a whole number, 1 or more")
 
 
-def _accuracy(
-    objective: Any, val_data: Any, processes: Processes, precision: str, params: tree.Tree | None
-) -> Evaluation | None:
-    """The evaluation of an objective with a model that classifies, from these params on; None without data."""
-    if val_data is None:
-        return None
-    if not getattr(getattr(val_data, "index", None), "labelled", True):
-        raise ValueError("val_data has no labels for an accuracy; give evaluate=..., or labelled images")
-    if not hasattr(objective, "model") or hasattr(objective, "outcome"):
-        raise ValueError(f"{type(objective).__name__} has no `model` that classifies val_data; give evaluate=...")
-    check_apart(objective.model, params or {}, processes.world_size)
-    return lambda params: accuracy(objective.model, params, val_data, processes, precision=precision)
-
-
-def _seen(val_data: Any, evaluate: Evaluation | None) -> Any:
-    """The loader of evaluation images, the evaluation's own where it has one; None for none."""
-    return val_data if val_data is not None else getattr(evaluate, "val_data", None)
-
-
 def _described(**loaders: Any) -> dict[str, Any]:
     """What the loaders say of their images, of those that do."""
     return {name: loader.description for name, loader in loaders.items() if hasattr(loader, "description")}
@@ -261,28 +238,6 @@ def _profiled(
     if options.profile and processes.is_main:
         return profiling(Path(options.out) / "profile", processes.device, screen.say, warm)
     return nullcontext(lambda: None)
-
-
-def _subjects(objective: Any, state: State) -> dict[str, tree.Tree]:
-    """What is evaluated, by name: the params, their average where there is one, what the objective names in memory."""
-    subjects = {"val": state.params} | ({"ema": state.ema} if tree.leaves(state.ema) else {})
-    return subjects | (objective.evaluated(state.memory) if hasattr(objective, "evaluated") else {})
-
-
-def _evaluate(evaluate: Evaluation | None, subjects: Mapping[str, tree.Tree]) -> tuple[dict[str, float], float]:
-    """({"val_top1", ..., "ema_top1", ...}, seconds) of all subjects."""
-    began = time.monotonic()
-    scores = {subject: evaluate(params) for subject, params in subjects.items()} if evaluate else {}
-    found = {f"{subject}_{name}": _number(name, v) for subject, row in scores.items() for name, v in row.items()}
-    return found, time.monotonic() - began
-
-
-def _number(name: str, value: Any) -> float:
-    """The value of a metric, of a tensor or numpy's too. Raises TypeError for no number."""
-    try:
-        return value if isinstance(value, int | float) else float(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"evaluate gave {name} {value!r}, no number") from None
 
 
 def _read(readings: Readings, journal: Journal, *, all: bool) -> bool:
