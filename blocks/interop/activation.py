@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from blocks.interop import clip
 from blocks.interop.weights import Weights
 from blocks.layers.checkpointed import bare
 from blocks.layers.mlp import Mlp
@@ -29,7 +30,8 @@ def other_activation(trunk: Any, found: Weights) -> list[str]:
 def untold_activation(trunk: Any, found: Weights) -> str:
     """What to say where such a file does not tell its activation; else ""."""
     ours = activations(trunk)
-    if found.act_layer is not None or not ours or not any(name in found.leaves for name in UNSURE):
+    sure = not found.layout.startswith(clip.NAME) and not any(name in found.leaves for name in UNSURE)
+    if found.act_layer is not None or not ours or sure:
         return ""
     return (
         f"names do not tell the activation, the model has act_layer \"{', '.join(sorted(ours))}\": OpenAI's and Meta's "

@@ -20,6 +20,7 @@ from blocks.interop.dinov2 import as_timm
 from blocks.interop.dinov3 import with_one_bias
 from blocks.interop.gated import packed
 from blocks.interop.heads import as_ours
+from blocks.interop.parts import index_of, is_index, read_parts
 from blocks.interop.saving import FORMAT, is_safetensors, missing, read
 from blocks.interop.timm import unwrapped
 from blocks.interop.torchscript import is_torchscript, read_torchscript
@@ -43,7 +44,7 @@ FAMILIES = tuple(  # by a name that none but its files have
     (family, re.compile(mark))
     for family, mark in (
         (MOCO_V3, r"^(base|momentum)_encoder\."),
-        ("CLIP", clip.MARK.pattern),
+        (clip.NAME, clip.MARK.pattern),
         (hugging_face.NAME, rf".*({hugging_face.MARK.pattern})"),
         ("MoCo", r"^encoder_[qk]\."),
         ("MAE", r"^decoder_embed\."),
@@ -107,7 +108,21 @@ def _only_params(found: Weights, which: Which) -> Weights:
 
 
 def read_content(path: Path) -> Any:
-    """What a .pth, .pt, .bin, .torch or .safetensors file holds: tensors and plain values; nothing in it is run."""
+    """What a .pth, .pt, .bin, .torch or .safetensors file, or an index of several, holds: tensors and plain values.
+
+    Nothing in it is run.
+    """
+    if not path.is_file():
+        raise missing(path)
+    if is_index(path):
+        return read_parts(path, _read_file)
+    index = index_of(path)
+    if index is not None:
+        raise ValueError(f"{path} holds a part of the weights; give {index}")
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> Any:
     if not path.is_file():
         raise missing(path)
     if path.suffix == ".safetensors" or is_safetensors(path):

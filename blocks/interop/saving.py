@@ -22,6 +22,10 @@ from blocks.interop.metadata import ENTRY, as_text
 from blocks.tree import Flat
 
 FORMAT = "vitmason 1"
+USUAL = (  # names of weights in a folder that others saved
+    *("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin"),
+)
 MOMENTS = (".running_mean", ".running_var")  # of batch norms: params may hold them besides what `init` gives
 
 
@@ -86,8 +90,9 @@ def read(path: Path) -> tuple[Flat, dict[str, str]]:
 def missing(path: Path) -> FileNotFoundError:
     """The error of a checkpoint that is not there, or not on this machine, or a folder."""
     if path.is_dir():
-        said = f"{path} is a folder, not a file; params of a run are in blocks.Run.open({str(path)!r}).params()"
-        return FileNotFoundError(said)
+        beside = next((path / name for name in USUAL if (path / name).is_file()), None)
+        way = f"params of a run are in blocks.Run.open({str(path)!r}).params()" if beside is None else f"give {beside}"
+        return FileNotFoundError(f"{path} is a folder, not a file; {way}")
     remote = re.match(r"(https?|s3|gs|hf):/", str(path))
     way = "; download it, and give the file" if remote else ""
     if len(path.parts) == 1 and not path.suffix:

@@ -25,7 +25,7 @@ def by_timm_s_names(layout: str, leaves: Flat) -> Weights:
     if clip.is_clip(leaves):
         tower, left = clip.tower(leaves), tuple(name for name in leaves if not name.startswith("visual."))
         act_layer = "quick_gelu" if leaves.keys() & clip.OPENAI_S else None
-        return Weights(layout, tower, left, clip.EPS if "norm_pre.weight" in tower else None, act_layer)
+        return Weights(layout, tower, left, clip.EPS if clip.has_own_tower(leaves) else None, act_layer)
     if hugging_face.is_hugging_face(leaves):
         left = tuple(name for name in leaves if hugging_face.LEFT.search(name))
         eps = hugging_face.VIT_EPS if hugging_face.has_vit_eps(leaves) else None
@@ -35,7 +35,7 @@ def by_timm_s_names(layout: str, leaves: Flat) -> Weights:
 
 def with_config(found: Weights, path: Path) -> Weights:
     """The weights with what a config beside their file says of them."""
-    if not found.layout.startswith(hugging_face.NAME) and "norm_pre.weight" not in found.leaves:
+    if not found.layout.startswith((hugging_face.NAME, clip.NAME)) and "norm_pre.weight" not in found.leaves:
         return found
     act_layer, eps = told_beside(path)
     return attrs.evolve(found, act_layer=found.act_layer or act_layer, norm_eps=eps or found.norm_eps)

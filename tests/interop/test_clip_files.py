@@ -1,5 +1,6 @@
 """Files of a whole CLIP: OpenAI's archives, its state_dict, open_clip's; and that a wrong activation is told."""
 
+import json
 import zipfile
 
 import pytest
@@ -114,3 +115,43 @@ def test_an_archive_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"cut\.pt is damaged"):
         blocks.load_weights(blocks.vit(**OPENAI), tmp_path / "cut.pt")
+
+
+def open_clip_s(folder, vision, **model):
+    """A tower's file as open_clip publishes it, with its config beside."""
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": {"vision_cfg": vision, **model}}))
+    return saved(clip().state_dict(), folder / "open_clip_pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("vision", "model", "act", "eps"),
+    [
+        ({"layers": 2}, {}, "gelu", 1e-5),
+        ({"layers": 2}, {"quick_gelu": True}, "quick_gelu", 1e-5),
+        ({"layers": 2, "act_kwargs": {"approximate": "tanh"}, "norm_kwargs": {"eps": 1e-6}}, {}, "gelu_tanh", 1e-6),
+    ],
+)
+def test_open_clip_s_config_beside_the_file_tells_activation_and_eps(tmp_path, vision, model, act, eps):
+    path, knobs = open_clip_s(tmp_path, vision, **model), KNOBS | {"norm_eps": eps}
+    assert blocks.load_weights(blocks.vit(**knobs | {"act_layer": act}), path)[1].notes == ()
+    for other in {"gelu", "quick_gelu", "gelu_tanh"} - {act}:
+        with pytest.raises(ValueError, match=f'make it with act_layer="{act}"'):
+            blocks.load_weights(blocks.vit(**knobs | {"act_layer": other}), path)
+    _, report = blocks.load_weights(blocks.vit(**knobs | {"act_layer": act, "norm_eps": 1e-3}), path)
+    assert report.notes[0].startswith(f"its norms had eps {eps:g}")
+
+
+@pytest.mark.parametrize("vision", [{"timm_model_name": "vit_base_patch16_siglip_224"}, {}, 3, None])
+def test_open_clip_s_config_of_no_own_tower_tells_nothing(tmp_path, vision):
+    path = open_clip_s(tmp_path, vision, quick_gelu=True)
+    assert "names do not tell the activation" in blocks.load_weights(blocks.vit(**KNOBS), path)[1].notes[0]
+
+
+def test_a_tower_without_a_first_norm_is_read_and_as_unsure():
+    theirs, model = clip(), blocks.vit(**OPENAI | {"pre_norm": False})
+    theirs.visual.ln_pre = nn.Identity()
+    params, report = blocks.load_weights(model, theirs.state_dict())
+    assert "names do not tell the activation" in report.notes[0]
+    assert_equal_numbers(model, params, theirs)
+    other = blocks.vit(**OPENAI | {"pre_norm": False, "norm_eps": 1e-6})
+    assert "its norms had eps 1e-05" in blocks.load_weights(other, theirs.state_dict())[1].notes[0]
