@@ -3,8 +3,8 @@
 from typing import Any
 
 from blocks.interop import clip
+from blocks.interop.trunk import layers_of
 from blocks.interop.weights import Weights
-from blocks.layers.checkpointed import bare
 from blocks.layers.mlp import Mlp
 
 UNSURE = ("norm_pre.weight", "attn_pool.latent")  # leaves of CLIPs and SigLIPs, of which some have GELU, some another
@@ -12,7 +12,7 @@ UNSURE = ("norm_pre.weight", "attn_pool.latent")  # leaves of CLIPs and SigLIPs,
 
 def activations(trunk: Any) -> set[str]:
     """Those of the MLPs in a trunk's layers."""
-    mlps = [getattr(bare(layer), "mlp", None) for layer in getattr(trunk, "blocks", ())]
+    mlps = [getattr(layer, "mlp", None) for layer in layers_of(trunk)]
     return {mlp.act_layer for mlp in mlps if isinstance(mlp, Mlp)}
 
 

@@ -17,10 +17,10 @@ from blocks.interop.layouts import Which, weights_of
 from blocks.interop.moco_v3 import is_table, misread, other_heads
 from blocks.interop.options import wanted_options
 from blocks.interop.positions import fitted
-from blocks.interop.spare import spare, trunk_of
+from blocks.interop.spare import spare
+from blocks.interop.trunk import layers_of, trunk_of
 from blocks.interop.vissl import NORM_EPS
 from blocks.interop.weights import Weights
-from blocks.layers.checkpointed import bare
 from blocks.layers.position import PositionEmbedding
 from blocks.tree import Flat
 
@@ -166,8 +166,8 @@ def _notes(model: Block | Pretraining, found: Weights, read: Flat) -> tuple[str,
 
 def _other_eps(trunk: Any, theirs: float | None) -> str:
     """What to say where the norms of a file's layers had another eps than those of the trunk's; else ""."""
-    layers = getattr(trunk, "blocks", ())
-    eps = getattr(getattr(bare(layers[0]), "norm1", None), "eps", theirs) if layers else theirs
+    layers = layers_of(trunk)
+    eps = getattr(getattr(layers[0], "norm1", None), "eps", theirs) if layers else theirs
     if eps == theirs or theirs is None:
         return ""
     call = "with_eps(model)" if theirs == NORM_EPS else f"with_eps(model, {theirs:g})"

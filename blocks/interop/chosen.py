@@ -18,7 +18,7 @@ from blocks.interop.refit import (
     without_drops,
 )
 from blocks.interop.trusted import trusting
-from blocks.layers.checkpointed import bare
+from blocks.layers.encoder import inner
 from blocks.layers.rotary import RotaryAttention
 from blocks.trunks.distilled import DistilledModel
 from blocks.trunks.model import Model
@@ -102,7 +102,7 @@ def _has_layers(description: Mapping[str, Any]) -> bool:
 
 def _agree(found: Any, given: Mapping[str, Any], file: Path) -> None:
     positions = {"PositionEmbedding": "learn", "SinCosPosition": "sincos"}
-    rotary = any(isinstance(getattr(bare(layer), "attn", None), RotaryAttention) for layer in found.trunk.blocks)
+    rotary = any(isinstance(getattr(inner(layer), "attn", None), RotaryAttention) for layer in found.trunk.blocks)
     own = {
         "patch_size": found.trunk.patch_embed.patch_size,
         "pos_embed": "rope" if rotary else positions.get(type(found.trunk.pos_embed).__name__, "none"),

@@ -8,8 +8,8 @@ from torch import Tensor
 from blocks.interop.layouts import MOCO_V3
 from blocks.interop.positions import Grid
 from blocks.interop.spare import ROUNDING, has_rows_first
+from blocks.interop.trunk import layers_of
 from blocks.interop.weights import Weights
-from blocks.layers.encoder import InPlaceOf
 from blocks.layers.position import SinCosPosition
 from blocks.tree import Flat
 
@@ -31,11 +31,10 @@ def misread(model: object, trunk: Any, found: Weights, leaves: Flat, grid: Grid 
 
 def other_heads(trunk: Any, leaves: Flat) -> str:
     """What to say where a trunk has the width of MoCo v3's ViT-S, as the leaves have, and not its heads; else ""."""
-    qkv, layers = leaves.get(QKV), getattr(trunk, "blocks", ())
+    qkv, layers = leaves.get(QKV), layers_of(trunk)
     if not layers or qkv is None or qkv.shape != (3 * WIDTH, WIDTH) or trunk.embed_dim != WIDTH:
         return ""
-    layer = layers[0].layer if isinstance(layers[0], InPlaceOf) else layers[0]
-    heads = getattr(getattr(layer, "attn", None), "num_heads", HEADS)
+    heads = getattr(getattr(layers[0], "attn", None), "num_heads", HEADS)
     if heads == HEADS:
         return ""
     return (

@@ -1,22 +1,19 @@
 """What a file may hold beyond a model's params without a loss: it is left, and the report says so."""
 
 from collections.abc import Container
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from blocks.interop.positions import Grid, split_rows
-from blocks.layers.checkpointed import bare
+from blocks.interop.trunk import layers_of, trunk_of
 from blocks.layers.position import SinCosPosition
 from blocks.layers.rotary import RotaryAttention, turning_periods
 from blocks.tree import Flat
 
 MOMENTS = (".running_mean", ".running_var", ".num_batches_tracked")  # of batch norms: our objectives' memory has them
 QUEUE = ("queue", "queue_ptr")  # MoCo's: memory too
-MASK = (
-    "mask_token"  # in place of masked patches, as DINOv2 and DINOv3 learned: nothing of a whole image follows from it
-)
+MASK = "mask_token"  # in place of masked patches, as DINOv2 and DINOv3 learned: no whole image asks for it
 PERIODS = "rope_embed.periods"  # of the rotation, as DINOv3's own files have them in bfloat16
 ROUNDING = 1e-3  # of a half-precision number below 1, with room: no learned embedding is as near to sines
 
@@ -47,17 +44,11 @@ def _is_idle(leaves: Flat, name: str, wanted: Container[str]) -> bool:
 
 def _turns_alike(model: object, periods: Tensor) -> bool:
     """Whether the rotary attention in a model's layers has these periods."""
-    layers = getattr(trunk_of(model), "blocks", ())
-    attn = getattr(bare(layers[0]), "attn", None) if layers else None
+    layers = layers_of(trunk_of(model))
+    attn = getattr(layers[0], "attn", None) if layers else None
     if not isinstance(attn, RotaryAttention) or periods.shape != (attn.width // 4,):
         return False
     return torch.allclose(periods.float(), turning_periods(len(periods), attn.temperature), rtol=2**-8, atol=0)
-
-
-def trunk_of(model: object) -> Any:
-    """That of a model, or of an objective's."""
-    trunk = getattr(model, "trunk", None)
-    return getattr(getattr(model, "model", None), "trunk", trunk)
 
 
 def _sines(model: object) -> dict[str, SinCosPosition]:

@@ -12,7 +12,7 @@ from blocks.interop.entries import every
 from blocks.interop.heads import as_ours
 from blocks.interop.renaming import renamed, table
 from blocks.interop.timm import to_timm
-from blocks.layers.checkpointed import bare
+from blocks.interop.trunk import layers_of
 from blocks.layers.heads import ProjectionMlp, TanhMlpHead
 from blocks.layers.linear import Linear
 from blocks.layers.mlp import Mlp
@@ -91,7 +91,7 @@ def to_vissl(model: Model, params: Params, locality_dim: int = 10) -> dict[str, 
 
 def _other_mlps(model: Model) -> list[str]:
     """What its MLPs of GELUs are not, where names are the same."""
-    mlps = {getattr(bare(layer), "mlp", None) for layer in getattr(model.trunk, "blocks", ())}
+    mlps = {getattr(layer, "mlp", None) for layer in layers_of(model.trunk)}
     kinds = {f"act_layer {mlp.act_layer}" if isinstance(mlp, Mlp) else f"a {type(mlp).__name__}" for mlp in mlps}
     return sorted(kinds - {"act_layer gelu"})
 

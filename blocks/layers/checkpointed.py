@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from blocks.block import Block, Params
-from blocks.layers.encoder import EncoderLayer, InPlaceOf
+from blocks.layers.encoder import InPlaceOf
 
 
 @attrs.frozen
@@ -41,10 +41,6 @@ def checkpointed(model: Any, every: int = 1) -> Any:
         raise ValueError(f"{type(model).__name__} has no encoder layers at trunk.blocks to checkpoint")
     if every < 1:
         raise ValueError(f"every {every} is not a number of layers; use 1 for all, 2 for every second")
-    wrapped = tuple(bare(layer) if i % every else Checkpointed(bare(layer)) for i, layer in enumerate(layers))
+    plain = [layer.layer if isinstance(layer, Checkpointed) else layer for layer in layers]
+    wrapped = tuple(layer if i % every else Checkpointed(layer) for i, layer in enumerate(plain))
     return attrs.evolve(model, trunk=attrs.evolve(model.trunk, blocks=wrapped))
-
-
-def bare(layer: EncoderLayer | Checkpointed) -> EncoderLayer:
-    """The layer itself, of one that is checkpointed already."""
-    return layer.layer if isinstance(layer, Checkpointed) else layer

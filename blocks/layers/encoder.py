@@ -1,6 +1,7 @@
 """The pre-norm encoder layer, and what a stack of them draws from one key."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import torch
@@ -102,6 +103,11 @@ class InPlaceOf:
     @property
     def is_random(self) -> bool:
         return self.layer.is_random
+
+
+def inner(layer: Any) -> Any:
+    """The encoder layer itself, of what stands in its place, compiled or checkpointed; any other block as it is."""
+    return inner(layer.layer) if isinstance(layer, InPlaceOf) else layer
 
 
 def layer_draws(layers: Sequence[EncoderLayer], key: Tensor | None, x: Tensor) -> list[dict[str, Tensor | None]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from blocks.block import Params
 from blocks.checks import above_0
 from blocks.layers.attention import Attention
-from blocks.layers.encoder import InPlaceOf
+from blocks.layers.encoder import inner
 
 Grid = tuple[int, int]
 
@@ -72,7 +72,7 @@ def layer_turns(
     made: dict[tuple[int, float], Tensor] = {}
     found: list[dict[str, Tensor]] = []
     for layer in layers:
-        attn = getattr(layer.layer if isinstance(layer, InPlaceOf) else layer, "attn", None)
+        attn = getattr(inner(layer), "attn", None)
         if isinstance(attn, RotaryAttention):
             kind = attn.width, attn.temperature
             made[kind] = attn.turns(x, grid, keep) if kind not in made else made[kind]

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from blocks.block import Params
-from blocks.layers.checkpointed import bare
-from blocks.layers.encoder import EncoderLayer
+from blocks.layers.encoder import EncoderLayer, inner
 from blocks.layers.gpsa import GPSA
 from blocks.trunks.parts import Parts
 
@@ -40,7 +39,7 @@ def content_maps(model: Any, params: Params, images: Tensor) -> dict[str, Tensor
 @torch.no_grad()
 def position_maps(model: Any, params: Params, grid: Grid) -> dict[str, Tensor]:
     """Attention by position on a grid (H, W) of patches, of the GPSA layers alone: {"blocks.0": [h, N, N], ...}."""
-    places = {i: layer.attn for i, layer in enumerate(map(bare, trunk_of(model).blocks))}
+    places = {i: layer.attn for i, layer in enumerate(map(inner, trunk_of(model).blocks))}
     local = {i: attn for i, attn in places.items() if isinstance(attn, GPSA)}
     return {f"blocks.{i}": a.position_weights(params["blocks"][str(i)]["attn"], grid) for i, a in local.items()}
 
@@ -50,7 +49,7 @@ def entered(model: Any, params: Params, images: Tensor) -> Iterator[tuple[str, E
     trunk = trunk_of(model)
     tokens = trunk.intermediate_tokens(params, images)
     for i, layer in enumerate(trunk.blocks):
-        yield f"blocks.{i}", bare(layer), params["blocks"][str(i)], tokens[i]
+        yield f"blocks.{i}", inner(layer), params["blocks"][str(i)], tokens[i]
 
 
 def trunk_of(model: Any) -> Parts:
@@ -66,4 +65,4 @@ def trunk_of(model: Any) -> Parts:
 
 def shows_attention(trunk: Any) -> bool:
     """Whether it is a trunk of encoder layers that all give their weights."""
-    return isinstance(trunk, Parts) and all(hasattr(bare(layer).attn, "weights") for layer in trunk.blocks)
+    return isinstance(trunk, Parts) and all(hasattr(inner(layer).attn, "weights") for layer in trunk.blocks)

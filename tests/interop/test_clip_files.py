@@ -9,6 +9,7 @@ from torch import nn
 
 import blocks
 from blocks.interop.torchscript import read_torchscript
+from blocks.layers.compiled import compiled_layers
 from tests.interop.openai_clip import OUT, archive, clip
 from tests.interop.timms import VIT, images, saved, timms
 
@@ -54,8 +55,10 @@ def test_a_half_precision_archive_gives_float32(tmp_path):
 def test_openai_s_archive_tells_its_activation(tmp_path):
     archive(tmp_path / "a.pt")
     said = r'trained with act_layer "quick_gelu", the model has "gelu": make it with act_layer="quick_gelu"'
-    with pytest.raises(ValueError, match=said):
-        blocks.load_weights(blocks.vit(**KNOBS), tmp_path / "a.pt")
+    plain = blocks.vit(**KNOBS)
+    for model in (plain, blocks.checkpointed(plain), compiled_layers(plain)):
+        with pytest.raises(ValueError, match=said):
+            blocks.load_weights(model, tmp_path / "a.pt")
 
 
 def test_a_state_dict_does_not_and_the_report_says_so():

@@ -1,6 +1,7 @@
 """MoCo v3's own files, made here by its code's formulas and names: what they hold, and what no name or shape tells."""
 
 import runpy
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import blocks
 from blocks import key, load_weights, tree
 from blocks.interop.moco_v3 import other_heads
 from blocks.layers.checkpointed import checkpointed
+from blocks.layers.compiled import compiled_layers
 from blocks.layers.published_heads import moco_v3_predictor, moco_v3_projector
 from blocks.objectives.moco_v3 import MoCoV3
 from tests.interop.published import HIDDEN, OUT, WIDTH, mlp, moco_v3_file, moco_v3_positions, model, trunk
@@ -86,7 +88,7 @@ def small_file(heads=12):
 
 
 @pytest.mark.parametrize(("which", "prefix"), [("params", "base_encoder"), ("teacher", "momentum_encoder")])
-@pytest.mark.parametrize("change", [lambda model: model, checkpointed])
+@pytest.mark.parametrize("change", [lambda model: model, checkpointed, partial(compiled_layers, backend="eager")])
 def test_moco_v3_s_small_vit_has_12_heads_which_no_shape_tells(which, prefix, change):
     theirs, leaves = small_file()
     file = {"state_dict": {f"module.{prefix}.{n}": t for n, t in leaves.items()}}

@@ -1,10 +1,13 @@
 """Activation checkpointing: the same numbers from less memory."""
 
+import attrs
 import pytest
 import torch
 
 from blocks import convit, key, tree, vit
 from blocks.layers.checkpointed import Checkpointed, checkpointed
+from blocks.layers.compiled import compiled_layers
+from blocks.layers.encoder import inner
 from blocks.layers.linear import Linear
 
 TINY = {"img_size": 8, "patch_size": 2, "num_classes": 5, "embed_dim": 16, "num_heads": 2, "depth": 4}
@@ -72,3 +75,11 @@ def test_what_cannot_be_checkpointed_is_refused():
         checkpointed(MODELS["vit"], every=0)
     with pytest.raises(ValueError, match=r"Linear has no encoder layers at trunk\.blocks"):
         checkpointed(Linear(2, 2))
+
+
+def test_what_stands_in_a_layer_s_place_holds_it():
+    layer = vit(depth=1, embed_dim=8, num_heads=2).trunk.blocks[0]
+    compiled = compiled_layers(layer, backend="eager")
+    for held in (layer, compiled, Checkpointed(layer), attrs.evolve(compiled, layer=Checkpointed(layer))):
+        assert inner(held) is layer
+    assert inner("no layer") == "no layer"

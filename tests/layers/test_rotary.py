@@ -9,6 +9,7 @@ from torch import nn
 
 from blocks import Attention, Block, RotaryAttention, checkpointed, key, tree, vit
 from blocks.layers import rotary
+from blocks.layers.compiled import compiled_layers
 from blocks.layers.rotary import patch_angles, turned
 
 
@@ -100,7 +101,9 @@ class Alone(Block):
 
 
 @pytest.mark.parametrize("keep", [None, torch.tensor([[0, 2, 3], [1, 2, 3]])])
-@pytest.mark.parametrize("wrapped", [lambda model: model, checkpointed])
+@pytest.mark.parametrize(
+    "wrapped", [lambda model: model, checkpointed, lambda m: compiled_layers(checkpointed(m), "eager")]
+)
 def test_a_trunk_makes_the_angles_once_for_all_layers_to_the_bit(keep, wrapped, monkeypatch):
     made = []
     monkeypatch.setattr(rotary, "patch_angles", lambda *given: made.append(given) or patch_angles(*given))

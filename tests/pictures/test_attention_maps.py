@@ -1,9 +1,12 @@
 """The slow reference is the papers' softmax, written out from the params in float64."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from blocks import GPSA, Attention, checkpointed, convit, distilled, from_module, key, tree, vit
+from blocks.layers.compiled import compiled_layers
 from blocks.pictures.attention import attention_maps, content_maps, position_maps
 
 SMALL = dict(img_size=(12, 16), patch_size=4, num_classes=3, embed_dim=16, depth=3, num_heads=4)  # a grid of 3 x 4
@@ -123,11 +126,12 @@ def test_content_and_position_mixed_by_the_gate_are_the_whole(name):
         torch.testing.assert_close(whole[layer][..., -12:, -12:], mixed, rtol=0, atol=1e-12)
 
 
-def test_a_checkpointed_model_shows_the_same():
+@pytest.mark.parametrize("change", [checkpointed, partial(compiled_layers, backend="eager")])
+def test_a_model_with_its_layers_wrapped_shows_the_same(change):
     model = MODELS["convit"]
     params = disturbed(model)
-    plain, saving = (attention_maps(m, params, images()) for m in (model, checkpointed(model)))
-    assert all(torch.equal(plain[name], saving[name]) for name in plain)
+    plain, wrapped = (attention_maps(m, params, images()) for m in (model, change(model)))
+    assert all(torch.equal(plain[name], wrapped[name]) for name in plain)
 
 
 def test_a_trunk_alone_will_do_and_what_has_no_attention_is_an_error():
