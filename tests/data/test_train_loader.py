@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -242,3 +243,32 @@ def test_a_signal_to_the_whole_group_leaves_the_workers_alive(index):
     (worker,) = set(multiprocessing.active_children()) - before
     assert os.getpgid(worker.pid) != os.getpgid(0)
     train.close()
+
+
+def test_workers_bear_the_signals_that_ask_the_run_to_stop(index):
+    """Some schedulers signal each process of a job: the run stops between two steps, its data alive until then."""
+    before = set(multiprocessing.active_children())
+    train = loader(index, num_workers=1)
+    stream = train.batches()
+    next(stream)
+    (worker,) = set(multiprocessing.active_children()) - before
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
+        os.kill(worker.pid, number)
+    for _ in range(12):
+        next(stream)
+    assert worker.is_alive()
+    train.close()
+    worker.join(20)
+    assert not worker.is_alive()
+
+
+def test_a_second_sigterm_ends_a_worker_and_one_does_after_a_while():
+    for signals, grace, end in ((2, 60.0, signal.SIGTERM), (1, 0.2, signal.SIGALRM)):
+        program = f"from blocks.data.loading import worker_life as life; life.GRACE_S = {grace}; life.bear_signals()"
+        program += "; print(flush=True); __import__('time').sleep(60)"
+        with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            for _ in range(signals):
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.1)
+            assert process.wait(30) == -end

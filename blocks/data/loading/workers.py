@@ -1,8 +1,5 @@
 """The worker processes of a loader, and the way of a batch to the device."""
 
-import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from blocks.data.loading.patience import Patient
+from blocks.data.loading.worker_life import begin_worker
 from blocks.data.memory import empty
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -42,7 +40,7 @@ def data_loader(
         timeout=timeout if num_workers else 0,
         generator=torch.Generator(),
         persistent_workers=persistent and num_workers > 0,
-        worker_init_fn=_begin_worker,
+        worker_init_fn=begin_worker,
     )
 
 
@@ -60,22 +58,6 @@ def from_workers(loader: DataLoader) -> Iterator[Any]:
             f"no batch came from {loader.num_workers} data workers within {loader.timeout:g} s: the storage hangs, or "
             "is slower than that; look at it, or give the loader a longer timeout"
         ) from error
-
-
-def _begin_worker(_: int) -> None:
-    """A signal to the whole group, as Ctrl-C is, is for the main process: it stops between two steps, workers alive.
-
-    When that is killed its workers end. Torch's own watch sees no more than the server that started them, if one did.
-    """
-    os.setpgrp()
-    threading.Thread(target=_end_with_main, daemon=True).start()
-
-
-def _end_with_main() -> None:
-    main = multiprocessing.parent_process()
-    if main is not None:
-        main.join()
-        os._exit(1)
 
 
 def _as_it_is(batch: Any) -> Any:
