@@ -81,6 +81,14 @@ def ibot_views(
     return dino_views(img_size, local_size, num_local, scale=scale, local_scale=local_scale, flip=flip, sigma=sigma)
 
 
+def dinov2_views(
+    img_size: Size = 224, local_size: Size = 96, num_local: int = 8, *, scale: Range = (0.32, 1.0),
+    local_scale: Range = (0.05, 0.32), flip: float = 0.5, sigma: Range = SIGMA,
+) -> Views:  # fmt: skip
+    """DINO's of other sizes: Oquab et al. 2024, "DINOv2", with its code's values for ViT-L on ImageNet-1k."""
+    return dino_views(img_size, local_size, num_local, scale=scale, local_scale=local_scale, flip=flip, sigma=sigma)
+
+
 def mae_views(img_size: Size = 224, scale: Range = (0.2, 1.0), *, flip: float = 0.5) -> Views:
     """One crop, no colours: He et al. 2022, "Masked autoencoders are scalable vision learners", appendix A.1."""
     return (TrainTransform(img_size, scale, flip=flip),)

@@ -10,16 +10,10 @@ from blocks import random, tree
 from blocks.block import Params
 from blocks.checks import not_negative
 from blocks.notes import Memory, noted
+from blocks.objectives.centring import new_centre, settle_centre_, taught_codes
 from blocks.objectives.collapse import feature_std
 from blocks.objectives.crops import Batch, crops_of, embed, view_keys
-from blocks.objectives.dino import (
-    DINO,
-    new_centre,
-    num_logits,
-    settle_centre_,
-    sharpened,
-    teaching,
-)
+from blocks.objectives.dino import DINO, num_logits, teaching
 from blocks.objectives.masking import BlockMasks
 from blocks.objectives.patches import PatchModel
 from blocks.objectives.self_supervised import Outcome
@@ -62,8 +56,9 @@ class IBOT(DINO):
 
     The student's crops of the first size are masked, the teacher's are not. Patches have a centre and a temperature of
     their own (published: linear(.04, .07) over 30 epochs), and the model's head, a `DinoHead`, or with `patch_head` one
-    of their own. The mask token's params lie at "mask_token", that head's at "patch_head". The outcome's features are
-    of the first crop as the student sees it. Further metrics: cls_loss, patch_loss.
+    of their own; by centring="sinkhorn" the masked ones share the places among them. The mask token's params lie at
+    "mask_token", that head's at "patch_head". The outcome's features are of the first crop as the student sees it.
+    Further metrics: cls_loss, patch_loss.
     """
 
     patch_head: SplitHead | None = attrs.field(default=None, validator=is_split)
@@ -102,9 +97,11 @@ class IBOT(DINO):
         return params | own
 
     def remember(self, params: Params) -> Memory:
-        """DINO's, and "patch_centre" [K], of zeros."""
-        centre = new_centre(num_logits(self._patches[0]), tree.leaves(params)[0])
-        return {**super().remember(params), "patch_centre": centre}
+        """DINO's, and "patch_centre" [K], of zeros, beside a centre."""
+        memory = super().remember(params)
+        if "centre" in memory:
+            memory["patch_centre"] = new_centre(num_logits(self._patches[0]), tree.leaves(params)[0])
+        return memory
 
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """The loss of V >= 2 crops, of which the A of crops.0 are masked, and the teacher's; notes its mean logits."""
@@ -116,19 +113,24 @@ class IBOT(DINO):
         taught = self._teacher(memory["teacher"], groups[0], places)
         z = self._head(params["head"], features)
         temperature = at(self.teacher_temp, memory["step"])
-        codes = sharpened(taught.logits, memory["centre"], temperature)
+        codes = taught_codes(taught.logits, memory.get("centre"), temperature)
         cls_loss = cross_view(z, codes, self.student_temp)
         patch_loss = self._patch_loss(params, memory, tokens_at(patches, places), taught.patch_logits, chosen)
         metrics = teaching(cls_loss, codes) | {"feature_std": feature_std(z[0])} | scheduled(teacher_temp=temperature)
         metrics |= {"cls_loss": cls_loss.detach(), "patch_loss": patch_loss.detach()}
-        memory = noted(memory, centre=taught.logits.flatten(0, 1).mean(0, keepdim=True), patch_centre=taught.patch_mean)
-        return Outcome(cls_loss + self.patch_weight * patch_loss, memory, metrics, features[0].detach())
+        near, nearness = self.keep_apart(features[: len(taught.logits)])
+        if "centre" in memory:
+            centre = taught.logits.flatten(0, 1).mean(0, keepdim=True)
+            memory = noted(memory, centre=centre, patch_centre=taught.patch_mean)
+        loss = cls_loss + self.patch_weight * patch_loss + near
+        return Outcome(loss, memory, metrics | nearness, features[0].detach())
 
     def carry_(
         self, params: Params, memory: Memory, notes: dict[str, Tensor], skip: Tensor | None
     ) -> dict[str, Tensor]:
         """DINO's, and moves the patches' centre."""
-        settle_centre_(memory["patch_centre"], notes["patch_centre"], self.centre_momentum, skip)
+        if "centre" in memory:
+            settle_centre_(memory["patch_centre"], notes["patch_centre"], self.centre_momentum, skip)
         return super().carry_(params, memory, notes, skip)
 
     def _masked(self, crops: Tensor, keys: Tensor) -> Tensor:
@@ -173,7 +175,8 @@ class IBOT(DINO):
         """Equation 2: masked patches' tokens [A b, M, D], the teacher's logits [A b, M, K], which count -> []."""
         head, name = self._patches
         guesses = head.logits(params[name], head.bottleneck(params[name], tokens)).flatten(0, 1)
-        codes = sharpened(taught, memory["patch_centre"], at(self.patch_temp, memory["step"])).flatten(0, 1)
+        temperature = at(self.patch_temp, memory["step"])
+        codes = taught_codes(taught, memory.get("patch_centre"), temperature, chosen).flatten(0, 1)
         losses = soft_cross_entropy(guesses[None], codes[None], ((0,),), self.student_temp)  # [1, A b M]
         return ((losses.view_as(chosen) * chosen).sum(1) / chosen.sum(1).clamp(min=1)).mean()
 

@@ -24,7 +24,7 @@ def test_every_preset_of_views_has_a_sheet(tmp_path, views):
     shards(tmp_path / "shards", 3, 3)
     target = tmp_path / "sheet.png"
     arguments = [tmp_path / "shards", "--sheet", target, "--views", views, "--img-size", 16, "--rows", 2]
-    small = ["--local-size", 8] if views in ("swav", "dino", "ibot") else []
+    small = ["--local-size", 8] if views in ("swav", "dino", "dinov2", "ibot") else []
     assert run(*arguments, *small, "--augment", "device") == 0
     with Image.open(target) as sheet:
         assert sheet.width > 128 * 3

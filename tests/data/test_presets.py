@@ -22,6 +22,8 @@ PUBLISHED = {  # views of: size, area, filter, jitter, chance of blur and of sol
     "swav": [(224, (0.14, 1), "bilinear", STRONG, 0.5, 0)] * 2 + [(96, (0.05, 0.14), "bilinear", STRONG, 0.5, 0)] * 6,
     "dino": [(224, (0.4, 1), "bicubic", WEAK, 1.0, 0), (224, (0.4, 1), "bicubic", WEAK, 0.1, 0.2)]
     + [(96, (0.05, 0.4), "bicubic", WEAK, 0.5, 0)] * 8,
+    "dinov2": [(224, (0.32, 1), "bicubic", WEAK, 1.0, 0), (224, (0.32, 1), "bicubic", WEAK, 0.1, 0.2)]
+    + [(96, (0.05, 0.32), "bicubic", WEAK, 0.5, 0)] * 8,
     "ibot": [(224, (0.25, 1), "bicubic", WEAK, 1.0, 0), (224, (0.25, 1), "bicubic", WEAK, 0.1, 0.2)]
     + [(96, (0.05, 0.25), "bicubic", WEAK, 0.5, 0)] * 10,
 }

@@ -81,6 +81,16 @@ TABLE = {
     "dino, batch norm": Case(lambda body: DINO(headed(body, DinoHead(8, 7, 10, 6, norm="batch"))), small=2),
     "ibot": Case(lambda body: IBOT(headed(body, dino_head()), masks=BlockMasks(1.0, (0.3, 0.5))), small=1),
     "ibot, two heads": Case(lambda body: IBOT(headed(body, dino_head()), patch_head=dino_head(5), patch_temp=0.05)),
+    "dinov2": Case(
+        lambda body: IBOT(
+            headed(body, dino_head()),
+            patch_head=dino_head(5),
+            masks=BlockMasks(1.0, (0.3, 0.5)),
+            centring="sinkhorn",
+            koleo_weight=0.1,
+        ),
+        small=1,
+    ),
     "byol": Case(lambda body: BYOL(headed(body, mlp()), mlp(6), 0.9)),
     "barlow twins": Case(lambda body: BarlowTwins(headed(body, mlp(last_bias=False)))),
     "vicreg": Case(lambda body: VICReg(headed(body, mlp(last_bias=False)))),

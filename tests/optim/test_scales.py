@@ -58,6 +58,14 @@ def test_names_below_another_node_and_layers_beyond_nine_are_understood():
     assert factors["predictor.w"] == 1
 
 
+def test_the_patch_embedding_may_have_a_factor_besides(params):
+    factors, slower = layer_decay(params, 0.5), layer_decay(params, 0.5, patch_lr=0.2)
+    changed = {name for name in factors if factors[name] != slower[name]}
+    assert changed == {"patch_embed.proj.weight", "patch_embed.proj.bias"}
+    assert {slower[name] for name in changed} == {0.2 * 0.5**4}
+    assert layer_decay(params, 1.0, 0.2)["patch_embed.proj.weight"] == 0.2
+
+
 def test_of_the_params_that_are_trained_the_factors_are_the_same(params):
     trained = {n: t for n, t in tree.flatten(params).items() if not n.startswith(("blocks.0.", "patch_embed"))}
     factors = layer_decay(params, 0.5)

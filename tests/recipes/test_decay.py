@@ -13,6 +13,7 @@ MORE = {  # what their published code decays and ours spares
     "pretrain_moco_v3": ("cls_token",),
     "pretrain_dino": ("cls_token", "pos_embed"),
     "pretrain_ibot": ("cls_token", "mask_token", "pos_embed"),
+    "pretrain_dinov2": ("cls_token", "mask_token", "pos_embed"),
 }
 WORDS = {"cls_token": "class token", "mask_token": "mask token", "pos_embed": "positions"}
 

@@ -16,7 +16,7 @@ from blocks.data.transforms import HOMES, TrainTransform
 
 PRESETS: dict[str, Callable[..., presets.Views]] = {
     name: getattr(presets, f"{name}_views")
-    for name in ("simclr", "moco_v2", "moco_v3", "byol", "barlow", "vicreg", "swav", "dino", "ibot", "mae")
+    for name in ("simclr", "moco_v2", "moco_v3", "byol", "barlow", "vicreg", "swav", "dino", "dinov2", "ibot", "mae")
 }
 KNOBS: dict[str, dict[str, Any]] = {  # a field of transforms and presets -> its flag
     "scale": dict(nargs=2, type=float, metavar=("LOW", "HIGH"), help="area of the crop"),
