@@ -1,5 +1,6 @@
 """What a run was: its settings, its surroundings, its model, as tables."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ def settings(material: Material) -> Iterable[Part]:
     """The command, every setting, and what was changed when the run was resumed."""
     run = material.run
     if run.command:
-        yield Table("Start", [("command", " ".join(run.command))])
+        yield Table("Start", [("command", shlex.join(run.command))])
     if not run.settings:
         raise Absent("the run was given no settings to keep")
     yield Table("Settings", named(run.settings), folded=True)

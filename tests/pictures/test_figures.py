@@ -130,6 +130,14 @@ def test_kernels_say_their_peak_and_gate_and_are_cut_where_nothing_is_lost():
         kernels_figure(kernels[:0], [])
 
 
+def test_the_numbers_of_an_axis_of_shares_are_not_rounded_away():
+    run = [{"kind": "epoch", "epoch": n, "val_top1": 0.87 + 0.006 * n} for n in range(20)]
+    (axes,) = curves_figure({"a": run}).axes
+    axes.set_yticks([0.875, 0.9, 0.925])
+    axes.figure.draw_without_rendering()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["87.5%", "90.0%", "92.5%"]
+
+
 def test_curves_are_a_panel_a_quantity_and_steps_are_left_out():
     run = [
         {"kind": "step", "epoch": 0.5, "loss": 9.0},

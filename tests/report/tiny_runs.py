@@ -40,7 +40,9 @@ def write_run(place, model, data, *, score="top1", beside=None, epochs=EPOCHS, *
     """A run's whole folder; `beside` are the objective's own params."""
     settings = {"data": data, "val": "", "img_size": 8, "crop_pct": 1.0, "epochs": EPOCHS, "lr": 1e-3} | settings
     facts = {"seed": 0, "batch_size": 12, "steps_per_epoch": 2}
-    about = folder.About("tiny_recipe", ("recipes/tiny.py", "--lr", "1e-3"), settings, facts)
+    about = folder.About(
+        "tiny_recipe", ("recipes/tiny.py", "--lr", "1e-3", "--data", "shards/*.tar", "--policy", ""), settings, facts
+    )
     folder.begin(place, about, {"date": "2026-01-01", "versions": {"torch": "2"}}, model=model)
     params = {**model.init(split(blocks.key(0))[0]), **(beside or {})}
     checkpoint.save(place, {"params": params}, 2 * epochs, {"facts": facts, "settings": settings})

@@ -73,10 +73,12 @@ def _draw(axes: Axes, records: Sequence[Record], quantity: str, colour: str) -> 
 
 
 def _name(axes: Axes, quantity: str) -> None:
+    from matplotlib.ticker import PercentFormatter
+
     axes.set_title(quantity, fontsize="small")
     axes.set_xlabel("epoch", fontsize="small")
     if any(name in quantity for name in SHARES):
-        axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))  # with the digits that its numbers need
 
 
 def _legend(figure: Figure, runs: Sequence[str], settings: Mapping[str, Mapping[str, Any]]) -> None:
