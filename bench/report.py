@@ -27,9 +27,10 @@ def learning() -> str:
         seconds = sum(e["seconds"] + e["evaluation_seconds"] for e in epochs)
         shown = epochs if len(epochs) <= 10 else [*epochs[:: len(epochs) // 8], epochs[-1]]
         last, top1 = epochs[-1], 100 * epochs[-1]["val_top1"]
+        parted = f", in {run['starts']} parts" if run.get("starts", 1) > 1 else ""
         parts.append(
             f"**{run['name']}**: validation top-1 **{top1:.2f} %** on {last['val_images']:,} images after "
-            f"{len(epochs)} epochs, {seconds / 60:.1f} min ({run['hardware']}).\n\n"
+            f"{len(epochs)} epochs, {seconds / 60:.1f} min{parted} ({run['hardware']}).\n\n"
             f"```\n{run['command']}\n```\n\n"
             + table(
                 ["epoch", *(str(e["epoch"]) for e in shown)],
@@ -114,7 +115,9 @@ def keep(name: str, run: Path, command: str) -> None:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     epochs = [line for line in lines if line["kind"] == "epoch"]
     file = RESULTS / f"learning-{name.lower().replace(' ', '-')}.json"
-    file.write_text(json.dumps({"name": name, "command": command, "hardware": hardware(), "epochs": epochs}, indent=1))
+    starts = 1 + len(json.loads((run / "environment.json").read_text()).get("resumed", ()))
+    kept = {"name": name, "command": command, "hardware": hardware(), "starts": starts, "epochs": epochs}
+    file.write_text(json.dumps(kept, indent=1))
 
 
 def main() -> None:
