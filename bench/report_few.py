@@ -53,10 +53,11 @@ def of_one(name: str) -> str:
         for share, means, seeds in by_share(found)
     ]
     r = found[0]
+    grid = r["img_size"] // r["patch_size"]
     crops = "no crops" if r["scale"][0] == 1 else f"crops from {100 * r['scale'][0]:g} % of the area on"
     about = (
-        f"CIFAR-10, width {r['width']}, depth {r['depth']}, {r['heads']} heads, {r['steps']} steps of "
-        f"{r['batch_size']} images whatever the share, mirrored, {crops}; validation top-1, %."
+        f"CIFAR-10, {grid} x {grid} patches, width {r['width']}, depth {r['depth']}, {r['heads']} heads, "
+        f"{r['steps']} steps of {r['batch_size']} images whatever the share, mirrored, {crops}; validation top-1, %."
     )
     return f"{about}\n\n{table(['training images', 'ConViT', 'DeiT', 'n'], lines)}{measured_on(name)}"
 

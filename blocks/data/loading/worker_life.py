@@ -6,7 +6,7 @@ import signal
 import threading
 from typing import Any
 
-GRACE_S = 30.0  # after which a SIGTERM ends a worker: as long as torchrun waits for a run
+GRACE_S = 600.0  # after which a SIGTERM ends a worker: an evaluation may be at its end by then
 
 
 def begin_worker(_: int) -> None:
