@@ -31,7 +31,7 @@ from blocks.train.step import init_state, make_step
 
 MODELS = ("convit", "deit")
 ABOUT = (  # what a line of the results file says of its run
-    *("width", "depth", "heads", "img_size", "patch_size", "drop_path"),
+    *("width", "depth", "heads", "img_size", "patch_size", "global_pool", "drop_path"),
     *("scale", "steps", "batch_size", "lr", "precision"),
 )
 
@@ -50,6 +50,8 @@ def model_of(kind: str, args: argparse.Namespace, num_classes: int) -> Model:
         "num_classes": num_classes,
         "drop_path_rate": args.drop_path,
     }
+    if args.global_pool == "avg":  # the mean of patches, and no class token that ConViT's would join late
+        knobs |= {"class_token": False, "global_pool": "avg"}
     if kind == "deit":
         return vit(**knobs)
     return convit(**knobs, qkv_bias=True, local_up_to_layer=args.depth - 2)
@@ -142,6 +144,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     for name, value in {"width": 192, "depth": 12, "heads": 4, "img-size": 32, "patch-size": 4}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--global-pool", default="token", choices=["token", "avg"], help="avg: without class token")
     parser.add_argument("--steps", type=int, default=20_000, help="of every run, whatever its share")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=2e-3, help="per 512 images")
