@@ -6,36 +6,29 @@ import signal
 import threading
 from typing import Any
 
-GRACE_S = 600.0  # after which a SIGTERM ends a worker: an evaluation may be at its end by then
-
 
 def begin_worker(_: int) -> None:
     """Signals that ask a run to stop are for the main process: it stops between two steps, workers alive.
 
-    Ctrl-C reaches the terminal's group, and some schedulers signal each process of a job. When the main process is
-    killed its workers end: torch's own watch sees no more than the server that started them, if one did.
+    Ctrl-C reaches the terminal's group, and some schedulers signal each process of a job. What ends a worker is the
+    main process's own SIGTERM, and its death: torch's watch sees no more than the server that started them, if one did.
     """
     os.setpgrp()
-    bear_signals()
-    threading.Thread(target=_end_with_main, daemon=True).start()
-
-
-def bear_signals() -> None:
-    """From now on this process ignores SIGUSR1, and ends on the second SIGTERM, or `GRACE_S` after the first.
-
-    The second is that of a main process that is through with its workers.
-    """
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _asked)
-
-
-def _asked(number: int, frame: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, GRACE_S)  # SIGALRM, which nobody handles
-
-
-def _end_with_main() -> None:
     main = multiprocessing.parent_process()
-    if main is not None:
-        main.join()
-        os._exit(1)
+    if main is None:
+        return
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in the threads that follow too
+    threading.Thread(target=_end_with, args=(main,), daemon=True).start()
+    threading.Thread(target=_end_for, args=(main,), daemon=True).start()
+
+
+def _end_with(main: Any) -> None:
+    main.join()
+    os._exit(1)
+
+
+def _end_for(main: Any) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main.pid:
+        pass
+    os._exit(0)
