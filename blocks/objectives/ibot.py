@@ -119,7 +119,7 @@ class IBOT(DINO):
         metrics = teaching(cls_loss, codes) | {"feature_std": feature_std(z[0])} | scheduled(teacher_temp=temperature)
         metrics |= {"cls_loss": cls_loss.detach(), "patch_loss": patch_loss.detach()}
         near, nearness = self.keep_apart(features[: len(taught.logits)])
-        if "centre" in memory:
+        if taught.patch_mean is not None:
             centre = taught.logits.flatten(0, 1).mean(0, keepdim=True)
             memory = noted(memory, centre=centre, patch_centre=taught.patch_mean)
         loss = cls_loss + self.patch_weight * patch_loss + near
@@ -153,10 +153,13 @@ class IBOT(DINO):
         params = tree.cast(teacher, crops.dtype)
         features, patches = self._encode(params, crops, None)
         logits = at_least_float32(self._head(params["head"], features))
-        z = head.bottleneck(params[name], patches)  # [A b, N, E]
-        patch_logits = at_least_float32(head.logits(params[name], tokens_at(z, places)))
-        mean = at_least_float32(z).mean((0, 1))[None]  # the last layer is linear: its mean is the mean's
-        return Taught(logits, patch_logits, head.logits(tree.cast(teacher[name], mean.dtype), mean))
+        if self.centring == "mean":
+            z = head.bottleneck(params[name], patches)  # [A b, N, E]
+            mean = at_least_float32(z).mean((0, 1))[None]  # the last layer is linear: its mean is the mean's
+            patch_mean, z = head.logits(tree.cast(teacher[name], mean.dtype), mean), tokens_at(z, places)
+        else:  # then only those that may be masked are wanted
+            patch_mean, z = None, head.bottleneck(params[name], tokens_at(patches, places))
+        return Taught(logits, at_least_float32(head.logits(params[name], z)), patch_mean)
 
     def _encode(
         self, params: Params, crops: Tensor, keys: Tensor | None, masked: Tensor | None = None
@@ -182,11 +185,14 @@ class IBOT(DINO):
 
 
 class Taught(NamedTuple):  # an attrs object cannot be made in a compiled region
-    """What the teacher says: logits [A, b, K] of crops, [A b, M, K] of patches, [1, K'] the mean of all patches'."""
+    """What the teacher says: logits [A, b, K] of crops, [A b, M, K] of patches, [1, K'] the mean of all patches'.
+
+    The mean is for a centre, None without.
+    """
 
     logits: Tensor
     patch_logits: Tensor
-    patch_mean: Tensor
+    patch_mean: Tensor | None
 
 
 def draws_of(key: Tensor | None, index: Tensor) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
