@@ -8,7 +8,7 @@ from torch import Tensor
 from blocks.block import Block, Params
 from blocks.layers.drop import dropout, is_rate
 from blocks.layers.linear import Linear
-from blocks.ops.attention import attention, attention_weights
+from blocks.ops.attention import attention, attention_weights, by_head
 
 
 def check_heads(embed_dim: int, num_heads: int) -> None:
@@ -84,11 +84,3 @@ class Attention(Block):
         """q, k and v, [B, h, N, d] each."""
         qkv = self.qkv(params["qkv"], x.flatten(0, 1)).view(*x.shape[:2], 3, self.num_heads, -1)
         return by_head(qkv)
-
-
-def by_head(parts: Tensor) -> tuple[Tensor, ...]:
-    """[B, N, parts, h, d] -> its parts, [B, h, N, d] each.
-
-    Transposed last: the gradients of SDPA, which lie as [B, N, h, d], come back side by side in one copy.
-    """
-    return tuple(part.transpose(1, 2) for part in parts.unbind(2))

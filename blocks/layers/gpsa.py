@@ -1,18 +1,18 @@
 """Gated positional self-attention, the layer that starts as a convolution."""
 
 import math
-from functools import partial
 
 import attrs
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
-from blocks.layers.attention import by_head, check_heads
+from blocks.layers.attention import check_heads
 from blocks.layers.drop import dropout, is_rate
-from blocks.layers.linear import Linear
-from blocks.ops.attention import attention_weights
-from blocks.ops.gpsa import gpsa, gpsa_dense, mixed_weights, position_attention
+from blocks.layers.linear import Linear, side_by_side
+from blocks.ops.attention import attention_weights, by_head
+from blocks.ops.gpsa import gpsa_dense, gpsa_packed, mixed_weights, position_attention
 from blocks.ops.gpsa_among import gpsa_among, position_among
 
 Grid = tuple[int, int]
@@ -82,9 +82,9 @@ class GPSA(Block):
         key: Tensor | None = None,
     ) -> Tensor:
         grid = checked_grid(grid, keep, x.shape[1])
-        q, k = self._queries_and_keys(params, x)
-        v = self.v(params["v"], x).view(*x.shape[:2], self.num_heads, -1).transpose(1, 2)  # [B, h, N, d]
-        y = self._attend(params, q, k, v, grid, keep, key)
+        both = side_by_side(params["qk"], params["v"])  # one product: x is read once, and has one gradient
+        qkv = F.linear(x, both["weight"], both.get("bias")).view(*x.shape[:2], 3, self.num_heads, -1)
+        y = self._attend(params, qkv, grid, keep, key)
         y = self.proj(params["proj"], y.transpose(1, 2).flatten(2))  # [B, N, D]
         return dropout(y, self.proj_drop, key)
 
@@ -98,7 +98,7 @@ class GPSA(Block):
 
     def content_weights(self, params: Params, x: Tensor) -> Tensor:
         """The part of `weights` that the gate leaves to content: tokens [B, N, D] -> [B, h, N, N]."""
-        q, k = self._queries_and_keys(params, x)
+        q, k = by_head(self.qk(params["qk"], x).view(*x.shape[:2], 2, self.num_heads, -1))
         return attention_weights(q, k, self.qk_scale)
 
     def position_weights(self, params: Params, grid: Grid) -> Tensor:
@@ -106,23 +106,18 @@ class GPSA(Block):
         rows, cols = position_attention(params["pos_proj"]["weight"], params["pos_proj"]["bias"], grid)
         return torch.einsum("hyY,hxX->hyxYX", rows, cols).flatten(3).flatten(1, 2)
 
-    def _queries_and_keys(self, params: Params, x: Tensor) -> tuple[Tensor, ...]:
-        """q and k, [B, h, N, d] each."""
-        return by_head(self.qk(params["qk"], x).view(*x.shape[:2], 2, self.num_heads, -1))
-
-    def _attend(
-        self, params: Params, q: Tensor, k: Tensor, v: Tensor, grid: Grid, keep: Tensor | None, key: Tensor | None
-    ) -> Tensor:
+    def _attend(self, params: Params, qkv: Tensor, grid: Grid, keep: Tensor | None, key: Tensor | None) -> Tensor:
+        """qkv [B, N, 3, h, d] -> [B, h, N, d]."""
         weight, bias = params["pos_proj"]["weight"], params["pos_proj"]["bias"]
-        gate = params["gating_param"].sigmoid()
+        gate, scale, drop = params["gating_param"].sigmoid(), self.qk_scale, self.attn_drop
+        q, k, v = by_head(qkv)
         if keep is not None:
             position = position_among(weight, bias, keep, grid[1])
-            return gpsa_among(q, k, v, position, gate, scale=self.qk_scale, drop=self.attn_drop, key=key)
-        rows, cols = position_attention(weight, bias, grid)
-        dense = key is not None and self.attn_drop > 0
-        attend = partial(gpsa_dense, drop=self.attn_drop, key=key) if dense else gpsa
-        prefix = v.shape[2] - grid[0] * grid[1]
-        return attend(q, k, v, rows, cols, gate, scale=self.qk_scale, num_prefix_tokens=prefix)
+            return gpsa_among(q, k, v, position, gate, scale=scale, drop=drop, key=key)
+        factors, prefix = position_attention(weight, bias, grid), qkv.shape[1] - grid[0] * grid[1]
+        if key is not None and drop > 0:
+            return gpsa_dense(q, k, v, *factors, gate, scale=scale, num_prefix_tokens=prefix, drop=drop, key=key)
+        return gpsa_packed(qkv, *factors, gate, scale=scale, num_prefix_tokens=prefix)
 
 
 def checked_grid(grid: Grid | None, keep: Tensor | None, num_tokens: int) -> Grid:

@@ -4,12 +4,12 @@ import attrs
 from torch import Tensor
 
 from blocks.block import Block, Params
-from blocks.layers.attention import by_head, check_heads
+from blocks.layers.attention import check_heads
 from blocks.layers.linear import Linear
 from blocks.layers.mlp import Mlp
 from blocks.layers.norm import LayerNorm
 from blocks.layers.token import ClassToken
-from blocks.ops.attention import attention
+from blocks.ops.attention import attention, by_head
 
 
 @attrs.frozen

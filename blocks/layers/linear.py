@@ -10,6 +10,11 @@ from blocks.checks import count
 from blocks.random import normal
 
 
+def side_by_side(*maps: Params) -> Params:
+    """Of several linear maps of one input, the params of the one whose outputs are theirs in a row."""
+    return {name: torch.cat([params[name] for params in maps]) for name in maps[0]}
+
+
 @attrs.frozen
 class Linear(Block):
     """x [..., in_features] -> [..., out_features]. Weights start normal with `std` (0: all zero), the bias at 0."""

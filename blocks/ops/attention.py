@@ -21,6 +21,14 @@ def attention(
     return drop_weights(attention_weights(q, k, scale), drop, key) @ v
 
 
+def by_head(parts: Tensor) -> tuple[Tensor, ...]:
+    """[B, N, parts, h, d] -> its parts, [B, h, N, d] each.
+
+    Transposed last: the gradients of SDPA, which lie as [B, N, h, d], come back side by side in one copy.
+    """
+    return tuple(part.transpose(1, 2) for part in parts.unbind(2))
+
+
 def attention_weights(q: Tensor, k: Tensor, scale: float | None = None) -> Tensor:
     """softmax(q k^T scale), materialised: q, k [B, h, N, d] -> [B, h, N, N]."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale

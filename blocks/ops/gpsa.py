@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from blocks.ops.attention import attention, attention_weights, drop_weights
+from blocks.ops.attention import attention, attention_weights, by_head, drop_weights
 from blocks.ops.choose import Impl, choose
-from blocks.ops.gpsa_fused import gpsa_fused, unsupported
+from blocks.ops.gpsa_fused import gpsa_fused, gpsa_fused_packed, unsupported
 
 
 def position_attention(weight: Tensor, bias: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -72,6 +72,29 @@ def gpsa(
     if impl == "triton":
         return gpsa_fused(q, k, v, rows, cols, gate, q.shape[-1] ** -0.5 if scale is None else scale, num_prefix_tokens)
     return _separable(q, k, v, rows, cols, gate, scale, num_prefix_tokens)
+
+
+def gpsa_packed(
+    qkv: Tensor,
+    rows: Tensor,
+    cols: Tensor,
+    gate: Tensor,
+    *,
+    scale: float | None = None,
+    num_prefix_tokens: int = 0,
+    impl: Impl = "auto",
+) -> Tensor:
+    """`gpsa` of q, k and v as one product makes them: [B, P + H W, 3, h, d] -> [B, h, P + H W, d].
+
+    By kernel their gradients are one tensor too, which nobody has to put together.
+    """
+    q, k, v = by_head(qkv)
+    _check_grid(v, rows, cols, num_prefix_tokens)
+    impl = choose(impl, v, lambda: unsupported(q, k, v, rows, cols))
+    scale = v.shape[-1] ** -0.5 if scale is None else scale
+    if impl == "triton":
+        return gpsa_fused_packed(qkv, rows, cols, gate, scale, num_prefix_tokens)
+    return gpsa(q, k, v, rows, cols, gate, scale=scale, num_prefix_tokens=num_prefix_tokens, impl=impl)
 
 
 def _separable(

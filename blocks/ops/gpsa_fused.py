@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from blocks.ops.attention import by_head
 from blocks.ops.choose import DTYPES, no_room
 from blocks.ops.define import define
 
@@ -45,8 +46,14 @@ def gpsa_fused(
     q: Tensor, k: Tensor, v: Tensor, rows: Tensor, cols: Tensor, gate: Tensor, scale: float, num_prefix_tokens: int
 ) -> Tensor:
     """`gpsa` in one pass; its backward keeps the inputs, the content [B, h, N, d] and a number a query."""
-    keep = torch.is_grad_enabled()
-    return Fused.apply(q, k, v, rows, cols, gate, scale, num_prefix_tokens, keep)[0]
+    return Fused.apply(q, k, v, rows, cols, gate, scale, num_prefix_tokens, torch.is_grad_enabled())[0]
+
+
+def gpsa_fused_packed(
+    qkv: Tensor, rows: Tensor, cols: Tensor, gate: Tensor, scale: float, num_prefix_tokens: int
+) -> Tensor:
+    """`gpsa_fused` of qkv [B, N, 3, h, d]."""
+    return Packed.apply(qkv, rows, cols, gate, scale, num_prefix_tokens, torch.is_grad_enabled())[0]
 
 
 class Fused(torch.autograd.Function):
@@ -62,12 +69,32 @@ class Fused(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
         *tensors, ctx.scale, ctx.num_prefix_tokens, _ = inputs
         ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)  # zeros for the content, as many as it has
         ctx.save_for_backward(*tensors, *output[1:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple:
-        grads = BACKWARD(grad, *ctx.saved_tensors, ctx.scale, ctx.num_prefix_tokens)
+        packed, *grads = BACKWARD(grad, *ctx.saved_tensors, ctx.scale, ctx.num_prefix_tokens)
+        return (*by_head(packed), *grads, None, None, None)
+
+
+class Packed(torch.autograd.Function):
+    """`Fused` of (qkv, rows, cols, gate, ..): its gradient of qkv is one tensor."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(qkv: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+        return FORWARD(*by_head(qkv), *others)
+
+    setup_context = Fused.setup_context
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple:
+        qkv, *others = ctx.saved_tensors
+        grads = BACKWARD(grad, *by_head(qkv), *others, ctx.scale, ctx.num_prefix_tokens)
         return (*grads, None, None, None)
 
 
@@ -89,12 +116,17 @@ def _fake(q, k, v, rows, cols, gate, scale, num_prefix_tokens, keep):
 
 
 def _fake_backward(grad, q, k, v, rows, cols, gate, content, lse, scale, num_prefix_tokens):
-    return (*(like_tokens(x) for x in (q, k, v)), *(torch.empty_like(x) for x in (rows, cols, gate)))
+    return (packed_like(v), *(torch.empty_like(x) for x in (rows, cols, gate)))
 
 
 def like_tokens(x: Tensor) -> Tensor:
     """Empty, of x's shape [B, h, N, d], lying as [B, N, h, d]."""
     return x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2)
+
+
+def packed_like(x: Tensor) -> Tensor:
+    """Empty [B, N, 3, h, d], for three as x [B, h, N, d]."""
+    return x.new_empty(x.shape[0], x.shape[2], 3, x.shape[1], x.shape[3])
 
 
 def _map(info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
@@ -107,7 +139,7 @@ def _map(info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
 
 def _map_backward(info: Any, dims: tuple, *inputs: Any) -> tuple[tuple, tuple]:
     folded = _as_heads(inputs, dims, info.batch_size, (1, 1, 1, 1, 0, 0, 0, 1, 1))
-    heads = (1, 1, 1, 0, 0, 0)
+    heads = (3, 0, 0, 0)
     grads = BACKWARD(*folded)
     return tuple(_from_heads(x, at, info.batch_size) for x, at in zip(grads, heads, strict=True)), heads
 
@@ -130,7 +162,7 @@ FORWARD = define(
 )
 BACKWARD = define(
     f"gpsa_backward(Tensor grad, {TENSORS}, Tensor content, Tensor lse, float scale, int num_prefix_tokens)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    " -> (Tensor, Tensor, Tensor, Tensor)",
     _backward,
     _fake_backward,
     _map_backward,

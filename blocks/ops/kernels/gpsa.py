@@ -7,7 +7,8 @@ import triton
 from torch import Tensor
 from triton import knobs
 
-from blocks.ops.gpsa_fused import like_tokens
+from blocks.ops.attention import by_head
+from blocks.ops.gpsa_fused import like_tokens, packed_like
 from blocks.ops.kernels.fusion import FUSED
 from blocks.ops.kernels.gpsa_programs import LOG2_E, grad_keys, grad_queries, weighted_sums
 
@@ -70,14 +71,18 @@ def backward(
     scale: float,
     num_prefix_tokens: int,
     tiles: tuple[Tiles, Tiles] | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v, rows, cols, gate from that of out [B, h, N, d]; `tiles` of queries' and keys' kernels."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (q, k, v) as [B, N, 3, h, d], rows, cols, gate from that of out [B, h, N, d].
+
+    `tiles` are of queries' and keys' kernels.
+    """
     q, k, v, grad = (_dense_channels(x) for x in (q, k, v, grad))
     wide_rows, wide_cols, wide_gate = (x.float().contiguous() for x in (rows, cols, gate))
     for_queries, for_keys = tiles or (queries_tiles(q, cols), keys_tiles(q, cols))
     sizes = _sizes(v, rows, cols, num_prefix_tokens)
     programs, (batch, heads) = triton.cdiv(v.shape[2], for_queries.queries), v.shape[:2]
-    grad_q, grad_k, grad_v = (like_tokens(x) for x in (q, k, v))
+    packed = packed_like(v)
+    grad_q, grad_k, grad_v = by_head(packed)
     delta = torch.empty_like(lse)  # <grad, content>
     from_rows, from_cols = (lse.new_empty(batch, programs, *x.shape) for x in (rows, cols))
     strides = [x.stride()[:3] for x in (q, k, v, grad, content, grad_q)]
@@ -96,7 +101,7 @@ def backward(
     to_gate = (to_cols * wide_cols).sum((1, 2)) - delta[:, :, num_prefix_tokens:].sum((0, 2))  # <grad, P v - content>
     by_gate = wide_gate[:, None, None]
     return (
-        *(grad_q, grad_k, grad_v),
+        packed,
         *((by_gate * to_rows).to(rows.dtype), (by_gate * to_cols).to(cols.dtype), to_gate.to(gate.dtype)),
     )
 

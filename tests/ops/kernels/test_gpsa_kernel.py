@@ -1,11 +1,14 @@
 """GPSA's kernels against the paper's formula in float64, and under everything that differentiates or compiles."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from blocks.ops.gpsa import gpsa, position_attention
+from blocks.ops.gpsa import gpsa, gpsa_packed, position_attention
 from tests.ops.test_gpsa import inputs, separable, value_and_grads
 from tests.torch_versions import compiles_requires_grad
 
@@ -38,6 +41,13 @@ shapes = st.tuples(
 )
 
 
+def packed(q, k, v, weight, bias, gate, grid, prefix, **options):
+    """As `kernel`, of q, k and v in one tensor, as a product makes them."""
+    qkv = torch.stack([x.transpose(1, 2) for x in (q, k, v)], 2)
+    options = {"num_prefix_tokens": prefix, "impl": "triton"} | options
+    return gpsa_packed(qkv, *position_attention(weight, bias, grid), gate.sigmoid(), **options)
+
+
 @given(shapes)
 @settings(max_examples=4, deadline=None, derandomize=True)
 def test_values_and_all_gradients_of_any_shape(device, shape):
@@ -52,6 +62,12 @@ def test_tokens_and_prefix_of_several_tiles(device, grid, prefix):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 8e-3), (torch.float16, 1e-3)])
 def test_low_precision_rounds_as_pytorchs_own_form(device, dtype, tolerance):
     check([x.to(device) for x in inputs(1, 2, (3, 5), 16, 1)], (3, 5), 1, dtype, tolerance)
+
+
+@pytest.mark.parametrize("impl", ["triton", "torch", "plain"])
+def test_of_one_tensor_the_gradient_is_one_tensor(device, impl):
+    leaves = [x.to(device) for x in inputs(2, 2, (3, 5), 12, 2)]
+    check(leaves, (3, 5), 2, function=lambda *a, **o: packed(*a, **o | {"impl": impl}), scale=0.3)
 
 
 def test_extreme_numbers(device):
@@ -82,14 +98,42 @@ def test_the_same_bits_twice(device):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def of_grid(q, k, v, weight, bias, gate):
-    return kernel(q, k, v, weight, bias, gate, grid=(2, 3), prefix=1).square().sum()
+class Made(TorchDispatchMode):
+    """The names of the operations, and how many numbers each gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.found.append((str(func), out.numel() if isinstance(out, torch.Tensor) else 0))
+        return out
 
 
-def test_torch_func_grad_and_vmap_over_seeds_equal_autograd(device):
+def test_backward_puts_no_parts_together_and_fills_nothing_with_zeros(device):
+    leaves = [x.to(device).requires_grad_() for x in inputs(2, 2, (3, 5), 12, 0, torch.float32)]
+    qkv = torch.stack([x.detach().transpose(1, 2) for x in leaves[:3]], 2).requires_grad_()
+    factors = [x.detach() for x in position_attention(*leaves[3:5], (3, 5))]
+    out = gpsa_packed(qkv, *factors, leaves[5].sigmoid(), impl="triton")
+    with Made() as made:
+        (grad,) = torch.autograd.grad(out, qkv, torch.ones_like(out))
+    assert grad.is_contiguous()
+    assert ("blocks.gpsa_backward.default", 0) in made.found
+    large = [name for name, size in made.found if size >= out.numel() and "view" not in name]
+    assert not {"aten.stack.default", "aten.cat.default", "aten.zeros.default", "aten.clone.default"} & set(large)
+
+
+def of_grid(q, k, v, weight, bias, gate, function=kernel):
+    return function(q, k, v, weight, bias, gate, grid=(2, 3), prefix=1).square().sum()
+
+
+@pytest.mark.parametrize("function", [kernel, packed])
+def test_torch_func_grad_and_vmap_over_seeds_equal_autograd(device, function):
     leaves = [x.to(device) for x in inputs(1, 1, (2, 3), 4, 1, torch.float32)]
     many = [torch.stack((x, 0.5 * x)) for x in leaves]
-    batched = torch.func.vmap(torch.func.grad(of_grid, argnums=tuple(range(6))))(*many)
+    gradient = torch.func.grad(partial(of_grid, function=function), argnums=tuple(range(6)))
+    batched = torch.func.vmap(gradient)(*many)
     for i in range(2):
         one = [x[i].clone().requires_grad_() for x in many]
         for a, b in zip(batched, torch.autograd.grad(of_grid(*one), one), strict=True):
