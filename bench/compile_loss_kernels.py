@@ -28,7 +28,7 @@ def of_cross_entropy() -> Iterator[Case]:
 
 def of_sinkhorn() -> Iterator[Case]:
     pointers = dict.fromkeys(("tops", "lows", "sums", "parts", "out"), "*fp32")
-    sizes = {"inverse": "fp32", "samples": "i32", "width": "i32", "s_problem": "i32", "s_row": "i32", "s_col": 1}
+    sizes = {"inverse": "*fp32", "samples": "i32", "width": "i32", "s_problem": "i32", "s_row": "i32", "s_col": 1}
     for counted in (False, True):
         own = {"scores": "*fp32", "counted": "*i1" if counted else None, **pointers, **sizes, "COUNTED": counted}
         for first, last in ((True, False), (False, False), (False, True)):

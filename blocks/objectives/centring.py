@@ -31,7 +31,7 @@ def even_codes(logits: Tensor, temperature: float | Tensor, counted: Tensor | No
     """
     if counted is not None:
         counted = (counted | (total(counted.sum()) == 0)).flatten()
-    return sinkhorn((logits / temperature).flatten(0, -2), 1.0, ITERATIONS, counted).view(logits.shape)
+    return sinkhorn(logits.flatten(0, -2), temperature, ITERATIONS, counted).view(logits.shape)
 
 
 def new_centre(num_logits: int, like: Tensor) -> Tensor:

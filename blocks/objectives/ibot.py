@@ -159,7 +159,7 @@ class IBOT(DINO):
             patch_mean, z = head.logits(tree.cast(teacher[name], mean.dtype), mean), tokens_at(z, places)
         else:  # then only those that may be masked are wanted
             patch_mean, z = None, head.bottleneck(params[name], tokens_at(patches, places))
-        return Taught(logits, at_least_float32(head.logits(params[name], z)), patch_mean)
+        return Taught(logits, head.logits(params[name], z), patch_mean)
 
     def _encode(
         self, params: Params, crops: Tensor, keys: Tensor | None, masked: Tensor | None = None

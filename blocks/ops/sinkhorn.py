@@ -21,7 +21,7 @@ WIDE = 60.0  # exp(-WIDE) times a share is well above TINY
 @torch.no_grad()
 def sinkhorn(
     scores: Tensor,
-    epsilon: float = 0.05,
+    epsilon: float | Tensor = 0.05,
     iterations: int = 3,
     counted: Tensor | None = None,
     bound: float | None = None,
@@ -30,9 +30,10 @@ def sinkhorn(
 ) -> Tensor:
     """Codes [..., B, K], rows that sum to 1, of scores [..., B, K] of samples against prototypes, on all processes.
 
-    In float32 at least. Leading axes are problems of their own. Samples that are not `counted` (bool [B], by default
-    all are) get a code, but no share of the prototypes; processes may have different B. Give a `bound` where no score
-    can be above it, nor below -bound: that is faster. Raises ValueError for fewer than 1 iteration.
+    In float32 at least. An epsilon may be a tensor [], as a schedule makes it. Leading axes are problems of their own.
+    Samples that are not `counted` (bool [B], by default all are) get a code, but no share of the prototypes; processes
+    may have different B. Give a `bound` where no score can be above it, nor below -bound: that is faster, with an
+    epsilon that is a number. Raises ValueError for fewer than 1 iteration.
     """
     if iterations < 1:
         raise ValueError(f"{iterations} iterations make no codes; use 1 or more (3 in SwAV)")
@@ -40,20 +41,19 @@ def sinkhorn(
     if which == "plain":
         return sinkhorn_reference(scores, epsilon, iterations, counted)
     if which == "triton":
-        known = bound if bound is not None and 2 * bound / epsilon <= WIDE else None
         problems = scores.reshape(scores.shape[:-2].numel(), *scores.shape[-2:])
-        return KERNEL(problems, 1 / epsilon, iterations, counted, known).view(scores.shape)
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    codes = torch.empty_like(scores, memory_format=torch.contiguous_format)
+        inverse = (torch.ones((), device=scores.device) / epsilon).float()
+        return KERNEL(problems, inverse, iterations, counted, borne(bound, epsilon)).view(scores.shape)
+    codes = scores.new_empty(scores.shape, dtype=torch.promote_types(scores.dtype, torch.float32))
     for problem, out in zip(scores.reshape(-1, *scores.shape[-2:]), codes.view(-1, *scores.shape[-2:]), strict=True):
-        rows = _stable(problem, 1 / epsilon, counted, bound, out)
+        rows = _stable(problem, 1 / epsilon, counted, borne(bound, epsilon), out)
         _balance(out, rows, iterations, counted)
     return codes
 
 
 @torch.no_grad()
 def sinkhorn_reference(
-    scores: Tensor, epsilon: float = 0.05, iterations: int = 3, counted: Tensor | None = None
+    scores: Tensor, epsilon: float | Tensor = 0.05, iterations: int = 3, counted: Tensor | None = None
 ) -> Tensor:
     """`sinkhorn` in logarithms all through. Raises ValueError in several processes."""
     if world()[1] > 1:
@@ -65,6 +65,12 @@ def sinkhorn_reference(
     return logs.exp()
 
 
+def borne(bound: float | None, epsilon: float | Tensor) -> float | None:
+    """The bound of scores if their exponentials can be made without a search for the largest, else None."""
+    known = bound is not None and not isinstance(epsilon, Tensor) and 2 * bound / epsilon <= WIDE
+    return bound if known else None
+
+
 def _unsupported(scores: Tensor) -> str | None:
     """What the kernel cannot do for such scores."""
     if scores.dtype not in (torch.float32, torch.bfloat16, torch.float16):
@@ -73,7 +79,7 @@ def _unsupported(scores: Tensor) -> str | None:
 
 
 def _codes(
-    scores: Tensor, inverse: float, iterations: int, counted: Tensor | None = None, bound: float | None = None
+    scores: Tensor, inverse: Tensor, iterations: int, counted: Tensor | None = None, bound: float | None = None
 ) -> Tensor:
     from blocks.ops.kernels.sinkhorn import sinkhorn_codes
 
@@ -81,7 +87,7 @@ def _codes(
 
 
 KERNEL = define(
-    "sinkhorn(Tensor scores, float inverse, int iterations, Tensor? counted, float? bound) -> Tensor",
+    "sinkhorn(Tensor scores, Tensor inverse, int iterations, Tensor? counted, float? bound) -> Tensor",
     _codes,
     lambda scores, *_: scores.new_empty(scores.shape, dtype=torch.float32),
 )
@@ -97,17 +103,26 @@ def _balance(matrix: Tensor, rows: Tensor, iterations: int, counted: Tensor | No
     matrix.mul_(columns).mul_(shares.unsqueeze(-1))
 
 
-def _stable(scores: Tensor, inverse: float, counted: Tensor | None, bound: float | None, out: Tensor) -> Tensor:
+def _stable(
+    scores: Tensor, inverse: float | Tensor, counted: Tensor | None, bound: float | None, out: Tensor
+) -> Tensor:
     """r [B], where r out is exp(scores inverse) but for a factor a column, and out [B, K] is written: numbers up to 1.
 
     Samples that are not counted have an r of 0.
     """
-    if bound is not None and 2 * bound * inverse <= WIDE:
-        torch.add(scores.new_full((), -bound * inverse), scores, alpha=inverse, out=out).exp_()
-        return scores.new_ones(len(scores)) if counted is None else counted.to(scores.dtype)
+    if bound is not None:
+        _line(out.new_full((1,), -bound) * inverse, scores, inverse, out).exp_()
+        return out.new_ones(len(out)) if counted is None else counted.to(out.dtype)
     own = scores if counted is None else scores.masked_fill(~counted.unsqueeze(-1), -torch.inf)
-    top = maximum(own.amax(0))
-    low = torch.add(top * -inverse, scores, alpha=inverse, out=out).amax(-1, keepdim=True)
+    top = maximum(own.amax(0).to(out.dtype))
+    low = _line(top * -inverse, scores, inverse, out).amax(-1, keepdim=True)
     out.sub_(low).exp_()
     rows = low.squeeze(-1).clamp_(max=0).exp_()  # only samples that are not counted are above 0
     return rows if counted is None else rows * counted
+
+
+def _line(start: Tensor, scores: Tensor, slope: float | Tensor, out: Tensor) -> Tensor:
+    """out = start + slope scores, in one pass; with a start [n], or scores of half precision were the common type."""
+    if isinstance(slope, Tensor):
+        return torch.addcmul(start, scores, slope, out=out)
+    return torch.add(start, scores, alpha=slope, out=out)

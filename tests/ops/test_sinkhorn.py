@@ -110,6 +110,21 @@ def test_a_bound_changes_nothing_but_rounding(epsilon):
     torch.testing.assert_close(single.double(), sinkhorn_reference(scores, epsilon), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("impl", ["torch", "plain"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_an_epsilon_of_a_schedule_is_a_tensor(impl, dtype):
+    scores = scores_of(9, 5, dtype=torch.float64).to(dtype)
+    for epsilon in (torch.tensor(0.3), torch.tensor(0.3, dtype=torch.float64)):
+        found, wanted = (sinkhorn(scores, e, bound=bound, impl=impl) for e, bound in ((epsilon, 4.0), (0.3, None)))
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("bound", [None, 1.0])
+def test_codes_of_half_precision_are_computed_in_float32(bound):
+    scores = scores_of(20, 30).tanh().to(torch.bfloat16)
+    torch.testing.assert_close(sinkhorn(scores, bound=bound), sinkhorn(scores.float(), bound=bound), rtol=1e-6, atol=0)
+
+
 def test_it_has_no_gradient_and_leaves_scores_alone():
     scores = scores_of(8, 5).requires_grad_()
     before = scores.detach().clone()

@@ -22,9 +22,9 @@ PROGRAMS = 256  # that keep some 132 multiprocessors busy
 
 
 def sinkhorn_codes(
-    scores: Tensor, inverse: float, iterations: int, counted: Tensor | None, bound: float | None
+    scores: Tensor, inverse: Tensor, iterations: int, counted: Tensor | None, bound: float | None
 ) -> Tensor:
-    """Codes [G, B, K] float32 of scores [G, B, K]: see `blocks.ops.sinkhorn`."""
+    """Codes [G, B, K] float32 of scores [G, B, K], 1 / epsilon [] float32: see `blocks.ops.sinkhorn`."""
     counted, scores = None if counted is None else counted.contiguous(), reachable(scores, (2,))
     out = torch.empty_like(scores, dtype=torch.float32, memory_format=torch.contiguous_format)
     fits = triton.next_power_of_2(scores.shape[1]) * triton.next_power_of_2(scores.shape[2]) <= ON_CHIP
@@ -36,7 +36,7 @@ def sinkhorn_codes(
 
 
 def _on_chip(
-    scores: Tensor, inverse: float, iterations: int, counted: Tensor | None, bound: float | None, out: Tensor
+    scores: Tensor, inverse: Tensor, iterations: int, counted: Tensor | None, bound: float | None, out: Tensor
 ) -> None:
     """One launch, a program a problem."""
     problems, samples, width = scores.shape
@@ -49,7 +49,7 @@ def _on_chip(
 
 
 def _by_sweeps(
-    scores: Tensor, inverse: float, iterations: int, counted: Tensor | None, bound: float | None, out: Tensor
+    scores: Tensor, inverse: Tensor, iterations: int, counted: Tensor | None, bound: float | None, out: Tensor
 ) -> None:
     """One sweep and one sum an iteration, for all problems at once; the sums are those of all processes."""
     problems, samples, width = scores.shape
@@ -83,7 +83,7 @@ def _solve(
     scores, counted, out, inverse, bound, iterations, samples, width, s_problem, s_row, s_col,
     ROWS: tl.constexpr, COLS: tl.constexpr, COUNTED: tl.constexpr, BOUNDED: tl.constexpr,
 ):  # fmt: skip
-    problem = tl.program_id(0).to(tl.int64)
+    problem, inverse = tl.program_id(0).to(tl.int64), tl.load(inverse)
     row, col = tl.arange(0, ROWS), tl.arange(0, COLS)
     inside = (row < samples)[:, None] & (col < width)[None, :]
     at = scores + problem * s_problem + row[:, None].to(tl.int64) * s_row + col[None, :].to(tl.int64) * s_col
@@ -134,7 +134,7 @@ def _sweep(
     ROWS: tl.constexpr, COLS: tl.constexpr, COUNTED: tl.constexpr, BOUNDED: tl.constexpr,
     FIRST: tl.constexpr, LAST: tl.constexpr,
 ):  # fmt: skip
-    problem = tl.program_id(1).to(tl.int64)
+    problem, inverse = tl.program_id(1).to(tl.int64), tl.load(inverse)
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     scores += problem * s_problem
     tops += problem * width

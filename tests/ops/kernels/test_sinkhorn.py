@@ -67,6 +67,14 @@ def test_a_bound_that_the_exponential_cannot_bear_is_not_relied_on(device):
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_an_epsilon_of_a_schedule_is_a_tensor(way, device):
+    scores = scores_of((9, 5), torch.bfloat16, device)
+    for dtype in (torch.float32, torch.float64):
+        found = solved(way, scores, torch.tensor(0.3, dtype=dtype, device=device))
+        torch.testing.assert_close(found, solved(way, scores, 0.3), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_it_is_the_same_twice_and_has_no_gradient(way, device):
     scores = scores_of((7, 6), device=device).requires_grad_()
     codes = solved(way, scores)
@@ -111,6 +119,8 @@ def test_no_sample_has_no_code(device):
 def test_the_definition_is_sound_and_compiles_into_one_graph(device):
     scores = scores_of((2, 4, 3), device=device)
     checks = "test_schema", "test_faketensor"
-    torch.library.opcheck(torch.ops.blocks.sinkhorn, (scores, 20.0, 2, None, None), test_utils=checks)
+    torch.library.opcheck(
+        torch.ops.blocks.sinkhorn, (scores, torch.tensor(20.0, device=device), 2, None, None), test_utils=checks
+    )
     compiled = torch.compile(lambda s: sinkhorn(s, impl="triton"), fullgraph=True, backend="eager")
     assert torch.equal(compiled(scores), sinkhorn(scores, impl="triton"))
