@@ -13,6 +13,7 @@ from report_data import augment, loader
 from report_few import distillation, few_images
 from report_gpu import gpu
 from report_pretraining import pretraining
+from report_traffic import traffic
 from tables import RESULTS, ROOT, measured_on, rows, spread, table
 
 BEGIN, END = "<!-- results: written by bench/report.py -->\n", "<!-- end of results -->\n"
@@ -133,7 +134,8 @@ def main() -> None:
         "Medians of interleaved rounds on a shared machine; in brackets the quartiles of the rounds' ratios.\n\n"
         f"### Learning\n\n{learning()}\n### ConViT, forward and backward\n\n{convit()}\n### The step\n\n{step()}"
         f"\n### Loading\n\n{loader()}\n### Augmentation\n\n{augment()}{few_images()}{distillation()}"
-        f"\n### Self-supervised losses\n\n{losses()}\n### GPU\n\n{gpu()}\n### Pretraining\n\n{pretraining()}"
+        f"\n### Self-supervised losses\n\n{losses()}\n### GPU\n\n{gpu()}\n{traffic()}"
+        f"\n### Pretraining\n\n{pretraining()}"
     )
     readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 

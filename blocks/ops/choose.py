@@ -34,7 +34,7 @@ def choose(impl: Impl, tensor: Tensor, unsupported: str | None | Callable[[], st
         return "plain"
     if impl not in ("auto", "triton"):
         return impl
-    if impl == "auto" and not (KERNELS_ARE_MEASURED and tensor.is_cuda):
+    if impl == "auto" and not (KERNELS_ARE_MEASURED and on_gpu(tensor)):
         return "torch"
     reason = (unsupported() if callable(unsupported) else unsupported) or _no_triton(tensor)
     if reason is None:
@@ -42,6 +42,11 @@ def choose(impl: Impl, tensor: Tensor, unsupported: str | None | Callable[[], st
     if impl == "triton":
         raise ValueError(f'impl "triton" cannot be used: {reason}; impl "auto" falls back by itself')
     return "torch"
+
+
+def on_gpu(tensor: Tensor) -> bool:
+    """Whether kernels are compiled for the device of such a tensor (bench/traffic.py says so of "meta")."""
+    return tensor.is_cuda
 
 
 def forwards() -> bool:
@@ -53,7 +58,7 @@ def _no_triton(tensor: Tensor) -> str | None:
     """Why no Triton kernel can run on such a tensor; None if one can: on a CPU by Triton's interpreter alone."""
     if not HAS_TRITON:
         return "Triton is not installed"
-    if tensor.is_cuda:
+    if on_gpu(tensor):
         return too_old(tensor.get_device())
     if os.environ.get("TRITON_INTERPRET") != "1":
         return f"the tensors are on {tensor.device.type}, and kernels want a GPU"
