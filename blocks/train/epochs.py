@@ -6,9 +6,13 @@ import attrs
 
 
 def check_epochs(recipe: Any) -> None:
-    """Raises ValueError for fields `epochs` below 1, `..._epochs` below 0, and `warmup_epochs` above `epochs`."""
+    """Raises ValueError for fields `epochs` below 1, `..._epochs` below 0, and `warmup_epochs` above `epochs`.
+
+    What is no number, None or a tuple, is not looked at.
+    """
     named = {field.name: getattr(recipe, field.name) for field in attrs.fields(type(recipe))}
-    lengths = {name: value for name, value in named.items() if name == "epochs" or name.endswith("_epochs")}
+    numbers = {name: value for name, value in named.items() if isinstance(value, int | float)}
+    lengths = {name: value for name, value in numbers.items() if name == "epochs" or name.endswith("_epochs")}
     for name, value in lengths.items():
         least = 1 if name == "epochs" else 0
         if value < least:
@@ -16,7 +20,7 @@ def check_epochs(recipe: Any) -> None:
     _check_warmup(lengths.get("warmup_epochs", 0.0), lengths.get("epochs"))
 
 
-def _check_warmup(warmup: float, epochs: int | None) -> None:
+def _check_warmup(warmup: float, epochs: float | None) -> None:
     if epochs is not None and warmup > epochs:
         raise ValueError(
             f"--warmup-epochs {warmup:g} is more than --epochs {epochs}: give --warmup-epochs too, {epochs} or less "

@@ -139,6 +139,18 @@ def test_less_than_no_epoch_is_told_by_the_flag(capsys, flag):
     assert f"{flag} is no number of epochs; use" in refused(capsys, Long, flag)
 
 
+def test_epochs_that_may_be_none_or_are_several_are_the_recipe_s_own_affair(capsys):
+    @attrs.frozen
+    class Stepwise:
+        epochs: int = 9
+        freeze_epochs: int | None = None
+        warmup_epochs: float | None = None
+        drop_epochs: tuple[int, ...] = (3, 6)
+
+    assert cli(Stepwise, ["--drop-epochs", "5"]) == Stepwise(drop_epochs=(5,))
+    assert "--freeze-epochs -1 is no number of epochs" in refused(capsys, Stepwise, "--freeze-epochs -1")
+
+
 def refused(capsys, recipe, line, **knobs):
     with pytest.raises(SystemExit) as stop:
         cli(recipe, line.split(), **knobs)
