@@ -5,7 +5,6 @@ from torch import Tensor
 
 from blocks.collective import gather, world
 from blocks.objectives.crops import unit
-from blocks.objectives.supervised import at_least_float32
 
 TINY = 1e-16  # the least squared distance: two images may be the same
 
@@ -18,7 +17,7 @@ def koleo(features: Tensor) -> Tensor:
     """
     if features.shape[1] * world()[1] < 2:
         raise ValueError("KoLeo of 1 image, which has no neighbour; use batches of 2 images or more, or koleo_weight 0")
-    z = unit(at_least_float32(features))
+    z = unit(features)
     everyone = gather(z, 1)  # [V, B, D]
     nearest = everyone.gather(1, _nearest(z, everyone)[..., None].expand_as(z))
     return -(z - nearest).square().sum(-1).add(TINY).log().mean(1).sum() / 2

@@ -1,4 +1,4 @@
-"""Two processes equal one for SwAV and DINO: real gloo processes, started once."""
+"""Two processes equal one for SwAV and DINO, even codes and KoLeo: real gloo processes, started once."""
 
 import pytest
 import torch
@@ -38,3 +38,13 @@ def test_codes_are_even_over_processes_with_different_shares(two):
     whole = processes.uneven_codes(slice(0, 9))
     found = torch.cat([results["codes"][""] for results in two], 1)
     torch.testing.assert_close(found, whole, rtol=1e-10, atol=1e-14)
+
+
+def test_a_process_that_counts_no_row_has_no_say_in_the_codes(two):
+    found = torch.cat([results["one-sided codes"][""] for results in two])
+    torch.testing.assert_close(found, processes.one_sided_codes(slice(0, 4)), rtol=1e-10, atol=1e-14)
+
+
+def test_one_image_in_each_process_is_the_other_s_neighbour(two):
+    found = sum(results["koleo"][""] for results in two) / 2
+    torch.testing.assert_close(found, processes.pair_apart(slice(0, 2)), rtol=1e-12, atol=1e-14)
