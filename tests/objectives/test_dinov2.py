@@ -177,6 +177,12 @@ def test_dino_has_both_too():
     assert "koleo" not in gradient(plain, params, memory, batch)[2]
 
 
+def test_small_crops_keep_no_distance():
+    objective, params, memory = begin("vit")
+    near = [gradient(objective, params, memory, batch_of(4, small=n), key(5))[2]["koleo"] for n in (0, 2)]
+    torch.testing.assert_close(near[1], near[0], rtol=1e-12, atol=1e-12)
+
+
 def test_small_batches_that_mask_nothing_are_finite():
     objective, params, memory = begin("vit", masks=BlockMasks(share=0.2))
     found = [gradient(objective, params, memory, batch_of(2), key(k)) for k in range(12)]

@@ -135,6 +135,17 @@ def test_without_a_key_masks_follow_from_the_sample_s_place():
     assert objective.draws
 
 
+def test_with_a_key_the_student_s_masked_crops_drop_parts_too():
+    still, dropping = (ibot(vit_model(dino_head(), drop_path_rate=rate)) for rate in (0.0, 0.5))
+    params, memory = start(still)
+    batch = batch_of(3)
+    alone, drawn = (
+        [gradient(o, params, memory, batch, k)[2]["patch_loss"] for o in (still, dropping)] for k in (None, key(5))
+    )
+    assert alone[0] == alone[1]
+    assert (drawn[0] - drawn[1]).abs() > 0.01
+
+
 def test_masked_patches_come_first_and_as_many_as_a_mask_can_have():
     masked = torch.tensor([[False, True, False, True], [False] * 4])
     places, chosen = masked_first(masked, 3)
