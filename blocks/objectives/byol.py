@@ -12,7 +12,7 @@ from blocks.objectives.crops import Batch, crops_of, embed, project, unit
 from blocks.objectives.moments import note_moments
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import sample_keys
-from blocks.objectives.teacher import follow_, is_momentum
+from blocks.objectives.teacher import follow_, is_momentum_or_schedule
 from blocks.optim.own_schedule import number_or_schedule
 from blocks.optim.schedule import Schedule
 from blocks.random import fold_in
@@ -30,7 +30,9 @@ class BYOL(SelfSupervised):
     """
 
     predictor: Block
-    momentum: float | Schedule = attrs.field(default=0.996, converter=number_or_schedule, validator=is_momentum)
+    momentum: float | Schedule = attrs.field(
+        default=0.996, converter=number_or_schedule, validator=is_momentum_or_schedule
+    )
 
     def parts(self) -> dict[str, Block | None]:
         """The head and the predictor."""

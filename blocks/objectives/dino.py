@@ -17,7 +17,7 @@ from blocks.objectives.koleo import koleo
 from blocks.objectives.moments import note_moments
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import at_least_float32, sample_keys
-from blocks.objectives.teacher import at, follow_, is_momentum, scheduled
+from blocks.objectives.teacher import at, follow_, is_momentum, is_momentum_or_schedule, scheduled
 from blocks.objectives.temperature import is_temperature, is_temperature_or_schedule
 from blocks.ops.cross_view import cross_view
 from blocks.optim.own_schedule import number_or_schedule
@@ -36,7 +36,9 @@ class DINO(SelfSupervised):
     teacher_entropy over ln K, 1 where the teacher says nothing; code_entropy, 0 where it says the same of all; koleo.
     """
 
-    momentum: float | Schedule = attrs.field(default=0.996, converter=number_or_schedule, validator=is_momentum)
+    momentum: float | Schedule = attrs.field(
+        default=0.996, converter=number_or_schedule, validator=is_momentum_or_schedule
+    )
     student_temp: float = attrs.field(default=0.1, validator=is_temperature)
     teacher_temp: float | Schedule = attrs.field(
         default=0.04, converter=number_or_schedule, validator=is_temperature_or_schedule

@@ -15,7 +15,7 @@ from blocks.objectives.moments import note_moments
 from blocks.objectives.queue import enqueue_, new_queue
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
 from blocks.objectives.supervised import sample_keys
-from blocks.objectives.teacher import follow_, is_momentum
+from blocks.objectives.teacher import follow_, is_momentum_or_schedule
 from blocks.objectives.temperature import is_temperature
 from blocks.ops.queue_nce import queue_nce
 from blocks.optim.own_schedule import number_or_schedule
@@ -43,7 +43,9 @@ class MoCo(SelfSupervised):
 
     queue_size: int = attrs.field(default=65_536, validator=count)
     dim: int = attrs.field(default=128, validator=count)
-    momentum: float | Schedule = attrs.field(default=0.999, converter=number_or_schedule, validator=is_momentum)
+    momentum: float | Schedule = attrs.field(
+        default=0.999, converter=number_or_schedule, validator=is_momentum_or_schedule
+    )
     temperature: float = attrs.field(default=0.2, validator=is_temperature)
 
     def __attrs_post_init__(self) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from blocks.collective import gather
 from blocks.objectives.byol import BYOL
 from blocks.objectives.crops import unit
-from blocks.objectives.teacher import is_momentum
+from blocks.objectives.teacher import is_momentum_or_schedule
 from blocks.objectives.temperature import is_temperature
 from blocks.ops.queue_nce import log_sum_exp
 from blocks.optim.own_schedule import number_or_schedule
@@ -24,7 +24,9 @@ class MoCoV3(BYOL):
     are fixed sines (section 5). Weights start as the trunk says; the paper's code draws them by Glorot & Bengio 2010.
     """
 
-    momentum: float | Schedule = attrs.field(default=0.99, converter=number_or_schedule, validator=is_momentum)
+    momentum: float | Schedule = attrs.field(
+        default=0.99, converter=number_or_schedule, validator=is_momentum_or_schedule
+    )
     temperature: float = attrs.field(default=0.2, validator=is_temperature)
 
     def compared(self, predictions: Tensor, targets: Tensor) -> Tensor:

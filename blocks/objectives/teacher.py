@@ -10,7 +10,14 @@ from blocks.optim.ema import ema_update_
 from blocks.optim.schedule import Schedule, ends
 
 
-def is_momentum(_: object, field: attrs.Attribute, value: float | Schedule) -> None:
+def is_momentum(instance: object, field: attrs.Attribute, value: float) -> None:
+    """attrs validator of what an average keeps of itself in a step, a number."""
+    if callable(value):
+        raise ValueError(f"{field.name} {value!r} is a schedule, and it has none; use a number in [0, 1]")
+    is_momentum_or_schedule(instance, field, value)
+
+
+def is_momentum_or_schedule(_: object, field: attrs.Attribute, value: float | Schedule) -> None:
     """attrs validator of what an average keeps of itself in a step, a number or a schedule."""
     for end in ends(value):
         if not is_within(end, 0, 1):

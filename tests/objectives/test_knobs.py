@@ -62,11 +62,18 @@ def test_a_schedule_of_the_momentum_is_refused_by_its_ends(kind, name, schedule)
     with pytest.raises(ValueError, match=r"momentum (2\.0|1\.1|nan) of .* is not in \[0, 1\]"):
         make(kind, momentum=schedule)
     make(kind, momentum=cosine(0.0, 1.0, 9))
-    make(kind, momentum=lambda step: 0.5)  # of which nothing is known
+    make(kind, momentum=lambda step: 0.5)  # of which nothing is known but where it begins
+    with pytest.raises(ValueError, match=r"momentum 2\.0 of OwnSchedule.* is not in \[0, 1\]"):
+        make(kind, momentum=lambda step: 2.0)
+
+
+def test_the_centre_s_momentum_is_a_number():
+    with pytest.raises(ValueError, match=r"centre_momentum Cosine.* is a schedule, and it has none; use a number"):
+        make(DINO, centre_momentum=cosine(0.9, 1.0, 9))
 
 
 @pytest.mark.parametrize(("kind", "name"), TEMPERATURES)
-@pytest.mark.parametrize("value", [-1, 0, NAN, math.inf, "warm", None])
+@pytest.mark.parametrize("value", [-1, 0, NAN, math.inf, "warm", None, lambda step: 0.0])
 def test_a_temperature_that_is_not_above_0_is_refused(kind, name, value):
     with pytest.raises(ValueError, match=f"{name} .* is not a temperature; use a number above 0"):
         make(kind, **{name: value})
