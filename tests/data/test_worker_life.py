@@ -1,4 +1,4 @@
-"""What ends a data worker beside its main process's wish: that process's death."""
+"""What ends a data worker beside its main process's wish: its work's end, and that process's death."""
 
 import multiprocessing
 import os
@@ -9,6 +9,15 @@ import time
 from blocks.data.loading.worker_life import begin_worker
 
 LIMIT_S = 20
+
+
+def test_a_worker_whose_work_is_done_ends():
+    worker = multiprocessing.get_context("fork").Process(target=begin_worker, args=(0,))
+    worker.start()
+    worker.join(LIMIT_S)
+    ended = worker.exitcode
+    worker.kill()
+    assert ended == 0
 
 
 def test_a_worker_ends_with_a_main_process_that_was_killed():
