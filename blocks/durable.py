@@ -1,5 +1,6 @@
 """Files that are there whole, or as before, also after a power cut."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -8,7 +9,11 @@ def replace(temporary: Path, path: Path) -> None:
     """Give a written file its name: flush it to the disk, rename it, flush the folder."""
     _flush(temporary)
     os.replace(temporary, path)
-    _flush(path.parent)
+    try:
+        _flush(path.parent)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of file systems that flush no folders: the name is as safe as it can be
+            raise
 
 
 def _flush(place: Path) -> None:
