@@ -4,9 +4,16 @@ import signal
 
 import pytest
 
+from blocks import random
+from blocks.optim.adamw import adamw
+from blocks.optim.clip import ClipValue
 from blocks.runs import checkpoint
 from blocks.runs.records import read
-from tests.train.tiny import IMAGES, TrainData, ValData, train
+from blocks.train.loss_scale import LossScale
+from blocks.train.step import init_state, make_step
+from tests.train.tiny import IMAGES, Classifier, Remembering, TrainData, ValData, assert_same, train
+
+HALF = {"precision": "float16", "loss_scale": LossScale(1024.0, growth_interval=3), "frozen": ("*.bias",)}
 
 
 def test_a_run_counts_logs_and_evaluates_every_epoch(tmp_path):
@@ -23,6 +30,18 @@ def test_a_run_counts_logs_and_evaluates_every_epoch(tmp_path):
     assert epochs[-1]["train_loss"] == pytest.approx(mean, rel=1e-12)
     assert epochs[-1]["val_images"] == 10
     assert epochs[-1]["val_loss"] != epochs[-1]["ema_loss"]
+
+
+@pytest.mark.parametrize("knobs", [{"clip_norm": 0.01}, {"clip": ClipValue(0.01), "accumulate": 2, **HALF}])
+def test_a_run_is_its_step_again_and_again_with_all_that_the_step_is_given(tmp_path, knobs):
+    objective, optimizer, start = Remembering(Classifier()), adamw(1e-2), Classifier().init(random.key(40))
+    result = train(tmp_path, optimizer=optimizer, params=start, **{"clip_norm": None, "ema_decay": 0.5} | knobs)
+    step = make_step(objective, optimizer, ema_decay=0.5, **knobs)
+    begins = {name: knobs[name] for name in HALF if name in knobs}
+    state = init_state(objective, optimizer, random.key(3), ema=True, params=start, **begins)
+    for batch, _ in zip(TrainData().batches(), range(12), strict=False):
+        state, _ = step(state, batch)
+    assert_same(result.state, state)
 
 
 def test_a_run_ends_its_data_stream_and_gives_the_signal_handlers_back(tmp_path):
