@@ -1,10 +1,19 @@
 """The dynamic loss scale, without which small gradients are zero in float16 (Micikevicius et al. 2018, section 3.2)."""
 
+import math
+
 import attrs
 import torch
 from torch import Tensor
 
+from blocks.checks import count, is_above_0
 from blocks.tree import Tree
+
+
+def is_power_of_two(_: object, field: attrs.Attribute, value: float) -> None:
+    """attrs validator of a scale that rounds nothing."""
+    if not is_above_0(value) or math.frexp(value)[0] != 0.5:
+        raise ValueError(f"{field.name} {value!r} is no power of two, and would round; use one, such as 2.0**10")
 
 
 @attrs.frozen
@@ -13,19 +22,18 @@ class LossScale:
     steps without. Powers of two, so that scaling rounds nothing.
     """
 
-    initial: float = 2.0**16  # this and the interval: torch.amp.GradScaler's
-    growth_interval: int = 2000  # steps
-    floor: float = 1.0
-    ceiling: float = 2.0**24  # apex's
+    # initial, growth_interval: torch.amp.GradScaler's; ceiling: apex's
+    initial: float = attrs.field(default=2.0**16, validator=is_power_of_two)
+    growth_interval: int = attrs.field(default=2000, validator=count)  # steps
+    floor: float = attrs.field(default=1.0, validator=is_power_of_two)
+    ceiling: float = attrs.field(default=2.0**24, validator=is_power_of_two)
 
     def __attrs_post_init__(self) -> None:
-        if not 0 < self.floor <= self.initial <= self.ceiling < torch.inf:
+        if not self.floor <= self.initial <= self.ceiling:
             raise ValueError(
-                f"floor {self.floor}, initial {self.initial} and ceiling {self.ceiling} of the loss scale must be "
-                "above 0, finite and in this order"
+                f"floor {self.floor}, initial {self.initial} and ceiling {self.ceiling} of the loss scale are not in "
+                "this order; lower the one, or raise the other"
             )
-        if self.growth_interval < 1:
-            raise ValueError(f"growth_interval {self.growth_interval} is not a number of steps; use 1 or more")
 
     def init(self, device: torch.device | None = None) -> Tree:
         """The state before the first step."""

@@ -1,5 +1,7 @@
 """Float16: small gradients survive, overflows lower the scale and change nothing else."""
 
+import math
+
 import pytest
 import torch
 
@@ -48,6 +50,10 @@ def test_the_scale_stays_between_floor_and_ceiling():
         ({"ceiling": 8.0}, r"initial 65536.0 and ceiling 8.0"),
         ({"floor": 0.0}, r"floor 0.0"),
         ({"growth_interval": 0}, r"growth_interval 0"),
+        ({"growth_interval": 2.5}, r"growth_interval 2.5 is not a count"),
+        ({"initial": 1000.0}, r"initial 1000.0 is no power of two, and would round"),
+        ({"ceiling": 3e5}, r"ceiling 300000.0"),
+        ({"ceiling": math.inf}, r"ceiling inf"),
     ],
 )
 def test_an_impossible_scale_is_refused(knobs, message):
