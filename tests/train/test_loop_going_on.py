@@ -1,6 +1,7 @@
 """The loop goes on exactly where it stopped."""
 
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from blocks.optim.clip import ClipValue
 from blocks.optim.schedule import linear
 from blocks.runs import checkpoint
 from blocks.runs.records import read
+from blocks.train import loop
+from blocks.train.readings import Readings
 from tests.train.tiny import Classifier, TrainData, ValData, ask_to_stop, assert_same, numbers, train
 
 
@@ -25,6 +28,16 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_state(tmp_path, capsys
     assert numbers(resumed.history) == numbers(straight.history)
     steps = [r["step"] for r in read(tmp_path / "metrics.jsonl") if r["kind"] == "step"]
     assert steps == list(range(1, 13))
+
+
+def test_metrics_that_are_read_late_are_in_time_for_an_epoch_and_a_stop(tmp_path, monkeypatch, straight):
+    """As a GPU's are, which is some steps ahead: here one."""
+    monkeypatch.setattr(loop, "Readings", partial(Readings, lag=1))
+    assert not train(tmp_path, train_data=ask_to_stop(3), val_data=ValData()).finished
+    assert checkpoint.latest(tmp_path).name == "step-00000005.pt"
+    resumed = train(tmp_path, val_data=ValData())
+    assert_same(resumed.state, straight.state)
+    assert numbers(resumed.history) == numbers(straight.history)
 
 
 def test_a_run_that_broke_after_an_epoch_it_had_told_counts_the_next_one_alone(tmp_path, straight):
