@@ -54,6 +54,7 @@ def test_the_scale_stays_between_floor_and_ceiling():
         ({"initial": 1000.0}, r"initial 1000.0 is no power of two, and would round"),
         ({"ceiling": 3e5}, r"ceiling 300000.0"),
         ({"ceiling": math.inf}, r"ceiling inf"),
+        ({"floor": True}, r"floor True is no power of two"),
     ],
 )
 def test_an_impossible_scale_is_refused(knobs, message):
