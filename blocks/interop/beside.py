@@ -22,7 +22,8 @@ def _config(config: Mapping[str, Any]) -> Said:
     said = _inside(config, "vision_config") if "vision_config" in config else config
     kind = str(said.get("model_type", config.get("model_type", ""))).partition("_")[0]
     quick = "quick_gelu" if "quickgelu" in str(config.get("architecture")) else None  # timm's
-    return ACTIVATIONS.get(str(said.get("hidden_act")), UNSAID.get(kind, quick)), _eps(said, "layer_norm_eps")
+    act = ACTIVATIONS.get(str(said["hidden_act"])) if "hidden_act" in said else UNSAID.get(kind, quick)
+    return act, _eps(said, "layer_norm_eps")
 
 
 def _open_clip(config: Mapping[str, Any]) -> Said:

@@ -62,6 +62,20 @@ def test_one_of_several_files_is_refused_with_the_index_to_give(tmp_path):
         blocks.load_weights(blocks.vit(**VIT), tmp_path / f"{PARTS[0]}.safetensors")
 
 
+def test_a_part_whose_index_is_not_there_is_read_as_it_is(tmp_path):
+    _, index = parted(tmp_path)
+    index.unlink()
+    with pytest.raises(ValueError, match="these weights do not fit the model\nmissing: "):
+        blocks.load_weights(blocks.vit(**VIT), tmp_path / f"{PARTS[0]}.safetensors")
+
+
+def test_a_whole_file_beside_an_index_is_read_as_it_is(tmp_path):
+    theirs, _ = parted(tmp_path)
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    _, report = blocks.load_weights(blocks.vit(**VIT), tmp_path / "model.safetensors")
+    assert report.source == str(tmp_path / "model.safetensors")
+
+
 def test_a_folder_is_refused_with_the_file_to_give(tmp_path):
     for name in ("pytorch_model.bin", "model.safetensors.index.json", "model.safetensors"):
         (tmp_path / name).write_text("{}")
@@ -86,6 +100,13 @@ def test_a_part_without_a_leaf_of_the_index_is_named(tmp_path):
         blocks.load_weights(blocks.vit(**VIT), index)
 
 
+def test_a_part_that_holds_no_leaves_by_name_is_named(tmp_path):
+    _, index = parted(tmp_path, ".bin")
+    torch.save(torch.zeros(3), tmp_path / f"{PARTS[0]}.bin")
+    with pytest.raises(ValueError, match=rf"{PARTS[0]}\.bin has no cls_token, which .*{index.name} places there"):
+        blocks.load_weights(blocks.vit(**VIT), index)
+
+
 @pytest.mark.parametrize("place", ["../outside.safetensors", "/etc/passwd", "sub/../../x.safetensors", 3, ""])
 def test_nothing_outside_the_folder_is_read(tmp_path, place):
     _, index = parted(tmp_path)
@@ -94,10 +115,10 @@ def test_nothing_outside_the_folder_is_read(tmp_path, place):
         blocks.load_weights(blocks.vit(**VIT), index)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {}}'])
-def test_a_damaged_index_is_refused(tmp_path, text):
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff", b'{"weight_map": 3}', b'{"weight_map": {}}'])
+def test_a_damaged_index_is_refused(tmp_path, content):
     index = tmp_path / "model.safetensors.index.json"
-    index.write_text(text)
+    index.write_bytes(content)
     with pytest.raises(ValueError, match=r"index\.json is damaged or no index of weights"):
         blocks.load_weights(blocks.vit(**VIT), index)
 
