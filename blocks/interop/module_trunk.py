@@ -17,6 +17,7 @@ from blocks.trunks.model import Model
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 RUNNING = ("running_mean", "running_var")
+RATES = ("dropout", "attention_dropout", "drop_prob")  # torch's attention and LSTM, torchvision's Swin, timm's DropPath
 
 
 class NormByBatch(nn.Module):
@@ -121,10 +122,10 @@ def trunk_from_module(module: nn.Module, embed_dim: int, head: Block | None = No
 
 def with_norms_by_batch(module: nn.Module) -> nn.Module:
     """The module itself, its batch norms replaced by `NormByBatch`. Raises ValueError for norms of other kinds."""
-    for name, part in list(module.named_modules()):
-        if type(part) in NORMS:
-            parent, _, last = name.rpartition(".")
-            setattr(module.get_submodule(parent), last, NormByBatch(part))
+    twins = {part: NormByBatch(part) for part in module.modules() if type(part) in NORMS}
+    for name, part in list(module.named_modules(remove_duplicate=False)):  # one norm may stand in several places
+        if part in twins:
+            module.set_submodule(name, twins[part])
         elif getattr(part, "track_running_stats", False):
             raise ValueError(
                 f"{name} is a {type(part).__name__}, whose running statistics nothing would move; "
@@ -134,10 +135,11 @@ def with_norms_by_batch(module: nn.Module) -> nn.Module:
 
 
 def with_buffers(module: nn.Module, like: nn.Module) -> nn.Module:
-    """The module itself, its buffers those of one like it."""
-    for name, _ in list(module.named_buffers()):
+    """The module itself, its buffers those of one like it, shared where its own were."""
+    twins = {id(buffer): like.get_buffer(name).detach().clone() for name, buffer in module.named_buffers()}
+    for name, buffer in list(module.named_buffers(remove_duplicate=False)):
         parent, _, last = name.rpartition(".")
-        module.get_submodule(parent)._buffers[last] = like.get_buffer(name).detach().clone()
+        module.get_submodule(parent)._buffers[last] = twins[id(buffer)]
     return module
 
 
@@ -156,9 +158,8 @@ def dropped(part: nn.Module) -> float:
     """The rate at which a part itself, of those known, drops something."""
     if isinstance(part, nn.modules.dropout._DropoutNd) or type(part).__name__ == "StochasticDepth":  # torchvision's
         return float(part.p)  # type: ignore[arg-type]
-    if isinstance(part, nn.MultiheadAttention):
-        return float(part.dropout)
-    return float(getattr(part, "drop_prob", 0.0) or 0.0)  # timm's DropPath
+    rates = [rate for rate in (getattr(part, name, None) for name in RATES) if isinstance(rate, int | float)]
+    return float(max(rates, default=0))
 
 
 def like(constant: Tensor, x: Tensor) -> Tensor:

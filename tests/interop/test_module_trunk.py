@@ -9,6 +9,7 @@ import torchvision
 from timm.layers import BatchNormAct2d, DropPath
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.swin_transformer import ShiftedWindowAttention
 
 from blocks import DinoHead, ProjectionMlp, Prototypes, key, tree, trunk_from_module, vit, with_statistics
 from blocks.interop.from_module import from_module
@@ -21,7 +22,7 @@ from blocks.objectives.swav import SwAV
 from blocks.optim.adamw import adamw
 from blocks.optim.sgd import sgd
 from blocks.train.step import init_state, make_step
-from tests.interop.modules import gradients, images, small
+from tests.interop.modules import Shifted, gradients, images, small
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}  # float32 sums in another order
 HEAD = {"hidden_features": 8, "out_features": 6, "norm": "batch"}
@@ -55,6 +56,22 @@ def test_values_and_gradients_are_the_module_s_in_training_mode_and_nothing_is_c
     module(x).square().mean().backward()
     for name, p in module.named_parameters():
         torch.testing.assert_close(grads[name], p.grad, **CLOSE)
+
+
+def test_a_norm_that_stands_in_two_places_takes_the_batch_s_moments_in_both():
+    norm = nn.BatchNorm2d(4)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), norm, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model, x = trunk_from_module(module, 4), images()
+    torch.testing.assert_close(model.features(model.init(key(0)), x), module.train()(x), **CLOSE)
+
+
+def test_a_constant_of_two_parts_is_there_in_both():
+    module = nn.Sequential(small(), Shifted(), Shifted())
+    module[2].table = module[1].table
+    model, x = trunk_from_module(module, 4), images()
+    params = model.init(key(0))
+    torch.testing.assert_close(model.features(params, x), module.train()(x), **CLOSE)
+    assert model.features(with_statistics(model, params, [x]), x).isfinite().all()
 
 
 @pytest.mark.parametrize("batches", [1, 3])
@@ -127,6 +144,9 @@ def drops():
         (nn.Sequential(DropPath(0.2)), "0 is a DropPath that drops at rate 0.2"),
         (nn.Sequential(torchvision.ops.StochasticDepth(0.3, "row")), "0 is a StochasticDepth that drops at rate 0.3"),
         (nn.MultiheadAttention(4, 2, dropout=0.4), "is a MultiheadAttention that drops at rate 0.4"),
+        (nn.Sequential(nn.LSTM(4, 4, 2, dropout=0.5)), "0 is a LSTM that drops at rate 0.5"),
+        (ShiftedWindowAttention(4, [2, 2], [0, 0], 2, dropout=0.6), "is a ShiftedWindowAttention .* rate 0.6"),
+        (ShiftedWindowAttention(4, [2, 2], [0, 0], 2, attention_dropout=0.7), "is a .* rate 0.7"),
         (nn.Sequential(BatchNormAct2d(4)), "0 is a BatchNormAct2d, whose running statistics nothing would move"),
         (nn.InstanceNorm2d(4, track_running_stats=True), "InstanceNorm2d, whose running statistics"),
         (nn.ModuleDict({"head": nn.Linear(2, 2)}), 'parameters below "head"'),
