@@ -9,12 +9,14 @@ import torch
 import blocks
 from blocks import key, tree
 from blocks.interop.checkpoints import load_weights
+from blocks.interop.from_module import from_module
 from blocks.objectives.linear_probes import LinearProbes
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
 from blocks.optim.sgd import sgd
 from blocks.runs import checkpoint
 from blocks.train.step import init_state
+from tests.interop.modules import small
 from tests.interop.timms import CONVIT, VIT, assert_same, images, timms, timms_convit
 
 BOXES = {
@@ -51,6 +53,14 @@ def test_a_safetensors_file_is_read_exactly(tmp_path):
     weights = timms().state_dict()
     save_file(weights, tmp_path / "model.safetensors")
     assert_same(load_weights(blocks.vit(**VIT), tmp_path / "model.safetensors")[0], dict(weights))
+
+
+def test_a_module_s_own_leaves_are_read_whole_numbers_too():
+    module = small()
+    block, _ = from_module(small())
+    params, report = load_weights(block, module.state_dict())
+    assert_same(params, dict(module.state_dict()))
+    assert report.left == ()
 
 
 @pytest.mark.parametrize(("params_in", "average_in"), [("model", "model_ema"), ("state_dict", "state_dict_ema")])

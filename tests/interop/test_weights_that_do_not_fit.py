@@ -96,6 +96,13 @@ def test_what_does_not_fit_is_named_at_once():
     ]
 
 
+def test_positions_of_other_axes_are_named():
+    weights = timms().state_dict()
+    weights["pos_embed"] = weights["pos_embed"][0]
+    with pytest.raises(ValueError, match=r"of another shape: pos_embed: wanted \[1, 17, 12\], found \[17, 12\]"):
+        load_weights(blocks.vit(**VIT), weights)
+
+
 def test_a_file_of_another_family_is_said_to_be_one_before_its_positions_are():
     with pytest.raises(ValueError, match=r"missing: blocks\.0\.attn\.qk\.weight \[32, 16\].*\nunexpected: "):
         load_weights(blocks.convit(**CONVIT), timms(embed_dim=16, num_heads=4).state_dict())
