@@ -22,7 +22,7 @@ from blocks.interop.gated import packed
 from blocks.interop.heads import as_ours
 from blocks.interop.parts import index_of, is_index, read_parts
 from blocks.interop.saving import FORMAT, is_safetensors, missing, read
-from blocks.interop.timm import unwrapped
+from blocks.interop.timm import unwrapped, without_wrappers
 from blocks.interop.torchscript import is_torchscript, read_torchscript
 from blocks.interop.vissl import NORM_EPS, from_vissl, has_other_eps, is_vissl
 from blocks.interop.weights import Weights, by_timm_s_names, with_config
@@ -82,7 +82,7 @@ def weights_of(source: str | Path | Mapping[str, Any], which: Which = "params") 
     others = [name for name, leaf in leaves.items() if not isinstance(leaf, Tensor) or not isinstance(name, str)]
     if others or not leaves:
         raise ValueError(f"{layout}: {others[:4] or 'an empty dictionary'}, not tensors by name; give the state_dict")
-    leaves = _unwrapped(leaves)
+    leaves = without_wrappers(leaves)
     if layout == OWN:
         return Weights(OWN, leaves)
     if is_vissl(leaves):
@@ -165,15 +165,6 @@ def _found(content: Any, which: Which) -> tuple[str, Mapping[str, Any]]:
     return _names(content), _encoder(content, which)
 
 
-def _unwrapped(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Leaves by names without wrappers'."""
-    found = {unwrapped(str(name)): leaf for name, leaf in leaves.items()}
-    if len(found) < len(leaves):
-        twice = next(name for name in map(str, leaves) if unwrapped(name) != name and unwrapped(name) in leaves)
-        raise ValueError(f"there are two of {unwrapped(twice)}, as {twice} too; give one state_dict")
-    return found
-
-
 def _names(leaves: Mapping[str, Any]) -> str:
     """Whose names these are."""
     names = [unwrapped(str(name)) for name in leaves]
@@ -201,7 +192,7 @@ def _boxed(content: Mapping[str, Any], box: Mapping[str, str], which: Which) -> 
 
 def _encoder(leaves: Mapping[str, Any], which: Which) -> Mapping[str, Any]:
     """Of two encoders one, by names without it, and what stands beside it; all leaves where there is one alone."""
-    leaves = _unwrapped(leaves)
+    leaves = without_wrappers(leaves)
     for pair in ENCODERS:
         if any(name.startswith(pair) for name in leaves):
             own, other = pair[::-1] if which == "teacher" else pair

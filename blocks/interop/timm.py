@@ -1,6 +1,7 @@
 """timm's weights, both ways. The names are the same: this checks, it does not translate, and needs no timm."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 from torch.nn import Module
@@ -21,7 +22,7 @@ def from_timm(model: Block, state_dict: Mapping[str, Tensor]) -> Params:
     if not isinstance(state_dict, Mapping):
         way = "give its state_dict()" if isinstance(state_dict, Module) else "load_weights(model, path) reads files"
         raise ValueError(f"a {type(state_dict).__name__} is no state_dict; {way}")
-    leaves = {unwrapped(name): tensor for name, tensor in state_dict.items()}
+    leaves = without_wrappers(state_dict)
     others = [name for name, value in leaves.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(f"{others} are no tensors; is this a whole checkpoint? Give the state_dict inside it")
@@ -54,6 +55,17 @@ def _hint(template: Params, leaves: Mapping[str, Tensor]) -> str:
         "\n(a pos_embed of another length belongs to another grid: build the model with the img_size and patch_size it "
         "was trained with; the model takes images of any size, and resizes pos_embed to their grid as it runs)"
     )
+
+
+def without_wrappers(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves by names without the wrappers'. Raises ValueError for two of one name."""
+    found: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        bare = unwrapped(str(name))
+        if bare in found:
+            raise ValueError(f"there are two of {bare}, as {name} too; give one state_dict")
+        found[bare] = leaf
+    return found
 
 
 def unwrapped(name: str) -> str:

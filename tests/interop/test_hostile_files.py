@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import blocks
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.described import description_of
-from tests.interop.timms import VIT, timms
+from tests.interop.timms import VIT, assert_same, timms
 
 MODEL = blocks.vit(**VIT)
 
@@ -38,9 +39,22 @@ def test_names_that_share_a_first_word_are_said_to(leaves):
         load_weights(MODEL, theirs)
 
 
-def test_two_of_one_name_are_not_chosen_from(leaves):
-    with pytest.raises(ValueError, match=r"there are two of norm\.weight, as module\.norm\.weight too"):
-        load_weights(MODEL, leaves | {"module.norm.weight": leaves["norm.weight"] + 1})
+@pytest.mark.parametrize("read", [load_weights, blocks.from_timm])
+@pytest.mark.parametrize("first", ["", "module.", "_orig_mod."])
+def test_two_of_one_name_are_not_chosen_from(leaves, first, read):
+    theirs = {first + name: leaf for name, leaf in leaves.items()}
+    with pytest.raises(ValueError, match=r"there are two of norm\.weight, as module\._orig_mod\.norm\.weight too"):
+        read(MODEL, theirs | {"module._orig_mod.norm.weight": leaves["norm.weight"] + 1})
+
+
+def test_nothing_is_no_checkpoint():
+    with pytest.raises(ValueError, match="timm's names: an empty dictionary, not tensors by name"):
+        load_weights(MODEL, {})
+
+
+def test_a_file_of_safetensors_by_another_name_is_read(leaves, tmp_path):
+    save_file(leaves, tmp_path / "pytorch_model.bin")
+    assert_same(load_weights(MODEL, tmp_path / "pytorch_model.bin")[0], leaves)
 
 
 @pytest.mark.parametrize("read", [lambda path: load_weights(MODEL, path), description_of, blocks.load])

@@ -110,8 +110,14 @@ def test_the_teacher_in_a_loss_of_vissl_can_be_taken(prefix):
     loss = {prefix + n: t for n, t in {**{f"trunk.{n}": t for n, t in trunk.items()}, **head}.items()}
     file = vissl_file({}) | {"loss": loss | {"queue": torch.zeros(3), "queue_ptr": torch.zeros(1)}}
     assert_same(load_weights(blocks.vit(**VIT), file, which="teacher")[0], dict(weights))
-    with pytest.raises(ValueError, match="has no momentum_teacher or moco_encoder"):
-        load_weights(blocks.vit(**VIT), vissl_file({}), which="teacher")
+    for empty in (vissl_file({}), vissl_file({}) | {"loss": None}):
+        with pytest.raises(ValueError, match="has no momentum_teacher or moco_encoder"):
+            load_weights(blocks.vit(**VIT), empty, which="teacher")
+
+
+def test_an_average_that_a_file_of_vissl_lacks_is_not_made_up():
+    with pytest.raises(ValueError, match="which='ema': this checkpoint of VISSL has no 'ema_model'"):
+        load_weights(blocks.vit(**VIT), vissl_file({}), which="ema")
 
 
 def test_with_eps_changes_every_norm_and_nothing_else():
