@@ -78,6 +78,8 @@ def test_leading_axes_are_problems_of_their_own():
     scores = scores_of(3, 8, 5)
     for i in range(3):
         torch.testing.assert_close(sinkhorn(scores)[i], sinkhorn(scores[i]), rtol=1e-12, atol=0)
+    turned = scores_of(2, 3, 8, 5).transpose(0, 1)
+    torch.testing.assert_close(sinkhorn(turned), sinkhorn(turned.contiguous()), rtol=1e-12, atol=0)
 
 
 def test_samples_that_are_not_counted_change_no_other_code():
@@ -103,6 +105,7 @@ def test_the_kernel_refuses_float64():
 @pytest.mark.parametrize("epsilon", [0.05, 0.01])  # the exponential can bear 2 / 0.05, not 2 / 0.01
 def test_a_bound_changes_nothing_but_rounding(epsilon):
     scores = scores_of(2, 20, 30).tanh()
+    scores[..., 0] = 0.1 * scores[..., 0] - 0.9  # a prototype far from all
     counted = torch.arange(20) > 3
     bounded = sinkhorn(scores, epsilon, counted=counted, bound=1.0)
     torch.testing.assert_close(bounded, sinkhorn(scores, epsilon, counted=counted), rtol=1e-10, atol=1e-15)
