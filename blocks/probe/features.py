@@ -53,14 +53,14 @@ def features(
     dtype: torch.dtype | None = None,
 ) -> Features:
     """The features of this process's share, in its order, on its device; computed and held in dtype, by default the
-    params' own.
+    params' own, without any float32.
 
     All processes must call it; a share may be empty. Raises ValueError where no process has an image, and as
     `check_apart` does, FloatingPointError where a feature is not finite.
     """
     check_apart(model, params)
     params = params if dtype is None else tree.cast(params, dtype)
-    kind = next(t.dtype for t in tree.leaves(params) if t.is_floating_point())
+    kind = next((t.dtype for t in tree.leaves(params) if t.is_floating_point()), torch.float32)
     parts = [_part(model, params, batch, processes.device, kind) for batch in loader]
     width = _agreed_width(parts, processes.device)
     nothing = torch.zeros(0, dtype=torch.int64, device=processes.device)

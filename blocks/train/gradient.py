@@ -84,7 +84,9 @@ class LeafCopies:
         """Gradients in the params' types, contiguous (autograd may return an expanded view)."""
         if self.dtype is None:
             return [g.contiguous() for g in grads]
-        return [g.to(p.dtype).contiguous() for g, p in zip(grads, self.originals, strict=True)]
+        found = [torch.empty_like(p, memory_format=torch.contiguous_format) for p in self.originals]
+        torch._foreach_copy_(found, list(grads))
+        return found
 
     @cached_property
     def norm(self) -> GlobalNorm:

@@ -36,6 +36,18 @@ def test_no_gradient_is_kept_and_an_objective_s_own_parts_are_not_looked_at():
     assert not found.values.requires_grad
 
 
+class Pixels:
+    """A model without params."""
+
+    def features(self, params, images):
+        return images.flatten(1)
+
+
+def test_pixels_are_features_of_a_model_without_params():
+    data = Images(10)
+    assert torch.equal(features(Pixels(), {}, data, HERE).values, data.images.flatten(1))
+
+
 def test_in_bfloat16_they_are_computed_and_held_in_it():
     model = trunk()
     params = model.init(key(0))
