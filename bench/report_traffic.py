@@ -11,7 +11,7 @@ def traffic() -> str:
     if not found:
         return ""
     of = {(r["row"], r["form"]): r for r in found}
-    head = ["a step's operations, one by one", "GB", "at least, ms", "share of the peak, at most", "timm's ms / these"]
+    head = ["a step, one by one", "operations", "GB", "at least, ms", "of the peak, at most", "timm's ms / these"]
     speeds, first = found[0]["speeds"], found[0]
     about = (
         f"What a step moves, counted on tensors without values (`python bench/traffic.py`, {first['versions']}): batch "
@@ -26,7 +26,8 @@ def line(row: dict, timm: dict) -> list[str]:
     ms = least(row)
     share = 1e15 * row["teraflop"] / row["speeds"]["flops"] / ms
     ratio = f"{least(timm) / ms:.2f}"
-    return [f"{row['row']}, {row['form']}", f"{row['gigabytes']:.1f}", f"{ms:.1f}", f"{100 * share:.0f} %", ratio]
+    size = f"{row['operations']:,}", f"{row['gigabytes']:.1f}"
+    return [f"{row['row']}, {row['form']}", *size, f"{ms:.1f}", f"{100 * share:.0f} %", ratio]
 
 
 def least(row: dict) -> float:

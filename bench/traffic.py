@@ -40,11 +40,11 @@ GROUPS = {  # by what is in an operation's name; the first that fits
 
 
 class Traffic(TorchDispatchMode):
-    """Seconds, bytes and FLOP of the operations inside, by group."""
+    """Seconds, by group, bytes, FLOP and number of the operations inside."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.bytes, self.flops = 0, 0
+        self.bytes, self.flops, self.operations = 0, 0, 0
         self.seconds = dict.fromkeys([*GROUPS, "the rest"], 0.0)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -57,7 +57,7 @@ class Traffic(TorchDispatchMode):
         count = flop_registry.get(func._overloadpacket)
         flops = count(*args, **kwargs, out_val=out) if count else gpsa_flops(name, args)
         group = next((g for g, words in GROUPS.items() if any(word in name for word in words)), "the rest")
-        self.bytes, self.flops = self.bytes + moved, self.flops + flops
+        self.bytes, self.flops, self.operations = self.bytes + moved, self.flops + flops, self.operations + 1
         self.seconds[group] += max(moved / BYTES, flops / FLOPS)
         return out
 
@@ -137,7 +137,7 @@ def of_timm(name: str, size: int) -> Traffic:
     module.zero_grad(set_to_none=True)
     traffic = counted(step)
     update = UPDATE * sum(p.numel() for p in module.parameters())
-    traffic.bytes += update
+    traffic.bytes, traffic.operations = traffic.bytes + update, traffic.operations + 1
     traffic.seconds["the rest"] += update / BYTES
     return traffic
 
@@ -158,6 +158,7 @@ def row(name: str, form: str, size: int) -> dict:
         "batch": size,
         "gigabytes": traffic.bytes / 1e9,
         "teraflop": traffic.flops / 1e12,
+        "operations": traffic.operations,
         "milliseconds": {group: 1e3 * seconds for group, seconds in traffic.seconds.items()},
         "speeds": {"flops": FLOPS, "bytes": BYTES},
         "versions": f"torch {torch.__version__}",
@@ -175,7 +176,7 @@ def main() -> None:
         for form in ("ours", "ours, kernels", *plain, "timm"):
             found.append(row(name, form, args.batch))
             last = found[-1]
-            size = f"{last['gigabytes']:7.1f} GB {last['teraflop']:6.2f} TFLOP"
+            size = f"{last['operations']:6} ops {last['gigabytes']:6.1f} GB {last['teraflop']:5.2f} TFLOP"
             print(f"{name:14}{form:20}{size} {sum(last['milliseconds'].values()):6.2f} ms")
     if not args.models:
         (RESULTS / NAME).write_text("".join(f"{json.dumps(line)}\n" for line in found))

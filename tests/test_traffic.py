@@ -27,6 +27,7 @@ def test_a_product_reads_both_and_writes_one(traffic):
     x, weight = empty(N, D), empty(E, D)
     found = traffic.counted(lambda: F.linear(x, weight))
     assert found.bytes == 2 * (N * D + E * D + N * E)
+    assert found.operations == 1
     assert found.flops == 2 * N * D * E
     assert found.seconds["products"] == max(found.bytes / traffic.BYTES, found.flops / traffic.FLOPS)
 
