@@ -170,6 +170,9 @@ def main() -> None:
     parser.add_argument("models", nargs="*", help=", ".join(MODELS))
     parser.add_argument("--batch", type=int, default=256)
     args = parser.parse_args()
+    unknown = sorted(set(args.models) - set(MODELS))
+    if unknown:
+        parser.error(f"{', '.join(unknown)} is none of {', '.join(MODELS)}")
     found = []
     for name in args.models or MODELS:
         plain = [f"{PLAIN}, kernels"] if name.startswith("convit") else []
