@@ -127,7 +127,7 @@ class _FusedAttention(TorchFunctionMode):
         kwargs = kwargs or {}
         plain = len(args) == 3 and not set(kwargs) - {"scale"}
         if func is F.scaled_dot_product_attention and plain and args[0].device.type == "meta":
-            return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*args, **kwargs)[0]
+            return torch.ops.aten._scaled_dot_product_flash_attention(*args, **kwargs)[0]
         return func(*args, **kwargs)
 
 

@@ -3,15 +3,24 @@
 import pytest
 import torch
 import torch.distributed as dist
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from blocks import convit, key, tree, vit
+from blocks.layers.attention import Attention
 from blocks.layers.linear import Linear
 from blocks.objectives.supervised import Supervised
 from blocks.train.counting import cost_of, layer_of, layers
 
 SMALL = {"img_size": 8, "patch_size": 4, "embed_dim": 12, "depth": 3, "num_heads": 2, "num_classes": 5}
 MODELS = {"vit": vit(**SMALL), "convit": convit(**SMALL, local_up_to_layer=2)}
+
+
+ON_A_CPU = {  # PyTorch counts its attention there from 2.15 on
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *_, **__: (
+        sdpa_backward_flop_count(grad, q, k, v)
+    ),
+}
 
 
 def real(model, batch):
@@ -25,10 +34,13 @@ def real(model, batch):
             kept[x.untyped_storage().data_ptr()] = x
         return x
 
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+    with (
+        FlopCounterMode(display=False, custom_mapping=ON_A_CPU) as counter,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x),
+    ):
         loss = Supervised(model).loss(params, {}, batch, None)[0]
     forward = counter.get_total_flops()
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ON_A_CPU) as counter:
         torch.autograd.grad(loss, tree.leaves(params), allow_unused=True)
     return forward, counter.get_total_flops(), sum(x.untyped_storage().nbytes() for x in kept.values())
 
@@ -55,6 +67,17 @@ def test_frozen_params_cost_no_gradient():
     assert head.forward == cost_of(loss, params).forward
     assert head.backward == 2 * 4 * 12 * 5
     assert head.kept < cost_of(loss, params).kept / 10
+
+
+def test_attention_counts_in_every_version_of_pytorch():
+    """Two products of all tokens with all forward, five backward, for the weights are made again."""
+    width, tokens = 12, 17
+    attention = Attention(width, 3)
+    x = torch.empty(4, tokens, width, device="meta")
+    cost = cost_of(lambda p: attention(p, x).sum(), attention.init(key(0)))
+    linear, product = 2 * 4 * tokens * width**2, 2 * 4 * tokens**2 * width
+    assert cost.forward == 4 * linear + 2 * product
+    assert cost.backward == 5 * linear + 5 * product  # of 8 linear ones, three would be for x's gradient
 
 
 def test_each_layer_has_its_share_in_the_params_order():

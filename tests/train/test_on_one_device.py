@@ -4,9 +4,11 @@ Shown without one: on tensors that have a device and no values.
 """
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -23,15 +25,23 @@ ELSEWHERE = "meta"
 
 
 class OnOneDevice(TorchDispatchMode):
-    """An operation with tensors of two devices is an error here, and a tensor made of numbers of the host's."""
+    """An operation with tensors of two devices is an error here."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        assert func is not torch.ops.aten.lift_fresh.default, "torch.tensor() of numbers, which would be copied"
         out = func(*args, **(kwargs or {}))
         tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)]
         found = {tensor.device.type for tensor in tensors}
         assert len(found) < 2, f"{func} of tensors on {found}"
         return out
+
+
+class OfNoNumbers(TorchFunctionMode):
+    """A tensor made of the host's numbers is an error here: they would be copied, and the host would wait."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        passes = func is torch.as_tensor and isinstance(args[0], torch.Tensor)
+        assert passes or func not in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor), f"{func.__name__}()"
+        return func(*args, **(kwargs or {}))
 
 
 def step_elsewhere(objective, optimizer, batch, **knobs):
@@ -40,7 +50,7 @@ def step_elsewhere(objective, optimizer, batch, **knobs):
         precision = knobs.get("precision", "float32")
         state = init_state(objective, optimizer, key(0, ELSEWHERE), ema=True, precision=precision)
         batch = {name: torch.empty_like(x, device=ELSEWHERE) for name, x in batch().items()}
-        with OnOneDevice():
+        with OnOneDevice(), OfNoNumbers():
             state, metrics = make_step(objective, optimizer, donate=True, **knobs)(state, batch)
     assert {
         x.device.type for x in tree_leaves((attrs.asdict(state, recurse=False), metrics)) if isinstance(x, torch.Tensor)
@@ -92,7 +102,7 @@ class Careless:
 @pytest.mark.parametrize(
     ("slip", "error"),
     [
-        (lambda loss: loss * torch.tensor(2.0), AssertionError),
+        (lambda loss: loss * torch.from_numpy(np.float32([2.0]))[0], AssertionError),
         (lambda loss: loss * torch.tensor([2.0], device=loss.device)[0], AssertionError),
         (lambda loss: loss * loss.item(), DataDependentOutputException),
     ],
