@@ -67,11 +67,10 @@ def gpsa(
     """
     _check_grid(v, rows, cols, num_prefix_tokens)
     impl = choose(impl, v, lambda: unsupported(q, k, v, rows, cols))
-    if impl == "plain":
-        return gpsa_dense(q, k, v, rows, cols, gate, scale=scale, num_prefix_tokens=num_prefix_tokens)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     if impl == "triton":
-        return gpsa_fused(q, k, v, rows, cols, gate, q.shape[-1] ** -0.5 if scale is None else scale, num_prefix_tokens)
-    return _separable(q, k, v, rows, cols, gate, scale, num_prefix_tokens)
+        return gpsa_fused(q, k, v, rows, cols, gate, scale, num_prefix_tokens)
+    return _without_kernel(impl, q, k, v, rows, cols, gate, scale, num_prefix_tokens)
 
 
 def gpsa_packed(
@@ -94,20 +93,23 @@ def gpsa_packed(
     scale = v.shape[-1] ** -0.5 if scale is None else scale
     if impl == "triton":
         return gpsa_fused_packed(qkv, rows, cols, gate, scale, num_prefix_tokens)
-    return gpsa(q, k, v, rows, cols, gate, scale=scale, num_prefix_tokens=num_prefix_tokens, impl=impl)
+    return _without_kernel(impl, q, k, v, rows, cols, gate, scale, num_prefix_tokens)
 
 
-def _separable(
+def _without_kernel(
+    impl: Impl,
     q: Tensor,
     k: Tensor,
     v: Tensor,
     rows: Tensor,
     cols: Tensor,
     gate: Tensor,
-    scale: float | None,
+    scale: float,
     num_prefix_tokens: int,
 ) -> Tensor:
-    """`gpsa` by SDPA and two small matmuls."""
+    """`gpsa` as the paper writes it, or by SDPA and two small matmuls."""
+    if impl == "plain":
+        return gpsa_dense(q, k, v, rows, cols, gate, scale=scale, num_prefix_tokens=num_prefix_tokens)
     content = attention(q, k, v, scale=scale)
     if num_prefix_tokens == 0:
         return Mix.apply(content, v, rows, cols, gate)

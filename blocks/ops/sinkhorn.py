@@ -43,10 +43,10 @@ def sinkhorn(
     if which == "triton":
         problems = scores.reshape(scores.shape[:-2].numel(), *scores.shape[-2:])
         inverse = (torch.ones((), device=scores.device) / epsilon).float()
-        return KERNEL(problems, inverse, iterations, counted, borne(bound, epsilon)).view(scores.shape)
+        return KERNEL(problems, inverse, iterations, counted, _borne(bound, epsilon)).view(scores.shape)
     codes = scores.new_empty(scores.shape, dtype=torch.promote_types(scores.dtype, torch.float32))
     for problem, out in zip(scores.reshape(-1, *scores.shape[-2:]), codes.view(-1, *scores.shape[-2:]), strict=True):
-        rows = _stable(problem, 1 / epsilon, counted, borne(bound, epsilon), out)
+        rows = _stable(problem, 1 / epsilon, counted, _borne(bound, epsilon), out)
         _balance(out, rows, iterations, counted)
     return codes
 
@@ -65,7 +65,7 @@ def sinkhorn_reference(
     return logs.exp()
 
 
-def borne(bound: float | None, epsilon: float | Tensor) -> float | None:
+def _borne(bound: float | None, epsilon: float | Tensor) -> float | None:
     """The bound of scores if their exponentials can be made without a search for the largest, else None."""
     known = bound is not None and not isinstance(epsilon, Tensor) and 2 * bound / epsilon <= WIDE
     return bound if known else None
