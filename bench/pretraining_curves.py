@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tables import ROOT, rows  # bench/tables.py: a script's own folder is on its path
+from tables import PICTURES, rows  # bench/tables.py: a script's own folder is on its path
 
 TRUNKS = {"vit_micro": "ViT", "convit_micro": "ConViT"}
 PANELS = {
@@ -12,11 +12,13 @@ PANELS = {
 }
 
 
-def draw(name: str) -> Path | None:
-    """docs/pictures/pretraining-NAME.png of bench/results/pretraining-NAME.jsonl; None without curves."""
+def path_of(name: str) -> Path:
+    return PICTURES / f"pretraining-{name}.png"
+
+
+def draw_pretraining(name: str) -> None:
+    """docs/pictures/pretraining-NAME.png of bench/results/pretraining-NAME.jsonl."""
     found = [r for r in rows(f"pretraining-{name}.jsonl") if "curve" in r]
-    if not found:
-        return None
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5.2), layout="constrained")
@@ -33,10 +35,7 @@ def draw(name: str) -> Path | None:
         panel.set_xlabel("epoch")
     handles = {line.get_label(): line for panel in grid.flat for line in panel.get_lines()}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), fontsize=8)
-    path = ROOT / "docs" / "pictures" / f"pretraining-{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    figure.savefig(path_of(name), dpi=110)
 
 
 def _line(axes, row: dict, key: str, colour: str) -> None:

@@ -1,6 +1,8 @@
-"""Write the README's results from the files in bench/results, so that no figure is typed by hand.
+"""Write the results' figures from the files in bench/results, so that none is typed by hand.
 
-python bench/report.py                                # rewrite the part between the two marks
+The README gets what decides, docs/results.md the commands, curves and all that was tried.
+
+python bench/report.py                                # rewrite the parts between the two marks
 python bench/report.py --keep NAME RUN "COMMAND"      # copy a run's learning curve to bench/results first
 """
 
@@ -9,39 +11,17 @@ import json
 from pathlib import Path
 
 from measure import hardware  # bench/measure.py: a script's own folder is on its path
-from report_data import augment, loader
-from report_few import distillation, few_images
+from pretraining_curves import draw_pretraining
+from report_data import augment, loader, stages
+from report_few import distillation, distillation_commands, draw_few_images, few_images, few_images_tried
 from report_gpu import gpu
+from report_learning import curves, learning
 from report_pretraining import pretraining
 from report_traffic import traffic
 from tables import RESULTS, ROOT, measured_on, rows, spread, table
 
 BEGIN, END = "<!-- results: written by bench/report.py -->\n", "<!-- end of results -->\n"
-
-
-def learning() -> str:
-    """One paragraph a run: how it was started, how long it took, and its curve."""
-    parts = []
-    for path in sorted(set(RESULTS.glob("learning-*.json")) - set(RESULTS.glob("learning-distillation-*.json"))):
-        run = json.loads(path.read_text())
-        epochs = run["epochs"]
-        seconds = sum(e["seconds"] + e["evaluation_seconds"] for e in epochs)
-        shown = epochs if len(epochs) <= 10 else [*epochs[:: len(epochs) // 8], epochs[-1]]
-        last, top1 = epochs[-1], 100 * epochs[-1]["val_top1"]
-        parted = f", in {run['starts']} parts" if run.get("starts", 1) > 1 else ""
-        parts.append(
-            f"**{run['name']}**: validation top-1 **{top1:.2f} %** on {last['val_images']:,} images after "
-            f"{len(epochs)} epochs, {seconds / 60:.1f} min{parted} ({run['hardware']}).\n\n"
-            f"```\n{run['command']}\n```\n\n"
-            + table(
-                ["epoch", *(str(e["epoch"]) for e in shown)],
-                [
-                    ["training loss", *(f"{e['train_loss']:.3f}" for e in shown)],
-                    ["validation top-1, %", *(f"{100 * e['val_top1']:.1f}" for e in shown)],
-                ],
-            )
-        )
-    return "\n".join(parts)
+PRETRAINED = "digits", "cifar-10", "imagenette"
 
 
 def convit() -> str:
@@ -127,17 +107,52 @@ def main() -> None:
     args = parser.parse_args()
     if args.keep:
         keep(args.keep[0], Path(args.keep[1]), args.keep[2])
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    text = (
-        "Medians of interleaved rounds on a shared machine; in brackets the quartiles of the rounds' ratios.\n\n"
-        f"### Learning\n\n{learning()}\n### ConViT, forward and backward\n\n{convit()}\n### The step\n\n{step()}"
-        f"\n### Loading\n\n{loader()}\n### Augmentation\n\n{augment()}{few_images()}{distillation()}"
-        f"\n### Self-supervised losses\n\n{losses()}\n### GPU\n\n{gpu()}\n{traffic()}"
-        f"\n### Pretraining\n\n{pretraining()}"
+    draw_few_images()
+    for name in PRETRAINED:
+        draw_pretraining(name)
+    for page, text in pages().items():
+        page.write_text(text)
+
+
+def pages() -> dict[Path, str]:
+    """The texts of the two pages."""
+    readme, details = ROOT / "README.md", ROOT / "docs" / "results.md"
+    short = between_marks(
+        readme,
+        "Medians of interleaved rounds on a shared machine; in brackets the quartiles of the rounds' ratios.\n",
+        **{
+            "Learning": learning(),
+            "Few images": few_images(),
+            "Distillation": distillation(),
+            "Pretraining": pretraining("cifar-10"),
+            "ConViT, forward and backward": convit(),
+            "The step": step(),
+            "Self-supervised losses": losses(),
+            "Loading": loader(),
+            "Augmentation": augment(),
+            "GPU": f"{gpu()}\n{traffic()}",
+        },
     )
-    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    long = between_marks(
+        details,
+        "## All figures\n",
+        **{
+            "Learning, epoch by epoch": curves(),
+            "Few images, all that was tried": few_images_tried(),
+            "Distillation, the commands": distillation_commands(),
+            "Pretraining, by data": pretraining(*PRETRAINED, pictures=True),
+            "Loading, stage by stage": stages(),
+        },
+    )
+    return {readme: short, details: long}
+
+
+def between_marks(page: Path, lead: str, **parts: str) -> str:
+    """A page with titled parts between its two marks."""
+    before, rest = page.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    text = "\n".join([lead, *(f"### {title}\n\n{part}" for title, part in parts.items())])
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
 if __name__ == "__main__":

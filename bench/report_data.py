@@ -1,4 +1,4 @@
-"""The README's tables of loading and augmentation."""
+"""The tables of loading and augmentation."""
 
 from tables import measured_on, rows, spread, table  # bench/tables.py: a script's own folder is on its path
 
@@ -16,7 +16,7 @@ STAGES = {
 
 
 def loader() -> str:
-    """Whole loaders beside ours, and where our time goes."""
+    """Whole loaders beside ours."""
     found = [row for row in rows(LOADERS) if "loaders" in row]
     fastest = sorted(
         {name for row in found for name in row["loaders"]},
@@ -26,7 +26,7 @@ def loader() -> str:
     cases = (f"{row['row']}, {row['workers'] or 'no'} worker" for row in found)
     head = ["images/s of one core; over ImageFolder; s to the first batch", *cases]
     n = found[0]["rounds"] if found else 0
-    return f"{table(head, lines)}\nn {n}.\n\n{stages()}{measured_on(LOADERS)}"
+    return f"{table(head, lines)}\nn {n}.\n{measured_on(LOADERS)}"
 
 
 def _speed(row: dict | None) -> str:
@@ -37,10 +37,10 @@ def _speed(row: dict | None) -> str:
 
 
 def stages() -> str:
-    """Milliseconds of an image, stage by stage."""
+    """Where our time goes: milliseconds of an image, stage by stage."""
     found = [row for row in rows(LOADERS) if "milliseconds" in row]
     lines = [[row["row"].partition(",")[0], *(f"{row['milliseconds'][s]:.3f}" for s in STAGES)] for row in found]
-    return table(["ms of an image", *STAGES.values()], lines)
+    return table(["ms of an image", *STAGES.values()], lines) + measured_on(LOADERS)
 
 
 def augment() -> str:

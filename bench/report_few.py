@@ -1,30 +1,33 @@
-"""The README's tables of what helps where images are few: locality, and a teacher."""
+"""The tables of what helps where images are few: locality, and a teacher."""
 
 import json
 
 from sample_efficiency import plot  # bench/sample_efficiency.py: a script's own folder is on its path
-from sample_efficiency import table as by_share
-from tables import RESULTS, ROOT, measured_on, rows, table
+from tables import PICTURES, RESULTS, measured_on, picture, rows, table
 
-PICTURE = ROOT / "docs" / "pictures" / "few-images.png"
-FEW = ("few-cifar-10.jsonl", "few-cifar-10-long.jsonl", "few-cifar-10-crops.jsonl")
-MEAN = ("few-cifar-10-mean.jsonl", "few-cifar-10-mean-long.jsonl")  # both models read the mean of patches
-MATTERS = "few-cifar-10-why.jsonl"  # short runs with 5 % of the images, one thing changed at a time
+PICTURE = PICTURES / "few-images.png"
+SHARES = "few-cifar-10.jsonl"  # 5, 10, 30 and 100 % of the training images
+BEST = "few-cifar-10-mean-long.jsonl"  # where locality shows most
+TRIED = (
+    "few-cifar-10-why.jsonl",
+    SHARES,
+    "few-cifar-10-crops.jsonl",
+    "few-cifar-10-long.jsonl",
+    "few-cifar-10-mean.jsonl",
+    BEST,
+)
 READS = {"token": "the class token", "avg": "the mean of patches"}
+ABOUT = (
+    "CIFAR-10, 6 layers, mirrored, the same number of steps whatever the share; validation top-1, %, the mean of n "
+    "seeds.\n"
+)
+LINK = "What hides ConViT's lead, setting by setting: [docs/results.md](docs/results.md).\n"
 WHY = (
-    "After 1,000 steps ConViT's lead is no larger than seeds of one model differ. After 3,000 it is ahead in each "
-    "pair, in points {leads}. Crops, which teach what locality brings, took most of the lead away "
-    "in the pair that was run with them. The paper's regime (12 layers, DeiT's augmentation, hundreds of epochs) wants "
-    "a GPU."
-)
-SHALLOW = (
-    "A part is how the image is read: ConViT's class token joins after the local layers, so that of 6 it looks in 2, "
-    "DeiT's in all. Where both read the mean of patches instead, with 4 heads, these short runs change by {convit} "
-    "points for ConViT and by {deit} for DeiT. Four times as many patches change nothing."
-)
-NINE = (
-    "With 9 heads, of which local layers make a 3 x 3 convolution at the start, and the mean of patches, ConViT's lead "
-    "is, pair by pair, in points {short} after 1,000 steps, {long} after 3,000."
+    "With 9 heads a gated layer begins as a 3 x 3 convolution, an offset a head; with 4 it has 4 of those offsets. "
+    "ConViT's class token joins after the local layers, so that of 6 it looks in 2, DeiT's in all: reading the mean of "
+    "patches takes that away. Random crops teach what locality brings. With more images the lead takes more steps to "
+    "show. Four times as many patches change nothing. The paper's own regime (12 layers, DeiT's augmentation, hundreds "
+    "of epochs) wants a GPU.\n"
 )
 TAUGHT = {  # the runs that `bench/report.py --keep` kept under these names
     "learning-distillation-teacher": "the teacher, a ResNet-18",
@@ -34,78 +37,69 @@ TAUGHT = {  # the runs that `bench/report.py --keep` kept under these names
 
 
 def few_images() -> str:
-    """ConViT against DeiT at each share of the training images, the first file's with a picture."""
-    parts, of_mean = ([of_one(name) for name in names if rows(name)] for names in (FEW, MEAN))
-    if not parts:
-        return ""
-    plot(rows(FEW[0]), PICTURE)
-    shown = f"\n![top-1 by share of the images]({PICTURE.relative_to(ROOT)})\n"
-    nine = NINE.format(short=leads(MEAN[0]), long=leads(MEAN[1]))
-    text = [*parts, f"{WHY.format(leads=leads(FEW[1]))}\n{what_matters()}", *of_mean, f"{nine}\n{shown}"]
-    return "\n".join(["\n### Few images\n", *text])
+    """ConViT against DeiT where they differ most, and at each share of the training images."""
+    return "\n".join([compared(BEST, SHARES), LINK, picture("top-1 by share of the images", PICTURE)])
 
 
-def what_matters() -> str:
-    """Both models where one thing is another at a time, and what reading the mean of patches does to each."""
-    groups: dict[tuple, list[dict]] = {}
-    for r in rows(MATTERS):
-        grid = r["img_size"] // r["patch_size"]
-        groups.setdefault((grid, r["heads"], r["global_pool"], r["steps"], r["batch_size"]), []).append(r)
-    lines, mean = [], {}
-    for (grid, heads, pool, steps, batch), found in groups.items():
-        ((_, means, seeds),) = by_share(found)
-        mean[grid, heads, pool] = means
-        about = (f"{grid} x {grid}", heads, READS[pool], f"{steps} of {batch}")
-        lines.append([*map(str, about), *(f"{100 * means[k]:.1f}" for k in ("convit", "deit")), str(seeds)])
-    gain = {kind: f"{100 * (mean[8, 4, 'avg'][kind] - mean[8, 4, 'token'][kind]):+.1f}" for kind in ("convit", "deit")}
-    head = ["patches", "heads", "the head reads", "steps of images", "ConViT", "DeiT", "n"]
-    return f"\n{table(head, lines)}{measured_on(MATTERS)}\n{SHALLOW.format(**gain)}\n"
+def draw_few_images() -> None:
+    plot(rows(SHARES), PICTURE)
 
 
-def leads(name: str) -> str:
-    """By how many points ConViT is ahead, seed by seed: "2.5, 1.2, 1.2 with 5 % of the images, 3.3 with 10 %"."""
-    of = {(r["share"], r["seed"], r["model"]): r["top1"] for r in rows(name)}
-    points: dict[float, list[str]] = {}
-    for share, seed in sorted({key[:2] for key in of}):
-        points.setdefault(share, []).append(f"{100 * (of[share, seed, 'convit'] - of[share, seed, 'deit']):.1f}")
-    shown = [f"{', '.join(numbers)} with {100 * share:g} %" for share, numbers in points.items()]
-    return ", ".join([f"{shown[0]} of the images", *shown[1:]])
+def few_images_tried() -> str:
+    """Every setting, and what each of them changes."""
+    return f"{compared(*TRIED)}\n{WHY}"
 
 
-def of_one(name: str) -> str:
-    """One file's table."""
-    found = rows(name)
-    lines = [
-        [
-            f"{100 * share:g} %",
-            *(f"{100 * means[k]:.1f}" if k in means else "-" for k in ("convit", "deit")),
-            str(seeds),
-        ]
-        for share, means, seeds in by_share(found)
-    ]
-    r = found[0]
-    grid = r["img_size"] // r["patch_size"]
-    crops = "no crops" if r["scale"][0] == 1 else f"crops from {100 * r['scale'][0]:g} % of the area on"
-    read = ", the mean of patches read" if r.get("global_pool") == "avg" else ""
-    about = (
-        f"CIFAR-10, {grid} x {grid} patches, width {r['width']}, depth {r['depth']}, {r['heads']} heads{read}, "
-        f"{r['steps']} steps of {r['batch_size']} images whatever the share, mirrored, {crops}; validation top-1, %."
-    )
-    return f"{about}\n\n{table(['training images', 'ConViT', 'DeiT', 'n'], lines)}{measured_on(name)}"
+def compared(*names: str) -> str:
+    """A line a setting and share: both models' means, and ConViT's lead seed by seed."""
+    groups: dict[tuple, dict[tuple, float]] = {}
+    for name in names:
+        for r in rows(name):
+            groups.setdefault((*setting(r), f"{100 * r['share']:g} %"), {})[r["model"], r["seed"]] = 100 * r["top1"]
+    about = ["patches", "heads of channels", "the head reads", "crops", "steps of images", "share of the images"]
+    head = [*about, "ConViT", "DeiT", "ConViT's lead", "n"]
+    lines = [[*about, *both(top1, seeds)] for about, top1 in groups.items() if (seeds := pairs(top1))]
+    return f"{ABOUT}\n{table(head, lines)}{measured_on(*names)}"
+
+
+def setting(row: dict) -> tuple[str, ...]:
+    grid, smallest = row["img_size"] // row["patch_size"], row["scale"][0]
+    crops = "none" if smallest == 1 else f"from {100 * smallest:g} %"
+    steps = f"{row['steps']:,} of {row['batch_size']}"
+    heads = f"{row['heads']} of {row['width'] // row['heads']}"
+    return f"{grid} x {grid}", heads, READS[row.get("global_pool", "token")], crops, steps
+
+
+def pairs(top1: dict[tuple, float]) -> list[int]:
+    """The seeds with which both models were trained."""
+    return sorted(seed for kind, seed in top1 if kind == "convit" and ("deit", seed) in top1)
+
+
+def both(top1: dict[tuple, float], seeds: list[int]) -> tuple[str, ...]:
+    """Each model's mean, ConViT's leads, and the number of seeds."""
+    means = (sum(top1[kind, seed] for seed in seeds) / len(seeds) for kind in ("convit", "deit"))
+    leads = (f"{top1['convit', seed] - top1['deit', seed]:+.1f}" for seed in seeds)
+    return *(f"{mean:.1f}" for mean in means), ", ".join(leads), str(len(seeds))
+
+
+def taught() -> dict[str, dict]:
+    """The kept runs of distillation by name."""
+    return {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in TAUGHT}
 
 
 def distillation() -> str:
     """A student with and without its teacher."""
-    runs = {n: json.loads((RESULTS / f"{n}.json").read_text()) for n in TAUGHT if (RESULTS / f"{n}.json").exists()}
-    if not runs:
-        return ""
-    lines = []
+    runs, lines = taught(), []
     for name, run in runs.items():
         epochs = run["epochs"]
         shown = epochs[(len(epochs) - 1) // 2], epochs[-1]
         lines.append([TAUGHT[name], str(len(epochs)), *(f"{100 * e['val_top1']:.1f}" for e in shown)])
-    commands = "\n".join(dict.fromkeys(run["command"] for run in runs.values()))
     head = ["CIFAR-10, validation top-1, %", "epochs", "half-way", "at the end"]
     first = next(iter(runs.values()))
     about = f"One run each, of {first['epochs'][0]['images']:,} images an epoch."
-    return f"\n### Distillation\n\n{about}\n\n```\n{commands}\n```\n\n{table(head, lines)}\n{first['hardware']}\n"
+    return f"{about}\n\n{table(head, lines)}\n{first['hardware']}\n"
+
+
+def distillation_commands() -> str:
+    commands = dict.fromkeys(run["command"] for run in taught().values())
+    return "```bash\n" + "\n".join(commands) + "\n```\n"

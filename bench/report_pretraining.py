@@ -1,7 +1,7 @@
-"""The README's tables of pretraining."""
+"""The tables of pretraining."""
 
-from pretraining_curves import draw  # bench/pretraining_curves.py: a script's own folder is on its path
-from tables import ROOT, measured_on, rows, table
+from pretraining_curves import path_of  # bench/pretraining_curves.py: a script's own folder is on its path
+from tables import measured_on, picture, rows, table
 
 ABOUT = (
     "`python bench/pretraining.py`: every recipe by its small preset, one seed. Methods differ in how long their "
@@ -15,9 +15,13 @@ DATA = {
 }
 
 
-def pretraining() -> str:
-    """k-NN and linear probe by data, method and trunk."""
-    parts = [of_one(name, about) for name, about in DATA.items() if rows(f"pretraining-{name}.jsonl")]
+def pretraining(*names: str, pictures: bool = False) -> str:
+    """k-NN and linear probe by data, method and trunk; with pictures, the curves too."""
+    parts = []
+    for name in names:
+        parts.append(of_one(name))
+        if pictures:
+            parts.append(picture("loss, spread and k-NN by epoch", path_of(name), page="docs"))
     return "\n".join([f"{ABOUT}\n", *parts])
 
 
@@ -28,7 +32,7 @@ def own_knobs(method: str, found: list[dict]) -> str:
     return f" ({', '.join(f'{name} {value}' for name, value in sorted(own))})" if own else ""
 
 
-def of_one(name: str, about: str) -> str:
+def of_one(name: str) -> str:
     """One data set's table."""
     found = rows(f"pretraining-{name}.jsonl")
     trunks = list(dict.fromkeys(r["trunk"] for r in found))
@@ -41,6 +45,4 @@ def of_one(name: str, about: str) -> str:
         lines.append([*about_row, *("-" if n is None else f"{100 * n:.1f}" for n in numbers)])
     probe = "linear probe" if all(r.get("standardised") for r in found) else "linear probe, raw features"
     head = ["validation top-1, %", "epochs", *(f"{t}, {what}" for t in trunks for what in ("k-NN", probe))]
-    curves = draw(name)
-    picture = f"\n![loss, spread and k-NN by epoch]({curves.relative_to(ROOT)})\n" if curves else ""
-    return f"{about}:\n\n{table(head, lines)}{measured_on(f'pretraining-{name}.jsonl')}{picture}"
+    return f"{DATA[name]}:\n\n{table(head, lines)}{measured_on(f'pretraining-{name}.jsonl')}"

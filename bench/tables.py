@@ -1,4 +1,4 @@
-"""Results files, and the tables that the README makes of them."""
+"""Results files, and the tables and pictures that pages make of them."""
 
 import json
 from collections.abc import Iterable
@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
+PICTURES = ROOT / "docs" / "pictures"
 
 
 def rows(name: str) -> list[dict]:
@@ -23,6 +24,11 @@ def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 def measured_on(*names: str) -> str:
     """The machines and versions behind some results files."""
     return "".join(f"\n{where}\n" for where in sorted({row["hardware"] for name in names for row in rows(name)}))
+
+
+def picture(words: str, path: Path, page: str = ".") -> str:
+    """A picture in a page of this folder."""
+    return f"![{words}]({path.relative_to(ROOT / page)})\n"
 
 
 def spread(numbers: list[float]) -> str:
