@@ -67,12 +67,12 @@ def _synchronize() -> None:
 
 
 def ratio(numerator: list[float], denominator: list[float]) -> tuple[float, float, float]:
-    """Ratio of medians, and the quartiles of the rounds' own ratios (the spread): (ratio, low, high)."""
-    middle = statistics.median(numerator) / statistics.median(denominator)
+    """Median of the rounds' ratios, and their quartiles: (ratio, low, high).
+
+    Of each round, since both take their turns in the same minute: what slows the machine for a while slows both.
+    """
     rounds = [n / d for n, d in zip(numerator, denominator, strict=True)]
-    if len(rounds) < 2:
-        return middle, middle, middle
-    low, _, high = statistics.quantiles(rounds, n=4, method="inclusive")
+    low, middle, high = statistics.quantiles(rounds, n=4, method="inclusive") if len(rounds) > 1 else rounds * 3
     return middle, low, high
 
 

@@ -119,7 +119,7 @@ def pages() -> dict[Path, str]:
     readme, details = ROOT / "README.md", ROOT / "docs" / "results.md"
     short = between_marks(
         readme,
-        "Medians of interleaved rounds on a shared machine; in brackets the quartiles of the rounds' ratios.\n",
+        "Medians of interleaved rounds on a shared machine; in brackets quartiles.\n",
         **{
             "Learning": learning(),
             "Few images": few_images(),
