@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import gt, lt
 from pathlib import Path
 
@@ -31,9 +31,16 @@ class Best:
         """Where it lies."""
         return self.folder / NAME
 
-    def look(self, step: int, found: Mapping[str, float], history: Sequence[Mapping[str, float]]) -> None:
+    def look(
+        self,
+        step: int,
+        found: Mapping[str, float],
+        history: Sequence[Mapping[str, float]],
+        write: Callable[[Path], object],
+    ) -> None:
         """See an epoch's evaluations, and what the epochs before it found, before anyone notes them.
 
+        `write` is for an epoch without a checkpoint of its own, as one that ends in a skipped update.
         Raises ValueError for a metric that no evaluation has.
         """
         if not self.metric:
@@ -44,8 +51,11 @@ class Best:
         better = lt if self.metric.endswith("loss") else gt
         value, saved = found[self.metric], checkpoint.path(self.folder, step)
         before = _finite([record.get(self.metric) for record in history]) if self.path.is_file() else []
-        if self.writes and saved.is_file() and _finite([value]) and all(better(value, other) for other in before):
-            keep(saved, self.path)
+        if self.writes and _finite([value]) and all(better(value, other) for other in before):
+            if saved.is_file():
+                keep(saved, self.path)
+            else:
+                write(self.path)
 
 
 def _finite(values: Sequence[float | None]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,8 @@ def run(
                 evaluates = step == last or step // steps % options.evaluate_every == 0
                 scores, seconds = scores_of(evaluate if evaluates else None, subjects_of(objective, state))
                 if evaluates:
-                    best_epoch.look(step, scores, history)
+                    write = partial(checkpoint.write, state=state, about=_so_far(about, journal))
+                    best_epoch.look(step, scores, history, write)
                 journal.epoch(step, scores, seconds)
                 journal.unreadable(gather_unreadable((train_data, seen), world_size))
             if step >= last or stop:
@@ -197,8 +199,7 @@ def run(
             if due or stop:
                 saved = checkpoint.path(out, step)
                 if first:
-                    so_far = {"totals": attrs.asdict(journal.totals)}
-                    checkpoint.save(out, state, step, about | so_far, keep=options.keep)
+                    checkpoint.save(out, state, step, _so_far(about, journal), keep=options.keep)
 
         # the end: one that was asked to stop in its last step has yet to evaluate
         finished = step >= last and not stop
@@ -223,6 +224,11 @@ def _check(**counts: int) -> None:
 def _described(**loaders: Any) -> dict[str, Any]:
     """What the loaders say of their images, of those that do."""
     return {name: loader.description for name, loader in loaders.items() if hasattr(loader, "description")}
+
+
+def _so_far(about: Mapping[str, Any], journal: Journal) -> dict[str, Any]:
+    """What a checkpoint says beside its state."""
+    return {**about, "totals": attrs.asdict(journal.totals)}
 
 
 def _log(options: RunOptions, step: int, about: Mapping[str, Any], screen: Screen) -> MetricsLog:

@@ -11,8 +11,13 @@ from blocks.runs.best import Best
 def epoch(folder, step, value, history, metric="val_top1"):
     """An epoch as the loop has it: its checkpoint, the look at its value, its record."""
     checkpoint.save(folder, {}, step, {"step": step}, keep=1)
-    Best(folder, metric).look(step, {metric: value}, history)
+    Best(folder, metric).look(step, {metric: value}, history, none_needed)
     history.append({"step": step, metric: value})
+
+
+def none_needed(path):
+    """To write where the epoch has a checkpoint."""
+    raise AssertionError(path)
 
 
 def kept(folder):
@@ -47,7 +52,7 @@ def test_of_a_loss_the_lowest_is_the_best(tmp_path):
 def test_looking_twice_at_an_epoch_leaves_one_file(tmp_path):
     """As after a kill between the look and the record."""
     epoch(tmp_path, 1, 0.5, [])
-    Best(tmp_path, "val_top1").look(1, {"val_top1": 0.5}, [])
+    Best(tmp_path, "val_top1").look(1, {"val_top1": 0.5}, [], none_needed)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pt", "step-00000001.pt"]
 
 
@@ -56,11 +61,19 @@ def test_a_run_that_is_told_late_keeps_the_best_from_then_on(tmp_path):
     assert kept(tmp_path) == 2
 
 
-def test_without_a_metric_without_a_checkpoint_and_on_other_processes_nothing_is_kept(tmp_path):
+def test_without_a_metric_and_on_other_processes_nothing_is_kept(tmp_path):
     epoch(tmp_path, 1, 0.5, [], metric="")
-    Best(tmp_path, "val_top1").look(9, {"val_top1": 1.0}, [])
-    Best(tmp_path, "val_top1", writes=False).look(1, {"val_top1": 1.0}, [])
+    Best(tmp_path, "val_top1", writes=False).look(1, {"val_top1": 1.0}, [], none_needed)
+    Best(tmp_path, "val_top1", writes=False).look(9, {"val_top1": 1.0}, [], none_needed)
     assert kept(tmp_path) is None
+
+
+def test_an_epoch_without_a_checkpoint_is_written_if_it_is_the_best(tmp_path):
+    history, wrote = [], []
+    epoch(tmp_path, 1, 0.5, history)
+    for step, value in ((2, 0.4), (3, 0.6)):
+        Best(tmp_path, "val_top1").look(step, {"val_top1": value}, history, wrote.append)
+    assert wrote == [tmp_path / best.NAME]
 
 
 def test_a_disk_without_second_names_gets_a_copy(tmp_path, monkeypatch):
@@ -76,6 +89,6 @@ def test_an_unknown_metric_is_an_error_that_names_those_there_are(tmp_path):
     with pytest.raises(
         ValueError, match="best val_topp1 is no metric of the evaluations; there are val_top1, val_loss"
     ):
-        Best(tmp_path, "val_topp1").look(1, {"val_top1": 0.5, "val_loss": 1.0}, [])
+        Best(tmp_path, "val_topp1").look(1, {"val_top1": 0.5, "val_loss": 1.0}, [], none_needed)
     with pytest.raises(ValueError, match="this run evaluates nothing"):
-        Best(tmp_path, "val_top1").look(1, {}, [])
+        Best(tmp_path, "val_top1").look(1, {}, [], none_needed)

@@ -9,7 +9,7 @@ from blocks.objectives.supervised import Supervised
 from blocks.runs import checkpoint
 from blocks.train.distributed import Processes
 from tests.interop.modules import small
-from tests.train.tiny import ValData, ask_to_stop, train
+from tests.train.tiny import ValData, ask_to_stop, spoilt, train
 
 
 def test_the_best_epoch_s_checkpoint_stays_through_a_stop_and_a_resume(tmp_path, capsys):
@@ -21,6 +21,19 @@ def test_the_best_epoch_s_checkpoint_stays_through_a_stop_and_a_resume(tmp_path,
     assert int(leaves["step"]) == 6
     assert list(checkpoint.steps(tmp_path)) == [9, 12]
     assert "best.pt" in capsys.readouterr().out
+
+
+def test_a_best_epoch_that_ends_in_a_skipped_step_is_kept_too(tmp_path):
+    """No checkpoint begins again in a broken stretch, but these params were the best."""
+    scores = iter((0.3, 0.9, 0.5, 0.4))
+    train(
+        tmp_path, train_data=spoilt(5), evaluate=lambda params: {"score": next(scores)}, ema_decay=None,
+        best="val_score", keep=9,
+    )  # fmt: skip
+    assert list(checkpoint.steps(tmp_path)) == [3, 9, 12]
+    leaves, about = checkpoint.read(tmp_path / "best.pt")
+    assert int(leaves["step"]) == 6
+    assert about.keys() == checkpoint.read(checkpoint.path(tmp_path, 9))[1].keys()
 
 
 def test_a_best_epoch_whose_newer_checkpoints_were_deleted_is_not_begun_over(tmp_path):
