@@ -5,7 +5,7 @@ from typing import Any
 from blocks.interop import clip
 from blocks.interop.trunk import layers_of
 from blocks.interop.weights import Weights
-from blocks.layers.mlp import Mlp
+from blocks.layers.mlp import NEAR_GELU, Mlp
 
 UNSURE = ("norm_pre.weight", "attn_pool.latent")  # leaves of CLIPs and SigLIPs, of which some have GELU, some another
 
@@ -21,9 +21,11 @@ def other_activation(trunk: Any, found: Weights) -> list[str]:
     ours = activations(trunk)
     if found.act_layer is None or ours <= {found.act_layer}:
         return []
+    known = found.act_layer in ("gelu", *NEAR_GELU)
+    way_out = f'make it with act_layer="{found.act_layer}"' if known else "no block here has that one"
     return [
         f'these weights were trained with act_layer "{found.act_layer}", the model has "{", ".join(sorted(ours))}": '
-        f'make it with act_layer="{found.act_layer}"'
+        f"{way_out}"
     ]
 
 

@@ -5,13 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ACTIVATIONS = {"gelu": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
+ACTIVATIONS = {  # transformers' names of one function
+    **dict.fromkeys(("gelu", "gelu_python"), "gelu"),
+    **dict.fromkeys(("gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_accurate", "gelu_python_tanh"), "gelu_tanh"),
+    "quick_gelu": "quick_gelu",
+}
 UNSAID = {"clip": "quick_gelu", "siglip": "gelu_tanh"}  # by the model's type, where a config leaves out what is usual
 Said = tuple[str | None, float | None]
 
 
 def told_beside(path: Path) -> Said:
-    """(act_layer, norm_eps), each None where no config beside the file says it."""
+    """(act_layer, norm_eps), each None where no config beside the file says it; an act of no name here by its own."""
     act, eps = _config(_read(path.with_name("config.json")))
     other_act, other_eps = _open_clip(_read(path.with_name("open_clip_config.json")))
     return act or other_act, eps or other_eps
@@ -22,8 +26,8 @@ def _config(config: Mapping[str, Any]) -> Said:
     said = _inside(config, "vision_config") if "vision_config" in config else config
     kind = str(said.get("model_type", config.get("model_type", ""))).partition("_")[0]
     quick = "quick_gelu" if "quickgelu" in str(config.get("architecture")) else None  # timm's
-    act = ACTIVATIONS.get(str(said["hidden_act"])) if "hidden_act" in said else UNSAID.get(kind, quick)
-    return act, _eps(said, "layer_norm_eps")
+    act = said.get("hidden_act", UNSAID.get(kind, quick))
+    return None if act is None else ACTIVATIONS.get(str(act), str(act)), _eps(said, "layer_norm_eps")
 
 
 def _open_clip(config: Mapping[str, Any]) -> Said:

@@ -16,7 +16,9 @@ CONFIGS = {
         ("quick_gelu", 1e-5),
     ),
     "of a tower what is usual": ({"model_type": "siglip_vision_model"}, ("gelu_tanh", None)),
-    "an activation that is not ours": ({"model_type": "clip_vision_model", "hidden_act": "relu"}, (None, None)),
+    "an activation that is not ours": ({"model_type": "clip_vision_model", "hidden_act": "relu"}, ("relu", None)),
+    "another name of one that is": ({"model_type": "vit", "hidden_act": "gelu_python"}, ("gelu", None)),
+    "none": ({"model_type": "vit", "hidden_act": None}, (None, None)),
     "no config of a tower": ({"model_type": "clip", "vision_config": 3, "hidden_act": "gelu"}, ("quick_gelu", None)),
     "an eps that is no number": ({"hidden_act": "gelu", "layer_norm_eps": "1e-5"}, ("gelu", None)),
 }

@@ -166,6 +166,14 @@ def test_a_wrong_activation_is_told_by_the_config_beside_the_file(tmp_path):
     assert "names do not tell" in blocks.load_weights(blocks.vit(**CLIP), file)[1].notes[0]
 
 
+def test_an_activation_that_no_block_has_is_refused(tmp_path):
+    """A ViT's names are those of one with GELU: nothing else would tell."""
+    config = transformers.ViTConfig(**SHAPE, hidden_act="relu")
+    transformers.ViTModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r'trained with act_layer "relu", the model has "gelu": no block here has'):
+        blocks.load_weights(blocks.vit(**OURS), tmp_path / "model.safetensors")
+
+
 def test_a_distilled_deit_has_both_heads(tmp_path):
     config = transformers.DeiTConfig(**SHAPE, num_labels=5)
     made = transformers.DeiTForImageClassificationWithTeacher(config).eval()
