@@ -4,9 +4,11 @@ A file holds {"state": {dotted name: tensor}, "about": JSON}. It loads with `tor
 """
 
 import json
+import pickle
 import re
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from blocks.secrets import shown
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path of one has a slash less
 NAME = re.compile(r"step-(\d{8,})\.pt")
 CLASSIFIER = "classifier.pth"  # what a linear probe leaves beside its checkpoints
+# what Python's reader of archives raises, by which of their headers is damaged
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError)
 SHOWN = 4  # entries of each kind that an error lists
 
 
@@ -90,7 +94,10 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise FileNotFoundError(f"no checkpoint at {path}")
     if not is_whole(path):
         raise ValueError(f"checkpoint {path} is damaged (truncated or corrupt). {_way_out(path)}")
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, ValueError, pickle.UnpicklingError) as error:  # it asks more of an archive's headers
+        raise ValueError(f"checkpoint {path} is damaged, or not of this library. {_way_out(path)}") from error
     if not isinstance(content, dict) or content.keys() != {"state", "about"}:
         raise ValueError(f"{path} is not a checkpoint of this library: it lacks the entries 'state' and 'about'")
     return content["state"], json.loads(content["about"])
@@ -119,11 +126,12 @@ def load(path: str | Path, template: tree.Tree) -> tuple[tree.Tree, dict[str, An
 
 def is_whole(path: str | Path) -> bool:
     """Whether a checkpoint's bytes are all there and as they were written (the archive's CRC-32 of every entry)."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError):
-        return False
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return archive.testzip() is None
+        except BROKEN:
+            return False
 
 
 def _way_out(path: Path) -> str:
@@ -167,6 +175,7 @@ def _write_atomically(path: Path, content: dict[str, Any]) -> None:
     Raises OSError where that fails, most often for a full disk, and leaves no half behind to keep it full.
     """
     temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)  # a killed run's may be another name of a whole one
     try:
         with open(temporary, "wb") as file:
             torch.save(content, file)

@@ -1,6 +1,7 @@
 """The checkpoint of the best epoch."""
 
 import math
+import os
 
 import pytest
 
@@ -83,6 +84,18 @@ def test_a_disk_without_second_names_gets_a_copy(tmp_path, monkeypatch):
     monkeypatch.setattr("os.link", refuses)
     epoch(tmp_path, 1, 0.5, [])
     assert kept(tmp_path) == 1
+
+
+def test_a_kill_between_two_names_costs_no_checkpoint(tmp_path):
+    """It leaves another name of that epoch's file, into which nobody may write a later epoch."""
+    older, newer = (checkpoint.save(tmp_path, {}, step, {"step": step}) for step in (1, 2))
+    ways = {2: lambda path: best.keep(newer, path), 3: lambda path: checkpoint.write(path, {}, {"step": 3})}
+    for step, way in ways.items():
+        os.link(older, tmp_path / "best.tmp")
+        way(tmp_path / best.NAME)
+        assert checkpoint.read(older)[1]["step"] == 1
+        assert kept(tmp_path) == step
+        assert not (tmp_path / "best.tmp").exists()
 
 
 def test_an_unknown_metric_is_an_error_that_names_those_there_are(tmp_path):

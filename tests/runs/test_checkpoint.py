@@ -153,6 +153,22 @@ def test_a_damaged_checkpoint_is_named_with_the_whole_one_before_it(tmp_path, da
         checkpoint.load(path, small())
 
 
+def test_no_damaged_byte_gives_another_error_than_that_or_other_numbers(tmp_path):
+    """Most bytes of so small a file are the archive's own, which its checksums leave out: names, places, lengths."""
+    checkpoint.save(tmp_path, small(), 5, {})
+    path = checkpoint.save(tmp_path, small(), 6, {})
+    content, told = path.read_bytes(), set()
+    for place in range(0, len(content), 7):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            found, _ = checkpoint.load(path, small())
+        except ValueError as error:
+            told.add(str(error).split(" is damaged")[0])
+        else:
+            assert equal(found, small()), place
+    assert told == {f"checkpoint {path}"}
+
+
 def test_of_several_damaged_ones_the_newest_whole_one_before_is_named(tmp_path):
     paths = [checkpoint.save(tmp_path, small(), step, {}, keep=5) for step in (1, 2, 3, 4, 5)]
     for damaged in paths[2:4]:
