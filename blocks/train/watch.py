@@ -51,7 +51,9 @@ class Watch:
 def first_images(loader: Any, count: int) -> Tensor:
     """The first `count` images of an evaluation loader, [b, 3, H, W], made without its workers; [0] of an empty one."""
     if attrs.has(type(loader)) and hasattr(loader, "num_workers"):
-        loader = attrs.evolve(loader, batch_size=count, num_workers=0, decoded=None)
+        few = {"batch_size": count, "num_workers": 0, "decoded": None}
+        known = attrs.fields_dict(type(loader)).keys()
+        loader = attrs.evolve(loader, **{name: value for name, value in few.items() if name in known})
     for batch in loader:
         return batch["images"][:count].clone()
     return torch.empty(0)

@@ -6,7 +6,9 @@ import signal
 import attrs
 import pytest
 import torch
+from PIL import Image
 
+from blocks.data import EvalTransform, PictureLoader
 from blocks.objectives.supervised import Supervised
 from blocks.runs.run import Run
 from blocks.train.watch import first_images
@@ -88,6 +90,12 @@ class Loader:
 def test_the_first_images_of_a_loader_are_made_without_its_workers_and_in_one_batch():
     assert first_images(Loader(), 6).tolist() == [0, 1, 2, 3, 4, 5]
     assert len(first_images(Loader(), 20)) == 9
+
+
+def test_a_loader_that_keeps_nothing_decoded_shows_its_images_too(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    loader = PictureLoader([tmp_path / "a.png"] * 3, batch_size=2, transform=EvalTransform(8), num_workers=1)
+    assert first_images(loader, 3).shape == (3, 3, 8, 8)
 
 
 def test_of_other_batches_the_first_is_looked_at_and_copied():
