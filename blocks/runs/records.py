@@ -2,10 +2,11 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
+
+from blocks.durable import replace
 
 Record = dict[str, Any]
 
@@ -83,4 +84,4 @@ def _finite(value: Any) -> Any:
 def _rewrite(path: Path, records: list[Record]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(map(_line, records)), encoding="utf-8")
-    os.replace(temporary, path)
+    replace(temporary, path)

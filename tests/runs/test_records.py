@@ -1,6 +1,7 @@
 """JSON lines."""
 
 import math
+import os
 
 import pytest
 
@@ -11,6 +12,14 @@ def test_numbers_that_are_not_finite_are_null_inside_lists_too(tmp_path):
     with RecordFile(tmp_path / "a.jsonl", 0) as file:
         file.write({"step": 1, "gates": [[0.5, math.nan], (math.inf,)]})
     assert read(tmp_path / "a.jsonl") == [{"step": 1, "gates": [[0.5, None], [None]]}]
+
+
+def test_a_run_that_goes_on_has_its_records_on_the_disk_before_they_take_the_place_of_the_old(tmp_path, monkeypatch):
+    calls, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", lambda *names: (calls.append("replace"), replace(*names)))
+    RecordFile(tmp_path / "a.jsonl", 0).close()
+    assert calls == ["fsync", "replace", "fsync"]
 
 
 def test_a_last_line_cut_within_a_letter_is_left_out(tmp_path):
