@@ -163,18 +163,21 @@ def _comments(cls: type) -> dict[str, str]:
 
 
 def _comments_in(source: str) -> dict[str, str]:
-    """{name: comment} of the statements `name: ...  # comment`."""
+    """{name: comment} of a class's own statements `name: ...  # comment`."""
     found: dict[str, str] = {}
     line: list[tokenize.TokenInfo] = []
+    depth = 0
     for token in tokenize.generate_tokens(io.StringIO(textwrap.dedent(source)).readline):
+        depth += (token.type == tokenize.INDENT) - (token.type == tokenize.DEDENT)
         if token.type in (tokenize.INDENT, tokenize.DEDENT, tokenize.NL):
             continue
         if token.type != tokenize.NEWLINE:
             line.append(token)
             continue
         words = [t for t in line if t.type != tokenize.COMMENT]
-        if len(words) > 1 and words[0].type == tokenize.NAME and words[1].string == ":":
+        if depth == 1 and len(words) > 1 and words[0].type == tokenize.NAME and words[1].string == ":":
             behind = [t for t in line if t.type == tokenize.COMMENT and t.start[0] >= words[0].start[0]]
-            found[words[0].string] = " ".join(t.string.lstrip("# ") for t in behind)
+            comment = " ".join(t.string.lstrip("# ") for t in behind)
+            found |= {words[0].string: comment} if comment else {}  # without one a base's stands
         line = []
     return found

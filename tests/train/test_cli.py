@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from blocks.train.cli import cli
+from blocks.train.fields import flags
 
 SCRIPT = Path(__file__).name
 
@@ -163,6 +164,21 @@ def test_the_help_has_each_fields_comment_and_default(capsys):
     assert "global: over all processes (default: 1024)" in text
     assert "of Adam (default: 0.9 0.999)" in text
     assert "--epochs int (default: 300; 30 with --data digits)" in text
+
+
+def test_what_a_method_notes_is_no_help_of_a_field():
+    @attrs.frozen
+    class Scaled:
+        lr: float = 0.1  # per 512 images
+
+        @property
+        def rate(self):
+            lr: float = self.lr * 2  # of the batch
+            return lr
+
+        epochs: int = 3  # in all
+
+    assert [flag.help for flag in flags(Scaled)] == ["per 512 images", "in all"]
 
 
 def test_the_help_names_a_few_of_very_many_choices_and_a_mistake_all(capsys):

@@ -21,7 +21,7 @@ class Recipe(RunOptions):
     """A recipe."""
 
     lr: float = 0.1  # rate
-    workers: int = 2  # another default
+    workers: int = 2
     out: str = "runs/small"  # metrics and checkpoints
 
 
@@ -37,6 +37,7 @@ def test_a_recipes_own_fields_come_first_and_the_shared_ones_bring_their_help():
         "profile", "report", "wandb", "decoded", "shuffle_window", "max_unreadable", "timeout",
     ]  # fmt: skip
     assert found[2].help == "metrics and checkpoints"
+    assert found[1].help.startswith("loading processes")
     assert all(flag.help for flag in found)
 
 
