@@ -204,7 +204,8 @@ def run(
         # the end: one that was asked to stop in its last step has yet to evaluate
         finished = step >= last and not stop
         if finished:
-            files = {"checkpoint": str(saved)} | ({"best epoch's": str(best_epoch.path)} if options.best else {})
+            files = {"checkpoint": str(saved)}
+            files |= {"best epoch's": str(best_epoch.path)} if best_epoch.path.is_file() else {}
             screen.table(summary(history, parameters=tree.count(state.params)) | files)
             if options.report and first:
                 report(out, screen.say, model, seen)

@@ -68,6 +68,12 @@ def test_a_best_epoch_of_a_run_without_evaluation_is_refused_at_once(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_best_epoch_that_was_not_kept_is_not_in_the_table(tmp_path, capsys):
+    train(tmp_path, epochs=1, val_data=ValData())
+    assert train(tmp_path, epochs=1, val_data=ValData(), best="val_top1").finished
+    assert "best.pt" not in capsys.readouterr().out
+
+
 def test_an_own_evaluation_takes_the_place_of_the_accuracy(tmp_path):
     result = train(tmp_path, epochs=1, evaluate=lambda params: {"norm": float(params["head"]["weight"].norm())})
     assert result.history[0].keys() >= {"val_norm", "ema_norm"}
