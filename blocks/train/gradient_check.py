@@ -34,8 +34,8 @@ def check_gradients(
     params = tree.map(torch.Tensor.contiguous, tree.cast(params, torch.float64))
     _, grads = value_and_grad(lambda p: (check.loss(p), None), params)
     found = [check.errors(params, grads, fold_in(key, place)) for place in range(directions)]
-    worst = max(error for error, _ in found)
-    if not worst <= tolerance:  # a NaN too
+    worst = float(torch.tensor([error for error, _ in found], dtype=torch.float64).max())  # a NaN if there is one
+    if not worst <= tolerance:
         ways = next(along for error, along in found if not error <= tolerance)
         raise ValueError(check.complaint(params, grads, ways, worst, tolerance))
     return worst

@@ -67,3 +67,23 @@ def test_a_gradient_that_is_not_a_number_is_found():
     params["small"] = torch.tensor(torch.nan)
     with pytest.raises(ValueError, match="off by nan"):
         check_gradients(objective, params, memory, batch_of(), key(2))
+
+
+class Torn:
+    """A sum of squares that is not a number where it is asked for the n-th time."""
+
+    def __init__(self, n):
+        self.left = n
+
+    def loss(self, params, memory, batch, key):
+        self.left -= 1
+        square = params["a"].square().sum()
+        return square if self.left else square * torch.nan, {}, {}
+
+
+@pytest.mark.parametrize("n", [2, 4, 6])
+def test_a_loss_that_is_not_a_number_along_any_direction_is_found(n):
+    """One call for the gradient, then two a direction; the next are for the complaint."""
+    with pytest.raises(ValueError, match="off by nan"):
+        check_gradients(Torn(n), {"a": torch.ones(3)}, {}, {}, key(2))
+    assert check_gradients(Torn(8), {"a": torch.ones(3)}, {}, {}, key(2)) < 1e-9
