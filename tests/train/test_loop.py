@@ -1,6 +1,7 @@
 """The loop in one process: what it does, tells and refuses."""
 
 import signal
+import time
 
 import pytest
 
@@ -9,6 +10,7 @@ from blocks.optim.adamw import adamw
 from blocks.optim.clip import ClipValue
 from blocks.runs import checkpoint
 from blocks.runs.records import read
+from blocks.runs.run import Run
 from blocks.train.loss_scale import LossScale
 from blocks.train.step import init_state, make_step
 from tests.train.tiny import IMAGES, Classifier, Remembering, TrainData, ValData, assert_same, train
@@ -83,9 +85,24 @@ def test_unreadable_images_of_an_own_evaluation_are_named_too(tmp_path, capsys):
     assert "unreadable, left out: shard-0.tar: dog.jpg (truncated)" in capsys.readouterr().out
 
 
-def test_counts_below_one_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="log_every 0"):
-        train(tmp_path, log_every=0)
+@pytest.mark.parametrize("name", ["epochs", "log_every", "max_skipped"])
+def test_counts_below_one_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} 0 is not a count"):
+        train(tmp_path, optimizer=adamw(1e-2), **{name: 0})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_says_which_images_were_seen_and_the_epoch_how_long_the_run_waited_for_them(tmp_path):
+    def slow(step, images):
+        time.sleep(0.1)
+        return images
+
+    data, val_data = TrainData(poison=slow), ValData()
+    data.description, val_data.description = {"source": "a"}, {"source": "b"}
+    result = train(tmp_path, epochs=1, train_data=data, val_data=val_data)
+    assert Run.open(tmp_path).images == {"train": {"source": "a"}, "val": {"source": "b"}}
+    assert result.history[0]["waited_seconds"] > 0.3
+    assert not (tmp_path / "report").exists()
 
 
 def test_too_many_unreadable_images_end_the_run(tmp_path):

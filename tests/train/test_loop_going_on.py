@@ -21,6 +21,7 @@ from tests.train.tiny import Classifier, TrainData, ValData, ask_to_stop, assert
 def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_state(tmp_path, capsys, straight, at, number):
     result = train(tmp_path, train_data=ask_to_stop(at, number), val_data=ValData())
     assert not result.finished
+    assert len(result.history) == at // 3  # whoever asks for a stop does not wait for an evaluation
     assert checkpoint.latest(tmp_path).name == f"step-{at + 1:08d}.pt"
     assert f"stopped after step {at + 1} of 12" in capsys.readouterr().out
     resumed = train(tmp_path, val_data=ValData())

@@ -29,6 +29,11 @@ def test_too_many_losses_that_are_not_finite_stop_the_run_and_no_checkpoint_of_t
     assert list(checkpoint.steps(tmp_path)) == [3, 4]
 
 
+def test_a_last_update_that_is_skipped_is_saved_for_the_run_is_whole(tmp_path):
+    assert train(tmp_path, train_data=spoilt(11)).finished
+    assert list(checkpoint.steps(tmp_path)) == [9, 12]
+
+
 def stopped_at_a_skipped_step():
     data = ask_to_stop(4)
     poison = data.poison
