@@ -8,7 +8,7 @@ import torch
 from blocks import tree
 from blocks.runs import checkpoint
 from blocks.runs.records import read
-from blocks.train.resume import check_same_run, with_loss_scale
+from blocks.train.resume import check_same_run, newest, with_loss_scale
 from tests.train import programs
 from tests.train.pretraining import OBJECTIVES, pretrain
 from tests.train.small_problem import setup
@@ -48,6 +48,16 @@ def test_a_checkpoint_s_loss_scale_is_taken_where_the_run_still_wants_one():
     fresh = with_loss_scale(tree.flatten(full), half)
     assert fresh.keys() == saved.keys()
     assert torch.equal(fresh["loss_scale.scale"], half.loss_scale["scale"])
+
+
+def test_a_checkpoint_that_the_first_process_alone_sees_is_an_error(tmp_path, monkeypatch):
+    """As when each machine of a cluster writes to a disk of its own: the others would begin anew."""
+    theirs = checkpoint.save(tmp_path / "theirs", {}, 3, {})
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", lambda box, src: box.__setitem__(src, theirs))
+    assert newest(tmp_path / "mine", 2) == theirs
+    theirs.unlink()
+    with pytest.raises(FileNotFoundError, match=r"step-00000003\.pt is on the first process's machine only"):
+        newest(tmp_path / "mine", 2)
 
 
 @pytest.fixture(scope="module")
