@@ -77,7 +77,7 @@ def _parse(kind: Any, text: str | Sequence[str]) -> Any:
     if other is not None:
         kind = bool if str(text).lower() in TRUE + FALSE else other
     plain = _plain(kind)
-    if plain is not kind and text in ("none", "None", ["none"], ["None"]):
+    if plain is not kind and _says_none(text):
         return None
     if get_origin(plain) is tuple:
         return _parse_tuple(get_args(plain), text)
@@ -91,10 +91,16 @@ def _parse(kind: Any, text: str | Sequence[str]) -> Any:
 
 
 def _parse_tuple(kinds: tuple[Any, ...], texts: Sequence[str]) -> tuple[Any, ...]:
-    """Values apart by spaces or commas: 0.9 0.999, or 0.9,0.999."""
+    """Values apart by spaces or commas: 0.9 0.999, or 0.9,0.999; of any number of them none is "none"."""
     words = [word for text in texts for word in text.split(",") if word]
+    if kinds[1:] == (...,) and _says_none(words):
+        return ()
     kinds = kinds[:1] * len(words) if kinds[1:] == (...,) else kinds
     return tuple(_parse(kind, word) for kind, word in zip(kinds, words, strict=True))  # strict: ValueError
+
+
+def _says_none(text: str | Sequence[str]) -> bool:
+    return text in ("none", "None", ["none"], ["None"])
 
 
 def _refuse() -> Any:

@@ -1,5 +1,6 @@
 """The command line of a recipe."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Literal
@@ -85,6 +86,25 @@ def test_a_bool_may_have_choices_beside_it(argv, value):
 
 def test_none_is_the_absence_of_an_optional_value():
     assert cli(Recipe, ["--clip", "none"]).clip is None
+
+
+def test_a_flag_takes_its_own_default_as_the_help_shows_it(capsys):
+    @attrs.frozen
+    class Shown:
+        milestones: tuple[int, ...] = ()
+        names: tuple[str, ...] = ()
+        betas: tuple[float, ...] = (0.9, 0.999)
+        clip: float | None = None
+        ema: bool = True
+        compile: bool | Literal["loss"] = False
+        size: Literal["small", "base"] = "base"
+        place: Path = Path("a")
+
+    with pytest.raises(SystemExit):
+        cli(Shown, ["--help"])
+    shown = re.findall(r"(--\w+) [^(-]*\(default: ([^)]*)\)", capsys.readouterr().out)
+    assert len(shown) == len(attrs.fields(Shown))
+    assert cli(Shown, [word for flag, text in shown for word in (flag, *text.split())]) == Shown()
 
 
 def test_a_preset_replaces_defaults_but_not_what_is_given():
