@@ -3,6 +3,7 @@
 import os
 import queue
 import signal
+import threading
 
 import pytest
 
@@ -30,10 +31,25 @@ def test_a_signal_is_answered_at_once_and_once():
     assert said.empty()
 
 
-def test_a_later_second_ctrl_c_stops_at_once(monkeypatch):
+def test_a_later_second_ctrl_c_stops_at_once_and_nothing_else_does(monkeypatch):
+    """A scheduler may repeat its signal."""
     monkeypatch.setattr(interrupt, "AGAIN_S", -1.0)
     with interrupts() as wish:
         os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
         assert wish
+
+
+def test_outside_the_main_thread_nothing_changes():
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def run():
+        with interrupts() as wish:
+            found.append((bool(wish), signal.getsignal(signal.SIGTERM) is before))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert found == [(False, True)]
