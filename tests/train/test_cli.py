@@ -230,3 +230,4 @@ def test_a_field_without_default_must_be_given(capsys):
     with pytest.raises(SystemExit):
         cli(Needy, [])
     assert "--data must be given" in capsys.readouterr().err
+    assert cli(Needy, ["--data", "x"]) == Needy("x")
