@@ -1,9 +1,13 @@
 """A dry run tells all that a run would be, and leaves no trace."""
 
+import itertools
+import re
+
 import attrs
 import pytest
 import torch
 
+from blocks import random, tree
 from blocks.objectives.supervised import Supervised
 from blocks.optim.optimizer import Optimizer
 from blocks.train import timing
@@ -42,6 +46,23 @@ def test_it_tells_model_optimizer_data_memory_and_time_and_writes_nothing(tmp_pa
     assert "measured: 3 steps of 8 images" in text
     assert "the run" in text
     assert "4 epochs" in text
+
+
+def test_bytes_are_of_the_state_and_add_up_and_times_are_those_of_a_step_again_and_again(tmp_path, capsys, monkeypatch):
+    now = itertools.count()
+    monkeypatch.setattr(timing, "_now", lambda device: next(now))  # a step takes a second
+    text = told(capsys, tmp_path / "run", frozen=["head.*"])
+    rows = re.findall(r"(\w+) ([\d.]+) kB", text.split("memory of a process")[1])
+    sizes = {name: float(number) for name, number in rows}
+    count = tree.count(convit(**TINY, local_up_to_layer=1, num_classes=6).init(random.key(0)))
+    trained = count - 6 * 9  # 8 weights and a bias for each class
+    assert sizes["parameters"] == sizes["average"] == round(count * 4e-3, 1)
+    assert sizes["gradients"] == round(trained * 4e-3, 1)
+    assert sizes["optimizer"] == round(trained * 8e-3, 1)
+    assert sizes["batch"] == round((8 * 3 * 4 * 4 * 4 + 2 * 8 * 8) * 1e-3, 1)
+    assert sizes["sum"] == pytest.approx(sum(sizes.values()) / 2, abs=0.3)
+    for said in ("a step 1.000 s, 8 images/s", "an epoch 3.0 s", "the run 12.0 s for 4 epochs"):
+        assert said in text
 
 
 def test_it_says_what_the_folder_holds_and_leaves_it(tmp_path, capsys):
