@@ -124,7 +124,7 @@ def _beside_bool(kind: Any) -> Any:
     """The Literal of `bool | Literal[...]`; None for other types."""
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else ()
     others = [k for k in kinds if k is not bool]
-    return others[0] if len(kinds) == 2 and len(others) == 1 and get_origin(others[0]) is Literal else None
+    return others[0] if len(others) == 1 and get_origin(others[0]) is Literal else None
 
 
 def _choices(kind: Any) -> list[str]:

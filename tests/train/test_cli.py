@@ -92,7 +92,7 @@ def test_a_flag_takes_its_own_default_as_the_help_shows_it(capsys):
     @attrs.frozen
     class Shown:
         milestones: tuple[int, ...] = ()
-        names: tuple[str, ...] = ()
+        names: tuple[str, ...] = attrs.field(factory=tuple)
         betas: tuple[float, ...] = (0.9, 0.999)
         clip: float | None = None
         ema: bool = True
