@@ -186,7 +186,7 @@ def test_the_help_has_each_fields_comment_and_default(capsys):
     assert "--epochs int (default: 300; 30 with --data digits)" in text
 
 
-def test_what_a_method_notes_is_no_help_of_a_field():
+def test_what_stands_above_a_field_or_in_a_method_is_no_help_of_it():
     @attrs.frozen
     class Scaled:
         lr: float = 0.1  # per 512 images
@@ -196,6 +196,7 @@ def test_what_a_method_notes_is_no_help_of_a_field():
             lr: float = self.lr * 2  # of the batch
             return lr
 
+        # how long
         epochs: int = 3  # in all
 
     assert [flag.help for flag in flags(Scaled)] == ["per 512 images", "in all"]
@@ -216,7 +217,12 @@ def test_the_help_names_a_few_of_very_many_choices_and_a_mistake_all(capsys):
     assert "net84" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", [list, tuple, dict, complex, list[int], int | str, tuple[tuple[int, ...], ...]])
+UNSAYABLE = [
+    list, tuple, dict, complex, list[int], int | str, Literal["a"] | int, tuple[int, list], tuple[tuple[int, ...], ...],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNSAYABLE)
 def test_a_field_that_no_flag_can_say_is_refused(kind):
     with pytest.raises(TypeError, match=r"field sizes has type .*; a flag is a str, int, float, bool, Path, Literal"):
         cli(attrs.make_class("Odd", {"sizes": attrs.field(default=None, type=kind)}), [])
