@@ -107,6 +107,8 @@ def _defaults(flag: Flag, presets: Presets) -> str:
 
 
 def _shown(value: Any) -> str:
+    if hasattr(value, "takes_self"):  # attrs makes it from the other fields
+        return "by other flags"
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "none"
     return repr(value) if value == "" else str(value)

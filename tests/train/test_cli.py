@@ -202,6 +202,22 @@ def test_what_stands_above_a_field_or_in_a_method_is_no_help_of_it():
     assert [flag.help for flag in flags(Scaled)] == ["per 512 images", "in all"]
 
 
+def test_a_default_that_others_make_is_said_to_be_theirs(capsys):
+    @attrs.frozen
+    class Made:
+        epochs: int = 10
+        warmup: float = attrs.field()
+
+        @warmup.default
+        def _tenth(self):
+            return self.epochs / 10
+
+    with pytest.raises(SystemExit):
+        cli(Made, ["--help"])
+    assert "--warmup float (default: by other flags)" in " ".join(capsys.readouterr().out.split())
+    assert cli(Made, ["--epochs", "30"]) == Made(30, 3.0)
+
+
 def test_the_help_names_a_few_of_very_many_choices_and_a_mistake_all(capsys):
     names = tuple(f"net{i}" for i in range(85))
 
