@@ -12,6 +12,7 @@ import torch.distributed as dist
 from blocks.runs import checkpoint
 from blocks.train.distributed import Processes
 from blocks.train.evaluate import evaluate
+from blocks.train.journal import gather_unreadable
 from tests.train.pretraining import Views, pretrain
 from tests.train.tiny import Classifier, TrainData, ValData, train
 from tests.waiting import exit_codes
@@ -108,5 +109,8 @@ def one_of_two(rank, folder):
             data = ValData(processes, shares=shares)
             data.skipped = {f"image {rank}": "unreadable"}
             found[name] = evaluate(model, result.state.params, data, processes)
+        other, asked = TrainData(processes), []
+        other.skipped, other.check_unreadable = {"torn": "truncated"} if rank else {}, asked.append
+        found["named"], found["asked"] = gather_unreadable((other, None, data), 2), asked
         found["alone"] = evaluate(model, result.state.params, ValData(), Processes())
         torch.save(found, f"{folder}/found-{rank}.pt")

@@ -150,3 +150,10 @@ def test_evaluation_over_two_processes_counts_every_image_once(two, shares):
     assert (together["top1"], together["top5"]) == (alone["top1"], alone["top5"])
     assert together["loss"] == pytest.approx(alone["loss"], rel=1e-6)
     assert (together["unreadable"], alone["unreadable"]) == (2, 0)
+
+
+def test_what_either_process_could_not_read_is_named_on_both_and_asked_of_its_own_loader(two):
+    _, found = two
+    named = {"torn": "truncated", "image 0": "unreadable", "image 1": "unreadable"}
+    assert [f["named"] for f in found] == [named] * 2
+    assert [f["asked"] for f in found] == [[{"torn": "truncated"}]] * 2
