@@ -141,6 +141,23 @@ def test_what_somebody_else_saved_is_no_checkpoint(tmp_path, content):
         checkpoint.read(tmp_path / "model.pth")
 
 
+class Mischief:
+    """What runs code where it is unpickled."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return os.mkdir, (self.place,)
+
+
+def test_no_code_of_a_file_is_run(tmp_path):
+    torch.save({"state": {}, "about": Mischief(str(tmp_path / "mischief"))}, tmp_path / "step-00000001.pt")
+    with pytest.raises(ValueError, match=r"step-00000001\.pt is damaged, or not of this library"):
+        checkpoint.read(tmp_path / "step-00000001.pt")
+    assert not (tmp_path / "mischief").exists()
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
 def test_a_damaged_checkpoint_is_named_with_the_whole_one_before_it(tmp_path, damage):
     checkpoint.save(tmp_path, small(), 5, {})
