@@ -96,12 +96,16 @@ def test_a_model_that_cannot_be_described_is_told_and_its_params_are_there(tmp_p
 
 def test_a_run_that_noted_its_images_tells_how_they_were_cut_and_its_classes(tmp_path):
     begun(tmp_path)
-    assert (Run.open(tmp_path).images, Run.open(tmp_path).classes) == ({}, None)
+    run = Run.open(tmp_path)
+    assert (run.images, run.classes, run.metadata) == ({}, None, {})
+    with pytest.raises(ValueError, match=r"has no model\.json: its model is no block, .*; build the model as"):
+        run.model()
     cut = {"transform": {"img_size": 8, "crop_pct": 0.5}, "classes": ("cat", "dog")}
     folder.note_images(tmp_path, {"train": cut | {"shards": ["https://me:secret@host/a.tar"]}, "val": cut})
     run = Run.open(tmp_path)
     assert run.images["val"]["transform"] == {"img_size": 8, "crop_pct": 0.5}
     assert run.classes == ("cat", "dog")
+    assert run.metadata == {"transform": {"img_size": 8, "crop_pct": 0.5}, "classes": ["cat", "dog"]}
     assert "secret" not in (tmp_path / "images.json").read_text()
 
 
