@@ -1,5 +1,6 @@
 """The loop in one process: what it does, tells and refuses."""
 
+import json
 import signal
 import time
 
@@ -92,7 +93,7 @@ def test_counts_below_one_are_refused(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_folder_says_which_images_were_seen_and_the_epoch_how_long_the_run_waited_for_them(tmp_path):
+def test_the_folder_says_which_model_saw_which_images_and_the_epoch_how_long_the_run_waited_for_them(tmp_path):
     def slow(step, images):
         time.sleep(0.1)
         return images
@@ -101,6 +102,7 @@ def test_the_folder_says_which_images_were_seen_and_the_epoch_how_long_the_run_w
     data.description, val_data.description = {"source": "a"}, {"source": "b"}
     result = train(tmp_path, epochs=1, train_data=data, val_data=val_data)
     assert Run.open(tmp_path).images == {"train": {"source": "a"}, "val": {"source": "b"}}
+    assert json.loads((tmp_path / "model.json").read_text())["params"] == ["head.weight", "head.bias"]
     assert result.history[0]["waited_seconds"] > 0.3
     assert not (tmp_path / "report").exists()
 
