@@ -26,7 +26,7 @@ class BatchNorm(Block):
 
     The moments are those of the whole batch over all processes, each of which must hold equally many samples; with
     `group_size` of each run of so many samples; where params also hold running_mean and running_var, these.
-    They are float32 at least. Raises ValueError for one sample, or groups that do not divide a process's.
+    They are float32 at least. Raises ValueError for one sample, groups that do not divide a process's, another C.
     """
 
     num_features: int = attrs.field(validator=count)
@@ -50,7 +50,7 @@ class BatchNorm(Block):
             return self._by_batch(params, x)[0]
         leaves = {name: leaf.to(wide(x.dtype)) for name, leaf in params.items()}
         mean, var, weight, bias = map(leaves.get, ("running_mean", "running_var", "weight", "bias"))
-        return F.batch_norm(x.reshape(-1, self.num_features), mean, var, weight, bias, eps=self.eps).reshape(x.shape)
+        return F.batch_norm(self._rows(x), mean, var, weight, bias, eps=self.eps).reshape(x.shape)
 
     def observed(self, params: Params, x: Tensor) -> tuple[Tensor, Flat]:
         """(output, {"running_mean", "running_var"} [C]), always by the batch: its moments, the variance unbiased.
@@ -63,16 +63,22 @@ class BatchNorm(Block):
 
     def _by_batch(self, params: Params, x: Tensor) -> tuple[Tensor, Tensor]:
         """(output, mean and unbiased variance [2, C]); groups lie side by side, as if they were channels."""
-        size = self._size(x)
-        rows = x.reshape(-1, size, self.num_features).transpose(0, 1).flatten(1)  # [n, G C]
+        rows = self._rows(x)
+        size = self._size(len(x), len(rows))
+        rows = rows.view(-1, size, self.num_features).transpose(0, 1).flatten(1)  # [n, G C]
         weight, bias = (self._repeated(params.get(name), rows) for name in ("weight", "bias"))
         y, moments = (batch_norm if self.group_size is None else alone)(rows, weight, bias, self.eps)
         y = y.view(size, -1, self.num_features).transpose(0, 1).reshape(x.shape)
         return y, moments.view(2, -1, self.num_features).mean(1)
 
-    def _size(self, x: Tensor) -> int:
-        """How many rows of a process are normalised together."""
-        samples, rows = x.shape[0], x.numel() // self.num_features
+    def _rows(self, x: Tensor) -> Tensor:
+        """x [b, ..., C] -> [b ..., C]."""
+        if x.shape[-1] != self.num_features:
+            raise ValueError(f"x {list(x.shape)} is not [b, ..., {self.num_features}]; channels come last")
+        return x.reshape(-1, self.num_features)
+
+    def _size(self, samples: int, rows: int) -> int:
+        """How many of a process's rows are normalised together."""
         if self.group_size is None:
             if rows * world()[1] < 2:
                 raise ValueError("batch norm of one sample is zero; give it more, or params with running moments")

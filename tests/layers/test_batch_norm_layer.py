@@ -1,5 +1,7 @@
 """Batch norm against torch's, and one process against two."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -97,6 +99,15 @@ def test_one_sample_a_group_of_one_and_groups_that_do_not_fit_are_errors():
         BatchNorm(C, group_size=1)
     with pytest.raises(ValueError, match="6 samples are no multiple of group_size 4"):
         BatchNorm(C, group_size=4)(affine(), numbers(6, C))
+
+
+@pytest.mark.parametrize("shape", [(4, 2 * C), (4, C, 2), (2 * C,)])
+def test_channels_that_are_not_its_own_are_an_error(shape):
+    """Also where they would fit after a reshape, channels before pixels for one."""
+    norm, x = BatchNorm(C), numbers(*shape)
+    for use in (norm, norm.observed, lambda params, x: norm({**params, **norm.running()}, x)):
+        with pytest.raises(ValueError, match=re.escape(f"x {list(shape)} is not [b, ..., 5]")):
+            use(affine(), x)
 
 
 def test_what_it_observes_maps_over_params_and_inputs():
