@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from blocks.checks import is_whole
 from blocks.collective import maximum, total, world
 from blocks.probe.features import Features, share_sizes
 from blocks.probe.nearest import Nearest
@@ -25,7 +26,7 @@ def knn(
     sample visits every process. Of equally near ones the earlier counts, of equal votes the smaller label; fewer train
     samples than k all vote. All processes must call it, each with its shares. Raises ValueError for what cannot be.
     """
-    ks = _checked(k, temperature)
+    ks = numbers_of_neighbours(k, temperature)
     sizes, tested = share_sizes(train), total(torch.tensor(len(test), device=test.labels.device)).item()
     if not sum(sizes) or not tested:
         raise ValueError(f"{sum(sizes)} train and {tested} test features; k-NN wants some of both")
@@ -43,9 +44,9 @@ def knn(
     return {f"knn{name}": share for name, share in zip(ks, (total(hits) / tested).tolist(), strict=True)}
 
 
-def _checked(k: Sequence[int], temperature: float) -> list[int]:
-    """The numbers of neighbours, rising."""
-    if not k or min(k) < 1:
+def numbers_of_neighbours(k: Sequence[int], temperature: float) -> list[int]:
+    """k, rising. Raises ValueError for what `knn` cannot use."""
+    if not k or not all(is_whole(number, 1) for number in k):
         raise ValueError(f"k {tuple(k)} are not numbers of neighbours; use 1 or more, at least one of them")
     if not temperature > 0:
         raise ValueError(f"temperature {temperature} is not above 0; 0.07 is the usual one")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from blocks.block import Params
 from blocks.probe.features import Embedding, Place, features
-from blocks.probe.knn import knn
+from blocks.probe.knn import knn, numbers_of_neighbours
 
 
 @attrs.frozen(eq=False)
@@ -26,6 +26,9 @@ class KnnMonitor:
     k: tuple[int, ...] = attrs.field(default=(20,), converter=tuple)
     temperature: float = 0.07
     dtype: torch.dtype | None = None
+
+    def __attrs_post_init__(self):
+        numbers_of_neighbours(self.k, self.temperature)  # now, not after an epoch
 
     def __call__(self, params: Params) -> dict[str, float]:
         train, val = (

@@ -18,7 +18,8 @@ from blocks.train.distributed import Processes
 from blocks.train.step import init_state, make_step
 from tests.probe.small import CLASSES, Agreeing, Images, cloud, crops, part, trunk
 
-SHARES = {"even": (0.5, 0.5), "uneven": (0.8, 0.3), "all to one": (0.0, 1.0)}  # ends of the first process's share
+# where the first process's share of train and of test samples ends
+SHARES = {"even": (0.5, 0.5), "uneven": (0.8, 0.3), "apart": (0.0, 1.0), "all to one": (1.0, 1.0)}
 
 
 def ends(world_size, count, share):

@@ -44,6 +44,13 @@ def test_accuracy_is_that_of_brute_force(temperature, monkeypatch):
     assert len(set(found.values())) > 1
 
 
+def test_by_default_it_is_dino_s():
+    """Its `eval_knn.py`: four numbers of neighbours at once, and temperature 0.07."""
+    train, test = cloud(60, 1, width=3), cloud(200, 2, width=3)
+    assert knn(train, test) == knn(train, test, (10, 20, 100, 200), 0.07)
+    assert len({knn(train, test, (20,), t)["knn20"] for t in (0.06, 0.07, 0.08)}) == 3
+
+
 def test_at_a_tiny_temperature_the_nearest_has_all_the_votes():
     """exp(1 / 1e-4) is no number, but the shares of votes are."""
     train, test = cloud(60, 1), cloud(25, 2)
@@ -129,6 +136,20 @@ def test_a_monitor_gives_the_accuracy_of_the_params_it_is_shown():
     both = (features(model, params, data, HERE) for data in (train, val))
     assert found == knn(*both, (3, 5), 0.1)
     assert found["knn5"] > 1 / CLASSES
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words"),
+    [
+        ({"k": ()}, r"k \(\) are not"),
+        ({"k": (20, 0)}, r"k \(20, 0\) are not"),
+        ({"k": (2.5,)}, r"k \(2\.5,\) are not"),
+        ({"temperature": 0.0}, "temperature 0.0 is not above 0"),
+    ],
+)
+def test_a_monitor_that_could_not_vote_is_refused_before_the_first_epoch(knobs, words):
+    with pytest.raises(ValueError, match=words):
+        KnnMonitor(trunk(), Images(4), Images(4), HERE, **knobs)
 
 
 def test_features_without_labels_cannot_vote():
