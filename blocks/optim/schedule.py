@@ -189,6 +189,8 @@ def step_decay(
     """`value` times `gamma` after every `every` steps, or from each of the milestones on: one of the two is given."""
     if (every is None) == (milestones is None):
         raise ValueError(f"every {every} and milestones {milestones}: give one of the two")
+    if not gamma >= 0:
+        raise ValueError(f"gamma {gamma} must not be negative: it would turn the sign; 0.1 is the usual one")
     if every is not None:
         return StepEvery(value, gamma, _positive(every, "every"))
     points = tuple(milestones or ())
