@@ -27,7 +27,7 @@ from blocks.interop.checkpoints import load_weights
 from blocks.interop.chosen import chosen
 from blocks.probe.feature_file import save_features
 from blocks.probe.features import features, gathered
-from blocks.probe.knn import knn
+from blocks.probe.knn import knn, numbers_of_neighbours
 from blocks.runs.checkpoint import file_of
 from blocks.runs.data_of import data_of_run, images_of
 from blocks.train.cli import cli
@@ -72,6 +72,7 @@ DIGITS = dict(workers=1)
 
 
 def main(r: Recipe) -> None:
+    ks = numbers_of_neighbours(r.k, r.temperature)
     if r.which != "params" and not r.weights:
         raise ValueError(f"--which {r.which} is of a checkpoint; name one by --weights")
     if r.features and not Path(r.features).parent.is_dir():
@@ -81,8 +82,7 @@ def main(r: Recipe) -> None:
         votes = knn_shards(train_shards, val_shards, 1.0)
         if not votes and not r.features:
             raise ValueError(
-                f"--data {r.data} has no labels for k-NN; --val SHARDS names labelled images, and --features FILE.npz "
-                "writes features alone"
+                f"--data {r.data} has no labels for k-NN; --val SHARDS with some vote, --features FILE.npz wants none"
             )
 
         usual, weights = DIGITS_USUAL if r.data == "digits" else USUAL, file_of(r.weights) if r.weights else None
@@ -100,12 +100,12 @@ def main(r: Recipe) -> None:
             return features(model, params, EvalLoader(shards, **settings), processes, dtype=compute_dtype(r.precision))
 
         voters, *asked = map(seen, votes or [train_shards])
-        found = knn(voters, *asked, r.k, r.temperature) if votes else {}
+        found = knn(voters, *asked, ks, r.temperature) if votes else {}
 
         processes.say(report)
         if processes.is_main and votes:
             table = Table("k", "top-1")
-            for k, top1 in zip(sorted(set(r.k)), found.values(), strict=True):
+            for k, top1 in zip(ks, found.values(), strict=True):
                 table.add_row(str(k), f"{top1:.2%}")
             print(f"k-NN of the features, {len(votes[0]):,} images of {r.data} vote")
             Console(highlight=False).print(table)

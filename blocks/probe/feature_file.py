@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -29,8 +30,11 @@ def save_features(path: str | Path, found: Features, names: Sequence[str] | None
 
 
 def load_features(path: str | Path) -> Features:
-    """What `save_features` wrote, on the CPU. Raises ValueError for a file with other arrays."""
-    with np.load(path, allow_pickle=False) as file:
-        if not set(COLUMNS) <= set(file.files):
-            raise ValueError(f"{path} holds {sorted(file.files)}, not {', '.join(COLUMNS)}")
-        return Features(*(torch.from_numpy(file[name]) for name in COLUMNS))
+    """What `save_features` wrote, on the CPU. Raises ValueError for another file, and for one with other arrays."""
+    with open(path, "rb") as file:
+        if not is_zipfile(file):
+            raise ValueError(f"{path} is no .npz file, or not a whole one; save_features writes one")
+    with np.load(path, allow_pickle=False) as arrays:
+        if not set(COLUMNS) <= set(arrays.files):
+            raise ValueError(f"{path} holds {sorted(arrays.files)}, not {', '.join(COLUMNS)}")
+        return Features(*(torch.from_numpy(arrays[name]) for name in COLUMNS))

@@ -104,3 +104,16 @@ def test_names_that_do_not_fit_and_other_files_are_errors(tmp_path):
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     with pytest.raises(ValueError, match=r"holds \['x'\], not features, labels, index"):
         load_features(tmp_path / "other.npz")
+
+
+def test_what_is_no_such_file_is_an_error(tmp_path):
+    """An array alone, half a file, and none."""
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    save_features(tmp_path / "f.npz", cloud(3, 1))
+    whole = (tmp_path / "f.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    for name in ("x.npy", "half.npz"):
+        with pytest.raises(ValueError, match=rf"{name} is no \.npz file, or not a whole one"):
+            load_features(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        load_features(tmp_path / "none.npz")

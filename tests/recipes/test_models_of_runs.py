@@ -233,3 +233,9 @@ def test_a_teacher_of_no_checkpoint_is_not_taken_for_random_weights():
 def test_features_for_a_folder_that_is_not_there_are_refused_before_any_work():
     with pytest.raises(ValueError, match=r"--features no/dir/x\.npz: there is no folder no/dir; make it first"):
         use("knn", "--features", "no/dir/x.npz", "--data", "no_shards_either")
+
+
+@pytest.mark.parametrize(("flag", "said"), [("--k", r"k \(0,\) are not"), ("--temperature", "not above 0")])
+def test_neighbours_that_cannot_be_are_refused_before_any_work(flag, said):
+    with pytest.raises(ValueError, match=said):
+        use("knn", flag, "0", "--data", "no_shards_either")
