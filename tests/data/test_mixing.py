@@ -79,6 +79,8 @@ def test_sides_of_a_box_can_be_given_as_shares():
         assert start.min() == 0
         assert (start + side).max() == size
     assert torch.equal(mixture.lam, 1 - (height * width).double() / 600)
+    together = torch.corrcoef(mixture.box.T.double())[::2, 1::2]  # of top and height with left and width
+    assert (together.abs() < 5 / 10_000**0.5).all()
 
 
 def slow(mixing, images, labels, step_key, index):
