@@ -15,7 +15,7 @@ WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.c
 
 
 def from_timm(model: Block, state_dict: Mapping[str, Tensor]) -> Params:
-    """Params of `model` from a timm model's `state_dict()`, copied, in the types they have.
+    """Params of `model` from a timm model's `state_dict()`, copied, contiguous, in the types they have.
 
     Raises one ValueError that names every missing, unexpected and mis-shaped entry.
     """
@@ -26,7 +26,7 @@ def from_timm(model: Block, state_dict: Mapping[str, Tensor]) -> Params:
     others = [name for name, value in leaves.items() if not isinstance(value, Tensor)]
     if others:
         raise ValueError(f"{others} are no tensors; is this a whole checkpoint? Give the state_dict inside it")
-    return tree.clone(_fitted(model, leaves))
+    return tree.map(Tensor.contiguous, tree.clone(_fitted(model, leaves)))
 
 
 def to_timm(model: Block, params: Params) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import nn
 
 import blocks
 from blocks import from_timm, key, to_timm, tree
+from blocks.optim.sgd import sgd
 from blocks.trunks.distilled import distilled
 from blocks.trunks.vit_variants import deit_tiny_distilled
 
@@ -220,6 +221,14 @@ def test_params_are_a_copy():
     params = from_timm(ours, theirs.state_dict())
     params["head"]["bias"].add_(1)
     assert not torch.equal(params["head"]["bias"], theirs.head.bias)
+
+
+def test_params_of_a_model_in_channels_last_are_contiguous_as_optimizers_want_them():
+    ours, theirs = pair("vit")
+    weights = theirs.to(memory_format=torch.channels_last).state_dict()
+    params = from_timm(ours, weights)
+    sgd(0.1).init(params)
+    assert all(torch.equal(leaf, weights[name]) for name, leaf in tree.flatten(params).items())
 
 
 def test_what_does_not_fit_is_named_at_once():
