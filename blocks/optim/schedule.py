@@ -136,7 +136,7 @@ class InverseSqrt:
 
     @property
     def ends(self) -> tuple[float, ...]:
-        return self.start, self.peak
+        return self.start, self.peak, 0.0
 
     def __call__(self, step: int | Tensor) -> Tensor:
         """The value at a step, int or 0-dim tensor: float64 []."""

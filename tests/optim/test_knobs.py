@@ -81,5 +81,5 @@ def test_a_schedule_says_between_which_numbers_it_runs():
     assert ends(warmup_cosine(1.0, 1, 3, start=0.1, end=0.2)) == (0.1, 1.0, 0.2)
     assert ends(step_decay(1.0, 0.5, milestones=(2, 4))) == (1.0, 0.25)
     assert [ends(step_decay(1.0, gamma, every=2))[1] for gamma in (0.5, 1.0, 2.0)] == [0.0, 1.0, math.inf]
-    assert ends(inverse_sqrt(1.0, 3)) == (0.0, 1.0)
+    assert ends(inverse_sqrt(1.0, 3)) == (0.0, 1.0, 0.0)
     assert ends(composite([constant(1.0), per_epoch(constant(2.0), 2)], [0.5, 0.5], 4)) == (1.0, 2.0)

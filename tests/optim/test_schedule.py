@@ -55,6 +55,22 @@ def test_a_step_may_be_a_tensor_and_stays_as_it_is(schedule):
     assert schedule(torch.tensor(4, device="meta")).device.type == "meta"  # where a step lies, its value does
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        *ALL,
+        warmup_cosine(1.0, 2, 9, start=0.1, end=0.2),
+        inverse_sqrt(1.0, 3, start=2.0),
+        *(step_decay(2.0, gamma, every=1) for gamma in (0.0, 1.0, 2.0)),
+        *(step_decay(2.0, gamma, milestones=(2, 4, 7)) for gamma in (0.0, 1.0, 3.0)),
+    ],
+)
+def test_its_values_run_between_its_ends(schedule):
+    """As who checks a rate or a momentum before a run trusts; what comes near an end only after ages, is near it."""
+    values = [float(schedule(step)) for step in (*range(20), 10**9)]
+    assert (min(values), max(values)) == pytest.approx((min(schedule.ends), max(schedule.ends)), abs=1e-4)
+
+
 def test_a_line_and_half_a_cosine_go_from_start_to_end_and_stay_there():
     line, wave = linear(0.04, 0.4, 10), cosine(0.996, 1.0, 10)
     assert [line(s).item() for s in (0, 5, 10, 20)] == pytest.approx([0.04, 0.22, 0.4, 0.4], abs=1e-15)
