@@ -58,7 +58,7 @@ class BatchNorm(Block):
         Those of groups are averaged over all groups of all processes.
         """
         y, moments = self._by_batch(params, x)
-        moments = moments.detach() if self.group_size is None else average(moments.detach())
+        moments = moments if self.group_size is None else average(moments)
         return y, {"running_mean": moments[0], "running_var": moments[1]}
 
     def _by_batch(self, params: Params, x: Tensor) -> tuple[Tensor, Tensor]:
