@@ -267,6 +267,20 @@ def test_distilled_weights_in_a_plain_model_are_an_error_that_says_the_way_out()
     assert "unexpected head_dist.weight [5, 12]" in str(error.value)
 
 
+def test_a_way_out_is_said_only_where_it_is_one():
+    """Of distilled weights in a distilled model, and of a model or a file without positions."""
+    (distilled, theirs), (plain, plains) = pair("distilled"), pair("vit")
+    turned = blocks.vit(**TINY, embed_dim=12, num_heads=3, pos_embed="rope")
+    for model, weights, left_out in (
+        (distilled, theirs.state_dict(), "norm.bias"),
+        (plain, plains.state_dict(), "pos_embed"),
+        (turned, plains.state_dict(), "norm.bias"),
+    ):
+        with pytest.raises(ValueError, match="these weights are of another model") as error:
+            from_timm(model, {name: leaf for name, leaf in weights.items() if name != left_out})
+        assert "belongs to" not in str(error.value)
+
+
 def test_a_whole_checkpoint_is_not_a_state_dict():
     ours, theirs = pair("vit")
     with pytest.raises(ValueError, match=r"\['model'\].*Give the state_dict inside it"):
