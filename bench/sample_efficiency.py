@@ -67,13 +67,14 @@ def train(kind: str, index: Index, val: Index, seed: int, args: argparse.Namespa
     train_data = TrainLoader(index, batch_size=args.batch_size, transform=transform, seed=seed, **loaders)
     val_data = EvalLoader(val, batch_size=256, transform=EvalTransform(args.img_size, 1.0), **loaders)
     step = make_step(objective, optimizer, clip_norm=1.0, precision=args.precision, donate=True)
-    state, losses, start = init_state(objective, optimizer, key(seed, processes.device)), [], time.monotonic()
+    state, start = init_state(objective, optimizer, key(seed, processes.device)), time.monotonic()
+    losses = torch.zeros(args.steps, device=processes.device)  # in one piece: scalars would leave holes in the heap
     with closing(train_data.batches()) as batches, closing(val_data):
-        for _ in range(args.steps):
+        for number in range(args.steps):
             state, metrics = step(state, next(batches))
-            losses.append(metrics["loss"])
+            losses[number] = metrics["loss"]
         found = evaluate(objective.model, state.params, val_data, processes, precision=args.precision)
-    tail = torch.stack(losses[-max(1, args.steps // 10) :]).mean().item()
+    tail = losses[-max(1, args.steps // 10) :].mean().item()
     return {"top1": found["top1"], "train_loss": tail, "seconds": time.monotonic() - start}
 
 

@@ -2,7 +2,12 @@
 
 import errno
 import os
+import zipfile
+import zlib
 from pathlib import Path
+
+# what Python's reader of archives raises, by which of their headers is damaged
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError)
 
 
 def replace(temporary: Path, path: Path) -> None:
@@ -14,6 +19,16 @@ def replace(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno != errno.EINVAL:  # of file systems that flush no folders: the name is as safe as it can be
             raise
+
+
+def is_intact(archive: str | Path) -> bool:
+    """Whether a zip archive, as torch saves one, has all its bytes as they were written (every entry's CRC-32)."""
+    with open(archive, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as entries:
+                return entries.testzip() is None
+        except BROKEN:
+            return False
 
 
 def _flush(place: Path) -> None:

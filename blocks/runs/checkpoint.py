@@ -7,8 +7,6 @@ import json
 import pickle
 import re
 import shutil
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,12 @@ import torch
 from torch import Tensor
 
 from blocks import tree
-from blocks.durable import replace
+from blocks.durable import is_intact, replace
 from blocks.secrets import shown
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # a Path of one has a slash less
 NAME = re.compile(r"step-(\d{8,})\.pt")
 CLASSIFIER = "classifier.pth"  # what a linear probe leaves beside its checkpoints
-# what Python's reader of archives raises, by which of their headers is damaged
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError)
 SHOWN = 4  # entries of each kind that an error lists
 
 
@@ -92,7 +88,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
-    if not is_whole(path):
+    if not is_intact(path):
         raise ValueError(f"checkpoint {path} is damaged (truncated or corrupt). {_way_out(path)}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -124,19 +120,9 @@ def load(path: str | Path, template: tree.Tree) -> tuple[tree.Tree, dict[str, An
     return fit(leaves, template, path), about
 
 
-def is_whole(path: str | Path) -> bool:
-    """Whether a checkpoint's bytes are all there and as they were written (the archive's CRC-32 of every entry)."""
-    with open(path, "rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                return archive.testzip() is None
-        except BROKEN:
-            return False
-
-
 def _way_out(path: Path) -> str:
     names = steps(path.parent).values()
-    older = [p for p in names if _step(p) < _step(path) and is_whole(p)]
+    older = [p for p in names if _step(p) < _step(path) and is_intact(p)]
     if older:
         return f"The one before it is whole: {older[-1].name}; delete the damaged file to go on from there"
     return "There is no whole one before it: delete it to start from the beginning"

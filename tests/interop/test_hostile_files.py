@@ -5,8 +5,10 @@ import torch
 from safetensors.torch import save_file
 
 import blocks
+from blocks import tree
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.described import description_of
+from blocks.runs import checkpoint
 from tests.interop.timms import VIT, assert_same, timms
 
 MODEL = blocks.vit(**VIT)
@@ -55,6 +57,17 @@ def test_nothing_is_no_checkpoint():
 def test_a_file_of_safetensors_by_another_name_is_read(leaves, tmp_path):
     save_file(leaves, tmp_path / "pytorch_model.bin")
     assert_same(load_weights(MODEL, tmp_path / "pytorch_model.bin")[0], leaves)
+
+
+def test_a_flipped_bit_of_a_number_is_no_other_number(tmp_path):
+    params = MODEL.init(blocks.key(0))
+    path = checkpoint.save(tmp_path, {"params": params}, 1, {})
+    assert_same(load_weights(MODEL, path)[0], tree.flatten(params))
+    content = bytearray(path.read_bytes())
+    content[content.index(params["patch_embed"]["proj"]["weight"].numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"step-00000001\.pt is damaged"):
+        load_weights(MODEL, path)
 
 
 @pytest.mark.parametrize("read", [lambda path: load_weights(MODEL, path), description_of, blocks.load])

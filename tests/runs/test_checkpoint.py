@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from blocks import tree
+from blocks.durable import is_intact
 from blocks.runs import checkpoint
 
 
@@ -94,7 +95,7 @@ def test_a_failed_save_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
         checkpoint.save(tmp_path, small(step=2), 2, {})
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000001.pt"]  # no half keeps the disk full
     assert checkpoint.latest(tmp_path).name == "step-00000001.pt"
-    assert checkpoint.is_whole(checkpoint.latest(tmp_path))
+    assert is_intact(checkpoint.latest(tmp_path))
 
 
 def test_the_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
