@@ -44,7 +44,7 @@ def _open_clip(config: Mapping[str, Any]) -> Said:
 def _read(path: Path) -> Mapping[str, Any]:
     """What a config holds, nothing where there is none."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, Mapping) else {}

@@ -8,13 +8,14 @@ from zipfile import is_zipfile
 import numpy as np
 import torch
 
+from blocks.durable import replace
 from blocks.probe.features import Features
 
 COLUMNS = ("features", "labels", "index")
 
 
 def save_features(path: str | Path, found: Features, names: Sequence[str] | None = None) -> None:
-    """Write an .npz with features [n, D], labels [n], index [n] and, if given, the samples' names [n].
+    """Write an .npz, whole or not at all: features [n, D], labels [n], index [n] and, if given, the samples' names [n].
 
     Half precisions become float32. Call it on one process, with what `gathered` gives.
     """
@@ -25,8 +26,10 @@ def save_features(path: str | Path, found: Features, names: Sequence[str] | None
     arrays: dict[str, Any] = {name: column.cpu().numpy() for name, column in columns}
     if names is not None:
         arrays["names"] = np.asarray(names, dtype=str)
-    with open(path, "wb") as file:  # np.savez would add its own ending to a bare name
+    temporary = Path(f"{path}.tmp")
+    with open(temporary, "wb") as file:  # np.savez would add its own ending to a bare name
         np.savez(file, **arrays)
+    replace(temporary, Path(path))
 
 
 def load_features(path: str | Path) -> Features:

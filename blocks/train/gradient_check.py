@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from blocks import tree
+from blocks.checks import is_whole
 from blocks.random import fold_in, normal
 from blocks.train.batch_gradient import Batch
 from blocks.train.gradient import value_and_grad
@@ -30,6 +31,8 @@ def check_gradients(
     leaves' slopes. Raises ValueError that names the worst leaves where it is above the tolerance: the gradient is then
     wrong, or the loss has a kink within `step`, or means to hide a dependence (stop-gradient) that differences see.
     """
+    if not is_whole(directions, 1):
+        raise ValueError(f"directions {directions!r} is not a count; use a whole number, 1 or more")
     check = _Check(objective, tree.cast(memory, torch.float64), double(batch), key, step)
     params = tree.map(torch.Tensor.contiguous, tree.cast(params, torch.float64))
     _, grads = value_and_grad(lambda p: (check.loss(p), None), params)

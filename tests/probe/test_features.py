@@ -91,6 +91,20 @@ def test_a_file_gives_back_what_was_saved(tmp_path, dtype):
     assert torch.equal(back.index, found.index)
 
 
+def test_a_save_that_is_cut_short_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    save_features(tmp_path / "f.npz", cloud(3, 1))
+    before = (tmp_path / "f.npz").read_bytes()
+
+    def cut(file, **arrays):
+        file.write(b"PK")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("numpy.savez", cut)
+    with pytest.raises(KeyboardInterrupt):
+        save_features(tmp_path / "f.npz", cloud(5, 2))
+    assert (tmp_path / "f.npz").read_bytes() == before
+
+
 def test_numpy_reads_the_names_of_the_samples(tmp_path):
     save_features(tmp_path / "f.npz", cloud(3, 1), names=["a, sample 0", "a, sample 1", "ü"])
     with np.load(tmp_path / "f.npz") as file:

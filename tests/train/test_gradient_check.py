@@ -69,6 +69,11 @@ def test_a_gradient_that_is_not_a_number_is_found():
         check_gradients(objective, params, memory, batch_of(), key(2))
 
 
+def test_along_no_direction_nothing_is_checked():
+    with pytest.raises(ValueError, match="directions 0 is not a count"):
+        check_gradients(Torn(9), {"a": torch.ones(3)}, {}, {}, key(2), directions=0)
+
+
 class Torn:
     """A sum of squares that is not a number where it is asked for the n-th time."""
 
