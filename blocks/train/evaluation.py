@@ -18,7 +18,7 @@ def own_accuracy(
     """The evaluation of an objective with a model that classifies, from these params on; None without data."""
     if val_data is None:
         return None
-    if not getattr(getattr(val_data, "index", None), "labelled", True):
+    if not getattr(getattr(val_data, "index", val_data), "labelled", True):
         raise ValueError("val_data has no labels for an accuracy; give evaluate=..., or labelled images")
     if not hasattr(objective, "model") or hasattr(objective, "outcome"):
         raise ValueError(f"{type(objective).__name__} has no `model` that classifies val_data; give evaluate=...")

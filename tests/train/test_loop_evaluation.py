@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from blocks import trunk_from_module
+from blocks.data import EvalTransform, PictureLoader
 from blocks.objectives.supervised import Supervised
 from blocks.runs import checkpoint
 from blocks.train.distributed import Processes
@@ -34,6 +35,12 @@ def test_a_best_epoch_that_ends_in_a_skipped_step_is_kept_too(tmp_path):
     leaves, about = checkpoint.read(tmp_path / "best.pt")
     assert int(leaves["step"]) == 6
     assert about.keys() == checkpoint.read(checkpoint.path(tmp_path, 9))[1].keys()
+
+
+def test_pictures_without_labels_are_refused_before_the_first_step(tmp_path):
+    pictures = PictureLoader([tmp_path / "a.png"], batch_size=2, transform=EvalTransform(8))
+    with pytest.raises(ValueError, match="val_data has no labels for an accuracy; give evaluate="):
+        train(tmp_path, val_data=pictures)
 
 
 def test_a_best_epoch_whose_newer_checkpoints_were_deleted_is_not_begun_over(tmp_path):

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -34,6 +34,7 @@ class PictureLoader:
     device: torch.device = attrs.field(default=torch.device("cpu"), converter=torch.device)
     timeout: float = attrs.field(default=600.0, validator=is_seconds)
     skipped: dict[str, str] = attrs.field(init=False, factory=dict, repr=False)
+    labelled: ClassVar[bool] = False  # as an index says it
 
     def __len__(self) -> int:
         return -(-len(self.files) // self.batch_size)
