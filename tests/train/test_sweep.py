@@ -8,12 +8,13 @@ import torch
 
 from blocks.objectives.supervised import Supervised
 from blocks.optim.adamw import adamw
+from blocks.optim.clip import ClipNorm
 from blocks.optim.schedule import warmup_cosine
 from blocks.train.distributed import Processes
 from blocks.train.loop import run
 from blocks.train.sweep import sweep
 from blocks.train.sweep_step import run_of
-from tests.train.small_problem import assert_close
+from tests.train.small_problem import assert_close, same
 from tests.train.small_sweep import RUNS, optimizers
 from tests.train.tiny import Classifier, TrainData, ValData
 
@@ -96,8 +97,29 @@ def test_an_epoch_with_a_step_that_is_not_finite_has_no_mean_and_the_stream_is_c
     assert data.closed
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert len(lines) == 3
-    assert "(run " in lines[0]
+    assert lines[0] == f"epoch   1  {best_to_worst(found.curves['loss'][0])}"
     assert lines[1] == "epoch   2  loss not finite in any of 4 runs"
+
+
+def test_a_run_that_is_lost_is_neither_best_nor_worst(capsys):
+    _, start = swept([(1e-2, 0.0, 0), (1e38, 0.0, 0), (1e-3, 0.0, 1)], quiet=False)
+    losses = start().curves["loss"][1]
+    assert losses.isfinite().tolist() == [True, False, True]
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch   2"))
+    assert line == f"epoch   2  {best_to_worst(losses)}; not finite in 1"
+
+
+def best_to_worst(losses):
+    """What an epoch's line says of its runs' losses."""
+    found = [(loss, run) for run, loss in enumerate(losses.tolist()) if loss == loss]
+    (low, best), (high, worst) = min(found), max(found)
+    return f"loss {low:.4f} (run {best}) to {high:.4f} (run {worst})"
+
+
+def test_a_clip_is_every_runs():
+    found, expected = (swept(RUNS[1:3], epochs=1, **how)[1]() for how in ({"clip": ClipNorm(0.3)}, {"clip_norm": 0.3}))
+    assert same(found.state, expected.state)
+    assert (found.curves["grad_norm"] > 0.3).all()
 
 
 @pytest.mark.parametrize(
@@ -114,10 +136,25 @@ def test_what_does_not_fit_is_refused_before_the_first_step(change, message):
         swept(RUNS, **change)[1]()
 
 
-def test_validation_data_wants_a_model_to_score():
-    @attrs.frozen
-    class Modelless:
-        """An objective without `model`."""
+@attrs.frozen
+class Modelless:
+    """An objective without `model`."""
 
+    supervised: Supervised
+
+    def init(self, key):
+        return self.supervised.init(key)
+
+    def loss(self, params, memory, batch, key):
+        return self.supervised.loss(params, memory, batch, key)
+
+
+def test_only_validation_data_want_a_model_to_score():
+    about = {"epochs": 1, "processes": Processes(), "quiet": True}
     with pytest.raises(ValueError, match="Modelless has no `model`"):
-        sweep(Modelless(), optimizers(), TrainData(), ValData(), epochs=1, processes=Processes())
+        sweep(Modelless(Supervised(Classifier())), optimizers(), TrainData(), ValData(), **about)
+    found, expected = (
+        sweep(o, optimizers(), TrainData(), **about)
+        for o in (Modelless(Supervised(Classifier())), Supervised(Classifier()))
+    )
+    assert same(found.state, expected.state)
