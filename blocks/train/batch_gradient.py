@@ -51,7 +51,7 @@ class BatchGradient:
 
     def alone(self) -> "BatchGradient":
         """The same, keeping nothing from step to step: for a trace."""
-        return attrs.evolve(self, keep=False, peers=Peers(self.peers.rank, self.peers.world_size, self.peers.group))
+        return attrs.evolve(self, keep=False, peers=Peers(self.peers.rank, self.peers.world_size))
 
     def summed(
         self, copies: LeafCopies, memory: Any, parts: list[Batch], key: Tensor | None, loss_scale: Tensor | None

@@ -61,7 +61,7 @@ def allocate(params: list[Tensor], places: Iterable[int], riders: int) -> Bucket
 
 
 class BucketedSum:
-    """Sums gradients over the processes of a group while the backward pass still runs.
+    """Sums gradients over all processes while the backward pass still runs.
 
     After `begin(leaves)` it takes what comes to the leaves' `grad`; then `finish()` returns the sums, in the leaves'
     order. A bucket is sent when it and all before it are full, hence in the same order on all processes. A leaf without
@@ -71,8 +71,8 @@ class BucketedSum:
     A few more numbers may ride in the first bucket, so that they need no exchange of their own.
     """
 
-    def __init__(self, params: list[Tensor], group: dist.ProcessGroup | None = None, riders: int = 0, **sizes: int):
-        self.group, self.riders = group, riders
+    def __init__(self, params: list[Tensor], riders: int = 0, **sizes: int):
+        self.riders = riders
         self.kinds = [(t.shape, t.dtype, t.device) for t in params]
         places = layout(params, **sizes)
         self.buckets = [allocate(params, chosen, 0 if i else riders) for i, chosen in enumerate(places)]
@@ -136,7 +136,7 @@ class BucketedSum:
             put([view for view, _ in came], [grad for _, grad in came])
         for place in bucket.places:
             self.leaves[place].grad = None
-        self.sent.append(dist.all_reduce(bucket.flat, group=self.group, async_op=True))
+        self.sent.append(dist.all_reduce(bucket.flat, async_op=True))
 
     def finish(self) -> tuple[list[Tensor], Tensor]:
         """Send the rest, wait for all, and return (the sums leaf by leaf, their 2-norm []).

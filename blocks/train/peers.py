@@ -2,9 +2,9 @@
 
 import attrs
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from blocks.collective import world
 from blocks.train.buckets import BucketedSum
 from blocks.train.gradient import LeafCopies
 from blocks.tree import Tree
@@ -16,18 +16,15 @@ class Peers:
 
     rank: int
     world_size: int
-    group: dist.ProcessGroup | None
     sums: BucketedSum | None = None
     kept: LeafCopies | None = None
     fitting: tuple | None = None  # params and optimizer state, by names and axes, that were found to fit together
     checked: bool = False  # what objective and optimizer return, in the first step
 
     @staticmethod
-    def of(group: dist.ProcessGroup | None) -> "Peers":
-        """Of the group, of all processes, or this one alone where torch.distributed is not connected."""
-        if not (dist.is_available() and dist.is_initialized()):
-            return Peers(0, 1, None)
-        return Peers(dist.get_rank(group), dist.get_world_size(group), group)
+    def of_world() -> "Peers":
+        """All of torch.distributed's, or this one alone where that is not connected."""
+        return Peers(*world())
 
     def copies(
         self, params: Tree, flat: dict[str, Tensor], dtype: torch.dtype | None, frozen: tuple[str, ...], keep: bool
@@ -51,7 +48,7 @@ class Peers:
             self.sums.release()
             self.sums = None
         if self.sums is None:
-            self.sums = BucketedSum(params, self.group, len(ride))
+            self.sums = BucketedSum(params, len(ride))
         self.sums.begin(copies.copies, carried, ride)
 
     def finish(self) -> tuple[list[Tensor], Tensor, Tensor]:

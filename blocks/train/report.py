@@ -26,11 +26,11 @@ def mean(rows: list[Row], sums: Tensor | None, count: int) -> Row:
     return {name: value.to(rows[0][name].dtype) for name, value in zip(rows[0], values.unbind(), strict=True)}
 
 
-def averaged(row: Row, world_size: int, group: dist.ProcessGroup | None) -> Row:
-    """The means over the processes of a group, in one exchange; each in its own type."""
+def averaged(row: Row, world_size: int) -> Row:
+    """The means over all processes, in one exchange; each in its own type."""
     if world_size == 1 or not row:
         return row
     sums = torch.stack([value.double() for value in row.values()])
-    dist.all_reduce(sums, group=group)
+    dist.all_reduce(sums)
     means = (sums / world_size).unbind()
     return {name: value.to(row[name].dtype) for name, value in zip(row, means, strict=True)}

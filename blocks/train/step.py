@@ -6,7 +6,6 @@ from typing import Any
 
 import attrs
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from blocks import tree
@@ -86,7 +85,6 @@ def make_step(
     frozen: Sequence[str] = (),
     compile: Compile = False,
     donate: bool = False,
-    group: dist.ProcessGroup | None = None,
 ) -> "Step":
     """`step(state, batch) -> (state, metrics)`, pure; with donate it reuses the given state's storage.
 
@@ -100,7 +98,7 @@ def make_step(
     starts sooner; "step" all into one graph, optimizer, average and memory too; "graph" replays that as a CUDA graph,
     for a GPU and with donate. Among several processes the gradients' exchange can be in no graph: there "step" and
     "graph" are "loss".
-    Metrics, 0-dim tensors, means over all processes of the group: loss, lr, grad_norm, skipped, and the objective's.
+    Metrics, 0-dim tensors, means over all processes: loss, lr, grad_norm, skipped, and the objective's.
     """
     if accumulate < 1:
         raise ValueError(f"accumulate {accumulate} is not a number of micro-batches; use 1 or more")
@@ -108,7 +106,7 @@ def make_step(
     ema_decay = number_or_schedule(ema_decay)
     check_ema_decay(ema_decay)
     dtype, draws = compute_dtype(precision), getattr(objective, "draws", True)
-    peers = Peers.of(group)
+    peers = Peers.of_world()
     mode = compile_mode(compile, peers.world_size)
     if mode == "graph" and not donate:
         raise ValueError('compile="graph" keeps the state where it is, so it needs donate=True; or use compile="step"')
@@ -230,7 +228,7 @@ class Step:
             return choose(skip, state.memory, memory), {}
         found = self.settle(state.params, memory, skip)
         memory, metrics = settled_of(found, state.memory) if first else found
-        return memory, averaged(metrics, self.gradient.peers.world_size, self.gradient.peers.group)
+        return memory, averaged(metrics, self.gradient.peers.world_size)
 
     def update_(self, state: State, params: Flat, grads: Flat, norm: Tensor, skip: Tensor) -> Metrics:
         """Clip, update, and move the average of the params, where one is kept: the rates, those of schedules too."""

@@ -50,7 +50,7 @@ def wire(monkeypatch):
         def wait(self):
             self.flat.mul_(2)
 
-    def all_reduce(flat, group=None, async_op=False):
+    def all_reduce(flat, async_op=False):
         assert async_op
         sent.append(flat.clone())
         return Work(flat)

@@ -177,7 +177,7 @@ def test_a_steady_step_neither_asks_the_device_nor_copies_to_it(objective):
 
 @pytest.mark.skipif(NO_COMPILER, reason="torch.compile needs a C++ compiler, and there is none")
 def test_among_several_processes_the_loss_is_compiled_instead(monkeypatch):
-    monkeypatch.setattr(steps.Peers, "of", staticmethod(lambda group: Peers(0, 2, None)))
+    monkeypatch.setattr(steps.Peers, "of_world", staticmethod(lambda: Peers(0, 2)))
     objective, optimizer, _ = small_problem.setup()
     step = make_step(objective, optimizer, compile="step")
     assert step.whole is None
