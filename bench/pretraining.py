@@ -23,9 +23,10 @@ from typing import Any
 from measure import hardware  # bench/measure.py: a script's own folder is on its path
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-METHODS = ("moco", "moco_v3", "swav", "simclr", "dino", "dinov2", "mae")
+METHODS = ("moco", "moco_v3", "swav", "simclr", "byol", "barlow_twins", "vicreg", "dino", "ibot", "dinov2", "mae")
 KINDS = ("random", "supervised", *METHODS)
-TEACHES, SINES = ("moco_v3", "dino", "dinov2"), ("moco_v3", "mae")  # which have a better teacher, which fixed positions
+TEACHES = ("moco_v3", "byol", "dino", "ibot", "dinov2")  # which have a better teacher
+SINES = ("moco_v3", "mae")  # which have fixed positions
 SUPERVISED = {"vit_micro": "vit_supervised", "convit_micro": "convit_supervised"}
 
 

@@ -19,22 +19,24 @@ def path_of(name: str) -> Path:
 def draw_pretraining(name: str) -> None:
     """docs/pictures/pretraining-NAME.png of bench/results/pretraining-NAME.jsonl."""
     found = [r for r in rows(f"pretraining-{name}.jsonl") if "curve" in r]
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
+    colour = colormaps["tab20"]  # ten are not enough
     figure = Figure(figsize=(9, 5.2), layout="constrained")
     grid = figure.subplots(len(TRUNKS), len(PANELS), sharex=True, sharey="col")
     methods = list(dict.fromkeys(r["method"] for r in found))
     for axes, (trunk, title) in zip(grid, TRUNKS.items(), strict=True):
         for panel, (key, label) in zip(axes, PANELS.items(), strict=True):
             for row in (r for r in found if r["trunk"] == trunk):
-                _line(panel, row, key, f"C{methods.index(row['method'])}")
+                _line(panel, row, key, colour(methods.index(row["method"])))
             panel.set_title(f"{title}: {label}", fontsize=9)
             panel.grid(alpha=0.3)
             panel.xaxis.get_major_locator().set_params(integer=True)
     for panel in grid[-1]:
         panel.set_xlabel("epoch")
     handles = {line.get_label(): line for panel in grid.flat for line in panel.get_lines()}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), fontsize=8)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, fontsize=8)
     figure.savefig(path_of(name), dpi=110)
 
 
