@@ -12,8 +12,9 @@ from torch import Tensor
 from blocks import random, tree
 from blocks.block import Block, Params
 from blocks.interop.activation import other_activation, untold_activation
+from blocks.interop.described import grid_of
 from blocks.interop.entries import every, some
-from blocks.interop.layouts import Which, weights_of
+from blocks.interop.layouts import OWN, Which, weights_of
 from blocks.interop.moco_v3 import is_table, misread, other_heads
 from blocks.interop.options import wanted_options
 from blocks.interop.positions import fitted
@@ -79,16 +80,19 @@ def load_weights(
     file has them; `objective.remember(params)` begins its memory.
 
     Whatever is missing, unexpected or of another shape is an error, but for: a position embedding, which is resized to
-    the model's grid (from `grid`, where it was no square); `head` "new", which starts the head from `init(key)`, "fit"
-    only where the file's does not fit, and with both the last norm, where the file's pooled otherwise, as MAE's
-    fine-tuning does; `fresh`, patterns of the model's names that start likewise; `ignore`, patterns
-    of the file's names. `which` takes the params, their "ema", or a "teacher". Raises one ValueError that names all.
+    the model's grid (a file of ours says its own; of others give `grid`, where it was no square); `head` "new", which
+    starts the head from `init(key)`, "fit" only where the file's does not fit, and with both the last norm, where the
+    file's pooled otherwise, as MAE's fine-tuning does; `fresh`, patterns of the model's names that start likewise;
+    `ignore`, patterns of the file's names. `which` takes the params, their "ema", or a "teacher". Raises one ValueError
+    that names all.
     """
     if not isinstance(model, Block) and not hasattr(model, "fresh"):
         raise ValueError(f"a {type(model).__name__} has no params to load: load_weights(model, source) wants a block")
     if key is not None:
         random.check(key)
     found = weights_of(source, which)
+    if grid is None and found.layout == OWN and not isinstance(source, Mapping):
+        grid = grid_of(source)
     template = _init(model, random.key(0, device="meta"))  # shapes only
     wanted = tree.flatten(template)
     new, left = _matching(wanted, fresh, "the model"), _matching(found.leaves, ignore, "the file")

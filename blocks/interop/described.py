@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from blocks.interop.json_text import mapping_in
+from blocks.interop.positions import Grid
+from blocks.interop.refit import flat
 from blocks.interop.saving import FORMAT, is_safetensors, missing, read
 
 BESIDE = "model.json"  # of a run's folder
@@ -33,3 +35,14 @@ def description_of(weights: str | Path) -> tuple[Mapping[str, Any], Path] | None
     if not isinstance(found.get("model"), Mapping):
         raise ValueError(f"{beside} describes no model")
     return found["model"], beside
+
+
+def grid_of(weights: str | Path) -> Grid | None:
+    """The patches along height and width that a described model's positions are for; None where nothing tells."""
+    found = description_of(weights)
+    values = {} if found is None else flat(found[0])
+    for positions in ("trunk.pos_embed", "pos_embed"):
+        height, width = (values.get(f"{positions}.grid.{axis}") for axis in (0, 1))
+        if isinstance(height, int) and isinstance(width, int):
+            return height, width
+    return None

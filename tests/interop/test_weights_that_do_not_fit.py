@@ -1,5 +1,8 @@
 """Fine-tuning: what is resized, what starts afresh, what is left out, and what is an error."""
 
+import json
+from itertools import product
+
 import pytest
 import torch
 from timm.layers import resample_abs_pos_embed
@@ -7,6 +10,7 @@ from timm.layers import resample_abs_pos_embed
 import blocks
 from blocks import key, tree
 from blocks.interop.checkpoints import Report, load_weights
+from blocks.interop.construction import describe
 from tests.interop.timms import CONVIT, VIT, assert_same, images, saved, timms, timms_convit
 
 
@@ -48,6 +52,20 @@ def test_a_grid_that_was_no_square_is_asked_for():
     expected = resample_abs_pos_embed(weights["pos_embed"], (4, 4), (2, 5), num_prefix_tokens=1)
     torch.testing.assert_close(params["pos_embed"], expected, rtol=0, atol=1e-6)
     assert report.resized == ("pos_embed: 2 x 5 patches to 4 x 4",)
+
+
+def test_files_of_our_own_say_their_grid(tmp_path):
+    """24 patches and a class token have as many rows as 5 x 5 patches alone, and as a grid that is turned."""
+    narrow = blocks.vit(**VIT | {"img_size": (24, 16)})
+    params = narrow.init(key(0))
+    blocks.save(tmp_path / "own.safetensors", narrow, params)
+    torch.save({"state": {f"params.{n}": t for n, t in tree.flatten(params).items()}, "about": {}}, tmp_path / "run.pt")
+    (tmp_path / "model.json").write_text(json.dumps({"model": describe(narrow)}))
+    for name, size, grid in product(("own.safetensors", "run.pt"), ((16, 24), (24, 24)), (None, (6, 4))):
+        fitted, report = load_weights(blocks.vit(**VIT | {"img_size": size}), tmp_path / name, grid=grid)
+        expected = resample_abs_pos_embed(params["pos_embed"], [side // 4 for side in size], (6, 4))
+        torch.testing.assert_close(fitted["pos_embed"], expected, rtol=0, atol=1e-6)
+        assert report.resized == (f"pos_embed: 6 x 4 patches to {size[0] // 4} x {size[1] // 4}",)
 
 
 def test_another_number_of_classes_is_an_error_until_a_new_head_is_asked_for():
