@@ -7,8 +7,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from blocks import tree
 from blocks.block import Block, Params
 from blocks.interop.features import Tokens, intermediates
+from blocks.interop.module_trunk import RUNNING
 from blocks.interop.node import HEADS, Node, calling, encoder_layers, tree_of
 from blocks.trunks.distilled import DistilledModel
 from blocks.trunks.model import Model
@@ -24,6 +26,8 @@ class BlockModule(Node):
         super().__init__(params if isinstance(params, Mapping) else {BARE: params}, encoder_layers(block))
         self._block = calling(block)
         self._bare = not isinstance(params, Mapping)
+        for name in constants(block, params):
+            hold(self, name)
 
     def forward(self, x: Tensor, **options: Any) -> Any:
         """block(params, x, **options), with a key from torch's global generator in training mode."""
@@ -96,6 +100,20 @@ class ModelModule(BlockModule):
         return self.forward_intermediates(x, n, return_prefix_tokens, norm, fmt, intermediates_only=True)
 
 
+def constants(block: Block, params: Params) -> list[str]:
+    """Names of leaves that nothing trains, in the tree's order: running moments, and a foreign module's buffers."""
+    buffers = getattr(block, "buffer_names", ())
+    return [name for name in tree.flatten(params) if name in buffers or name.split(".")[-1] in RUNNING]
+
+
+def hold(module: torch.nn.Module, name: str) -> None:
+    """Make a buffer of the parameter of that name, which optimizers do not see."""
+    place, _, last = name.rpartition(".")
+    node = module.get_submodule(place)
+    if last in node._parameters:
+        node.register_buffer(last, node._parameters.pop(last).detach())
+
+
 @overload
 def to_module(block: Model | DistilledModel, params: Params) -> ModelModule: ...
 @overload
@@ -103,6 +121,7 @@ def to_module(block: Block, params: Params) -> BlockModule: ...
 def to_module(block: Block, params: Params) -> BlockModule:
     """An nn.Module of the block that starts from a copy of params; its `state_dict` has the tree's dotted names.
 
+    Running moments, and buffers of a module that became a block, are buffers again: no optimizer changes them.
     It works with DistributedDataParallel, torch.compile, torch.export, torch.optim, `requires_grad_(False)` of a part,
     copy, pickle. The encoder layers of a model or trunk are modules that are called, `module.blocks[0]` and so on, for
     hooks and for FSDP2 (`fully_shard` each, then the whole), and so is a head that replaces the model's. No other

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from blocks import ClassToken, checkpointed, convit, key, to_module, tree
+from blocks import ClassToken, ProjectionMlp, checkpointed, convit, key, to_module, tree
 from tests.block_table import TABLE
 
 TINY = {"img_size": 8, "patch_size": 4, "num_classes": 5, "embed_dim": 8, "num_heads": 2, "depth": 2}
@@ -158,6 +158,16 @@ def test_integers_are_buffers():
     memory = {"queue": {"rows": torch.zeros(2), "next": torch.tensor(3)}}
     module = to_module(ClassToken(2), memory)
     assert [n for n, _ in module.named_buffers()] == ["queue.next"]
+
+
+def test_running_moments_in_params_are_buffers():
+    head = ProjectionMlp(4, 8, 2, norm="batch")
+    norm = {"weight": torch.rand(8), "bias": torch.rand(8), "running_mean": torch.rand(8), "running_var": torch.rand(8)}
+    params = {**head.init(key(0)), "norms": {"0": norm}}
+    module = to_module(head, params)
+    assert [n for n, _ in module.named_buffers()] == ["norms.0.running_mean", "norms.0.running_var"]
+    assert module.state_dict().keys() == tree.flatten(params).keys()
+    assert torch.equal(module(torch.ones(1, 4)), head(params, torch.ones(1, 4)))
 
 
 def test_it_compiles_whole(model, params, images):
