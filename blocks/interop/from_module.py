@@ -1,8 +1,10 @@
 """An ordinary torch.nn.Module as a block: its tensors become params, its code the call."""
 
 import copy
+import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import attrs
 import torch
@@ -12,6 +14,8 @@ from torch.func import functional_call
 from blocks import tree
 from blocks.block import Block, Params
 from blocks.random import bits
+
+ONE_AT_A_TIME = threading.RLock()
 
 
 @attrs.frozen
@@ -52,7 +56,15 @@ class ModuleBlock(Block):
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         leaves = tree.flatten(params)
         check_not_trained(leaves, self.buffer_names)
-        return functional_call(self.skeleton, leaves, (x,))
+        return called(self.skeleton, leaves, x)
+
+
+def called(module: nn.Module, leaves: tree.Flat, x: Tensor) -> Any:
+    """module(x) of these tensors. They stand in the module while it runs, so other threads wait."""
+    if torch.compiler.is_compiling():  # which traces in one thread, and knows no locks
+        return functional_call(module, leaves, (x,))
+    with ONE_AT_A_TIME:
+        return functional_call(module, leaves, (x,))
 
 
 def from_module(module: nn.Module) -> tuple[ModuleBlock, Params]:

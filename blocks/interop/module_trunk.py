@@ -7,11 +7,10 @@ from typing import Any
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from blocks import tree
 from blocks.block import Block, Params
-from blocks.interop.from_module import ModuleBlock, check_module, check_not_trained
+from blocks.interop.from_module import ModuleBlock, called, check_module, check_not_trained
 from blocks.layers.batch_norm import BatchNorm
 from blocks.trunks.model import Model
 
@@ -90,7 +89,7 @@ class ModuleTrunk(ModuleBlock):
         given = [name for name in self.statistics if name in leaves]
         check_not_trained(leaves, tuple(given))
         held = self.held(leaves, x) | {name: leaves[name] for name in given}
-        y = functional_call(self.skeleton if given else self.by_batch, held, (x,))
+        y = called(self.skeleton if given else self.by_batch, held, x)
         if y.shape != (len(x), self.embed_dim):
             raise ValueError(
                 f"the module gives {list(y.shape)}, and features of embed_dim {self.embed_dim} are "
@@ -115,7 +114,10 @@ def trunk_from_module(module: nn.Module, embed_dim: int, head: Block | None = No
     """
     check_module(module)
     if any(name.split(".")[0] == "head" for name, _ in module.named_parameters()):
-        raise ValueError('the module has parameters below "head", as the model will; replace it by nn.Identity()')
+        raise ValueError(
+            'the module has parameters below "head", as the model will; replace it by nn.Identity(), or give '
+            "nn.Sequential(module)"
+        )
     trunk: Any = ModuleTrunk(partial(copy.deepcopy, copy.deepcopy(module)), embed_dim)  # it has no tokens
     return Model(trunk, AsTheyAre(), head)
 

@@ -1,5 +1,7 @@
 import copy
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import timm
@@ -102,3 +104,24 @@ def test_a_module_with_weights_survives_pickling():
     block, params = from_module(normed())
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(pickle.loads(pickle.dumps(block))(params, x), block(params, x))
+
+
+class Slow(nn.Module):
+    """x w w, slowly."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        y = x * self.weight
+        time.sleep(0.05)
+        return y * self.weight
+
+
+def test_threads_may_call_it_with_params_of_their_own():
+    block, _ = from_module(Slow())
+    weights = [torch.tensor(float(i)) for i in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda weight: block({"weight": weight}, torch.ones(1)), weights))
+    assert torch.cat(found).tolist() == [0, 1, 4, 9]

@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
-from blocks import DinoHead, ProjectionMlp, Prototypes, key, tree, trunk_from_module, vit, with_statistics
+from blocks import DinoHead, ProjectionMlp, Prototypes, key, to_module, tree, trunk_from_module, vit, with_statistics
 from blocks.interop.from_module import from_module
 from blocks.objectives.dino import DINO
 from blocks.objectives.moco import MoCo
@@ -149,7 +149,7 @@ def drops():
         (ShiftedWindowAttention(4, [2, 2], [0, 0], 2, attention_dropout=0.7), "is a .* rate 0.7"),
         (nn.Sequential(BatchNormAct2d(4)), "0 is a BatchNormAct2d, whose running statistics nothing would move"),
         (nn.InstanceNorm2d(4, track_running_stats=True), "InstanceNorm2d, whose running statistics"),
-        (nn.ModuleDict({"head": nn.Linear(2, 2)}), 'parameters below "head"'),
+        (nn.ModuleDict({"head": nn.Linear(2, 2)}), r'parameters below "head".*or give nn.Sequential\(module\)'),
     ],
 )
 def test_what_would_be_silently_wrong_is_an_error(module, message):
@@ -198,6 +198,18 @@ def test_statistics_are_not_trained_where_params_hold_them():
     params = with_statistics(model, model.init(key(0)), [images()])
     with pytest.raises(ValueError, match=r"1\.running_mean, 1\.running_var and so on are buffers, 2 in all"):
         gradients(model, params, images())
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_as_a_module_again_it_is_trained_but_for_what_were_buffers(whole):
+    model = trunk_from_module(small(), 4)
+    block, params = from_module(small()) if whole else (model, with_statistics(model, model.init(key(0)), [images()]))
+    module = to_module(block, params)
+    assert module.state_dict().keys() == tree.flatten(params).keys()
+    module(images()).square().mean().backward()
+    moved = {name for name, p in module.named_parameters() if p.grad is not None}
+    assert moved == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert torch.equal(module(images(2)), block(params, images(2)))
 
 
 def test_it_is_equal_to_itself_evolved():
