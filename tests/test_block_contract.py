@@ -66,6 +66,18 @@ def test_it_is_frozen_hashable_equal_to_its_twin_and_holds_no_tensor(name):
         block.anything = 1
 
 
+@pytest.mark.parametrize("name", [name for name in TABLE if not name.startswith("Module")])  # torch makes those
+def test_params_start_as_float32_whatever_torch_s_default_is(name):
+    block = TABLE[name].make()
+    expected = tree.flatten(block.init(key(0)))
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = tree.flatten(block.init(key(0)))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(leaf.dtype == torch.float32 and torch.equal(leaf, expected[n]) for n, leaf in found.items())
+
+
 @every_block
 def test_it_survives_pickling(name):
     block = TABLE[name].make()

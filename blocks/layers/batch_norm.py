@@ -38,12 +38,13 @@ class BatchNorm(Block):
         """weight [C] of ones and bias [C] of zeros; {} where it is not affine."""
         if not self.affine:
             return {}
-        ones = torch.ones(self.num_features, device=key.device)
+        ones = torch.ones(self.num_features, device=key.device, dtype=torch.float32)
         return {"weight": ones, "bias": torch.zeros_like(ones)}
 
     def running(self) -> dict[str, Tensor]:
         """The running moments before the first batch, [C] each."""
-        return {"running_mean": torch.zeros(self.num_features), "running_var": torch.ones(self.num_features)}
+        ones = torch.ones(self.num_features, dtype=torch.float32)
+        return {"running_mean": torch.zeros_like(ones), "running_var": ones}
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         if "running_mean" not in params:

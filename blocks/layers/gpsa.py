@@ -66,9 +66,9 @@ class GPSA(Block):
     def init(self, key: Tensor) -> Params:
         """qk, v, proj, pos_proj, and gating_param [h] of ones: a gate of .731 for position."""
         params = Block.init(self, key)
-        params["gating_param"] = torch.ones(self.num_heads, device=key.device)
+        params["gating_param"] = torch.ones(self.num_heads, device=key.device, dtype=torch.float32)
         if self.locality_strength is not None:
-            params["v"]["weight"] = torch.eye(self.embed_dim, device=key.device)
+            params["v"]["weight"] = torch.eye(self.embed_dim, device=key.device, dtype=torch.float32)
             params["pos_proj"]["weight"] = local_positions(self.num_heads, self.locality_strength).to(key.device)
         return params
 
@@ -140,4 +140,4 @@ def local_positions(num_heads: int, strength: float) -> Tensor:
     high = max(a for a in range(1, math.isqrt(num_heads) + 1) if num_heads % a == 0)
     wide = num_heads // high
     targets = [(x - (wide - 1) / 2, y - (high - 1) / 2) for x in range(wide) for y in range(high)]
-    return strength * torch.tensor([[2 * dx, 2 * dy, -1] for dx, dy in targets])
+    return strength * torch.tensor([[2 * dx, 2 * dy, -1] for dx, dy in targets], dtype=torch.float32)

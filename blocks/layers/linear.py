@@ -26,9 +26,10 @@ class Linear(Block):
 
     def init(self, key: Tensor) -> Params:
         """weight [out, in] and, with `bias`, bias [out]."""
+        kind = {"device": key.device, "dtype": torch.float32}
         shape = (self.out_features, self.in_features)
-        weight = normal(key, shape).mul_(self.std) if self.std else torch.zeros(shape, device=key.device)
-        return {"weight": weight, "bias": torch.zeros(shape[0], device=key.device)} if self.bias else {"weight": weight}
+        weight = normal(key, shape).mul_(self.std) if self.std else torch.zeros(shape, **kind)
+        return {"weight": weight, "bias": torch.zeros(shape[0], **kind)} if self.bias else {"weight": weight}
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         return F.linear(x, params["weight"], params.get("bias"))

@@ -17,7 +17,8 @@ class LayerNorm(Block):
 
     def init(self, key: Tensor) -> Params:
         """weight [dim] of ones and bias [dim] of zeros."""
-        return {"weight": torch.ones(self.dim, device=key.device), "bias": torch.zeros(self.dim, device=key.device)}
+        ones = torch.ones(self.dim, device=key.device, dtype=torch.float32)
+        return {"weight": ones, "bias": torch.zeros_like(ones)}
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         return torch.layer_norm(x, (self.dim,), params["weight"], params["bias"], self.eps)

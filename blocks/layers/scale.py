@@ -17,7 +17,7 @@ class LayerScale(Block):
 
     def init(self, key: Tensor) -> Params:
         """gamma [dim]."""
-        return {"gamma": torch.full((self.dim,), self.init_values, device=key.device)}
+        return {"gamma": torch.full((self.dim,), self.init_values, device=key.device, dtype=torch.float32)}
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         return x * params["gamma"]

@@ -29,8 +29,9 @@ class WeightNormLinear(Block):
     def init(self, key: Tensor) -> Params:
         """weight_v normal with the variance of torch.nn.Linear's start, weight_g of ones."""
         shape = (self.out_features, self.in_features)
-        params = {"weight_v": normal(key, shape).mul_((3 * self.in_features) ** -0.5)}
-        return params | {"weight_g": torch.ones(shape[0], 1, device=key.device)} if self.learn_norm else params
+        weight = normal(key, shape).mul_((3 * self.in_features) ** -0.5)
+        params = {"weight_v": weight}
+        return params | {"weight_g": torch.ones_like(weight[:, :1])} if self.learn_norm else params
 
     def __call__(self, params: Params, x: Tensor, *, key: Tensor | None = None) -> Tensor:
         weight = unit(params["weight_v"])
