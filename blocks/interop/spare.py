@@ -13,6 +13,7 @@ from blocks.tree import Flat
 
 MOMENTS = (".running_mean", ".running_var", ".num_batches_tracked")  # of batch norms: our objectives' memory has them
 QUEUE = ("queue", "queue_ptr")  # MoCo's: memory too
+COUNT = "n_averaged"  # of the updates of torch's AveragedModel
 MASK = "mask_token"  # in place of masked patches, as DINOv2 and DINOv3 learned: no whole image asks for it
 PERIODS = "rope_embed.periods"  # of the rotation, as DINOv3's own files have them in bfloat16
 ROUNDING = 1e-3  # of a half-precision number below 1, with room: no learned embedding is as near to sines
@@ -21,7 +22,7 @@ ROUNDING = 1e-3  # of a half-precision number below 1, with room: no learned emb
 def spare(model: object, leaves: Flat, wanted: Container[str], grid: Grid | None) -> set[str]:
     """Names of leaves that no params want and whose numbers the model has by itself, or keeps elsewhere."""
     names = {name for name in leaves if name not in wanted}
-    found = {name for name in names if name.endswith(MOMENTS) or name in (*QUEUE, MASK)}
+    found = {name for name in names if name.endswith(MOMENTS) or name in (*QUEUE, MASK, COUNT)}
     found |= {name for name in names if name == PERIODS and _turns_alike(model, leaves[name])}
     found |= {name for name in names if name.endswith(".weight_g") and _is_idle(leaves, name, wanted)}
     fixed = {name: block for name, block in _sines(model).items() if name in names}

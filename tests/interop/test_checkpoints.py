@@ -5,9 +5,10 @@ import argparse
 import attrs
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 import blocks
-from blocks import key, tree
+from blocks import key, to_module, tree
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.from_module import from_module
 from blocks.objectives.linear_probes import LinearProbes
@@ -139,3 +140,11 @@ def test_student_and_teacher_of_dino_can_be_taken(which, prefix):
     params, report = load_weights(blocks.vit(**VIT | {"num_classes": 0}), content, which=which, head="new")
     assert_same(params, weights)
     assert report.left == ("head.mlp.0.weight",)
+
+
+def test_an_average_of_torch_s_is_read_without_its_count():
+    model = blocks.vit(**VIT)
+    average = AveragedModel(to_module(model, model.init(key(0))))
+    params, report = load_weights(model, average.state_dict())
+    assert_same(params, average.module.state_dict())
+    assert report.left == ("n_averaged",)
