@@ -42,8 +42,14 @@ def split(key: Tensor, num: int = 2) -> Tensor:
 
 
 def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
-    """The key of (key, number): data [...] of 0 to 2**31 - 1 -> [..., 2], broadcast against the keys."""
+    """The key of (key, number): data [...] of 0 to 2**31 - 1 -> [..., 2], broadcast against the keys.
+
+    Raises ValueError for another number, and for a tensor of fractions.
+    """
     check(key)
+    whole = not data.is_floating_point() if isinstance(data, Tensor) else isinstance(data, Integral)
+    if not whole or (not isinstance(data, Tensor) and not 0 <= data < 1 << 31):
+        raise ValueError(f"{data!r} is nothing to fold into a key; use whole numbers from 0 to 2**31 - 1")
     if not isinstance(data, Tensor):
         data = torch.full((), data, device=key.device)  # written there: nothing is copied from the host
     return threefry(key, _counters(data, FOLD))

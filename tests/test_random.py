@@ -95,6 +95,12 @@ def test_fold_in_takes_an_int_or_a_tensor_and_broadcasts():
     assert torch.equal(table[2, 3], fold_in(keys[2], 3))
 
 
+@pytest.mark.parametrize("data", [-1, 1 << 31, 1.5, torch.tensor(1.5)])
+def test_what_would_be_rounded_to_another_number_s_key_is_not_folded(data):
+    with pytest.raises(ValueError, match="is nothing to fold into a key; use whole numbers from 0 to"):
+        fold_in(key(7), data)
+
+
 def test_more_splits_keep_the_first_ones():
     assert torch.equal(split(key(8), 2), split(key(8), 9)[:2])
 

@@ -28,7 +28,12 @@ def cross_view(
     scores [V, B, K]; codes [A, B, K], of the views `views`, by default the first A; they get no gradient. Raises
     ValueError where there is no other view to predict a code.
     """
-    pairs = others(len(scores), range(len(codes)) if views is None else views)
+    views = range(len(codes)) if views is None else views
+    if len(views) != len(codes) or len(set(views) & set(range(len(scores)))) < len(views):
+        raise ValueError(
+            f"views {list(views)} of {len(codes)} codes are no {len(codes)} of the scores' {len(scores)} views"
+        )
+    pairs = others(len(scores), views)
     return soft_cross_entropy(scores, codes, pairs, temperature, impl=impl).mean(1).sum() / sum(map(len, pairs))
 
 

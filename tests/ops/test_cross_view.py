@@ -151,6 +151,13 @@ def test_it_keeps_nothing_of_the_scores_size():
     assert kept_bytes(lambda: cross_view(scores, codes, 0.1), besides=[scores, codes]) < scores[0, 0].nbytes * 8
 
 
+@pytest.mark.parametrize("views", [(0,), (0, 0), (0, 3), (-1, 1)])
+def test_codes_of_views_that_are_none_are_an_error(views):
+    scores, codes = inputs(3, (0, 1))
+    with pytest.raises(ValueError, match=r"views \[.*\] of 2 codes are no 2 of the scores' 3 views"):
+        cross_view(scores, codes, 0.1, views)
+
+
 def test_a_single_view_is_an_error():
     with pytest.raises(ValueError, match=r"1 view has no other .* 2 or more crops"):
         others(1, (0,))
