@@ -90,7 +90,7 @@ class ModuleTrunk(ModuleBlock):
         check_not_trained(leaves, tuple(given))
         held = self.held(leaves, x) | {name: leaves[name] for name in given}
         y = called(self.skeleton if given else self.by_batch, held, x)
-        if y.shape != (len(x), self.embed_dim):
+        if y.shape != (x.shape[0], self.embed_dim):
             raise ValueError(
                 f"the module gives {list(y.shape)}, and features of embed_dim {self.embed_dim} are "
                 f"{[len(x), self.embed_dim]}; replace its classifier by nn.Identity(), and let it pool"

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from blocks import convit, distilled, key, to_exported, to_onnx, tree, vit
+from blocks import convit, distilled, key, to_exported, to_onnx, tree, trunk_from_module, vit, with_statistics
 from blocks.interop import export
+from tests.interop.modules import small
 
 TINY = {"img_size": 8, "patch_size": 4, "num_classes": 5, "embed_dim": 8, "num_heads": 2}
 MODELS = {
@@ -40,6 +41,14 @@ def test_a_program_gives_the_model_s_numbers_for_any_number_of_images(tmp_path):
     assert program.state_dict.keys() == tree.flatten(params).keys()
     for count in (1, 3):
         assert_within(program.module()(images(count)), model(params, images(count)), 1e-6)
+
+
+def test_a_module_s_trunk_is_a_program_for_any_number_of_images_too():
+    model = trunk_from_module(small(), 4)
+    params = with_statistics(model, model.init(key(0)), [images(6)])
+    program = to_exported(model, params, images(2)).module()
+    for count in (1, 3):
+        assert_within(program(images(count)), model(params, images(count)), 1e-6)
 
 
 @pytest.mark.parametrize("name", MODELS)
