@@ -23,12 +23,20 @@ def check_heads(embed_dim: int, num_heads: int) -> None:
         raise ValueError(f"embed_dim {embed_dim} is not a multiple of num_heads {num_heads}; {near}")
 
 
+def check_tokens(x: Tensor, embed_dim: int) -> None:
+    """Raises ValueError for what are no tokens; looks at the shape alone."""
+    if x.ndim != 3 or x.shape[2] != embed_dim:
+        raise ValueError(
+            f"tokens {list(x.shape)} are not [B, N, {embed_dim}]; make them so: any other axis joins B or N"
+        )
+
+
 @attrs.frozen
 class Attention(Block):
     """tokens [B, N, D] -> [B, N, D] (Vaswani et al. 2017, section 3.2).
 
     `grid`, `keep` and `turns` say where the tokens are, which is what GPSA and `RotaryAttention` want; they are not
-    used.
+    used. Raises ValueError for tokens of another shape.
     """
 
     embed_dim: int
@@ -82,5 +90,6 @@ class Attention(Block):
         turns: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """q, k and v, [B, h, N, d] each."""
+        check_tokens(x, self.embed_dim)
         qkv = self.qkv(params["qkv"], x.flatten(0, 1)).view(*x.shape[:2], 3, self.num_heads, -1)
         return by_head(qkv)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
-from blocks.layers.attention import check_heads
+from blocks.layers.attention import check_heads, check_tokens
 from blocks.layers.drop import dropout, is_rate
 from blocks.layers.linear import Linear, side_by_side
 from blocks.ops.attention import attention_weights, by_head
@@ -81,6 +81,7 @@ class GPSA(Block):
         keep: Tensor | None = None,
         key: Tensor | None = None,
     ) -> Tensor:
+        check_tokens(x, self.embed_dim)
         grid = checked_grid(grid, keep, x.shape[1])
         both = side_by_side(params["qk"], params["v"])  # one product: x is read once, and has one gradient
         qkv = F.linear(x, both["weight"], both.get("bias")).view(*x.shape[:2], 3, self.num_heads, -1)
@@ -93,11 +94,13 @@ class GPSA(Block):
 
         Rows sum to 1. Raises ValueError without a grid, or with fewer tokens than places.
         """
+        content = self.content_weights(params, x)
         position = self.position_weights(params, checked_grid(grid, None, x.shape[1]))
-        return mixed_weights(self.content_weights(params, x), position, params["gating_param"].sigmoid())
+        return mixed_weights(content, position, params["gating_param"].sigmoid())
 
     def content_weights(self, params: Params, x: Tensor) -> Tensor:
         """The part of `weights` that the gate leaves to content: tokens [B, N, D] -> [B, h, N, N]."""
+        check_tokens(x, self.embed_dim)
         q, k = by_head(self.qk(params["qk"], x).view(*x.shape[:2], 2, self.num_heads, -1))
         return attention_weights(q, k, self.qk_scale)
 

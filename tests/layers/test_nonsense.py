@@ -1,6 +1,7 @@
 """What no block can be made of is refused where it is made, with its value; so is what is no image."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -80,6 +81,16 @@ def test_what_is_no_batch_of_images_is_told_with_both_sides(images, message):
     if images.ndim != 4 or images.shape[-1] == 8:  # (channels last is a grid that patches do not tile)
         with pytest.raises(ValueError, match=message):
             model(model.init(key(0)), images)
+
+
+@pytest.mark.parametrize("make", [blocks.Attention, blocks.RotaryAttention, blocks.GPSA])
+@pytest.mark.parametrize("shape", [(9, 8), (2, 3, 9, 8), (2, 9, 4)])
+def test_what_are_no_tokens_is_told_with_both_sides(make, shape):
+    """Images of several frames, say, whose axes an attention would read otherwise."""
+    layer = make(8, 2)
+    for function in (layer, layer.weights):
+        with pytest.raises(ValueError, match=rf"tokens {re.escape(str(list(shape)))} are not \[B, N, 8\]"):
+            function(layer.init(key(0)), torch.zeros(shape), grid=(3, 3))
 
 
 def test_the_check_of_images_breaks_no_graph():
