@@ -16,6 +16,7 @@ from blocks.trunks.model import Model
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 RUNNING = ("running_mean", "running_var")
+ITERATED = ("_SpectralNorm",)  # torch's, whose vectors follow the weight in training alone
 RATES = ("dropout", "attention_dropout", "drop_prob")  # torch's attention and LSTM, torchvision's Swin, timm's DropPath
 
 
@@ -90,10 +91,11 @@ class ModuleTrunk(ModuleBlock):
         check_not_trained(leaves, tuple(given))
         held = self.held(leaves, x) | {name: leaves[name] for name in given}
         y = called(self.skeleton if given else self.by_batch, held, x)
-        if y.shape != (x.shape[0], self.embed_dim):
+        wanted, found = [x.shape[0], self.embed_dim], list(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        if found != wanted:
             raise ValueError(
-                f"the module gives {list(y.shape)}, and features of embed_dim {self.embed_dim} are "
-                f"{[len(x), self.embed_dim]}; replace its classifier by nn.Identity(), and let it pool"
+                f"the module gives {found}, and features of embed_dim {self.embed_dim} are {wanted}; "
+                "replace its classifier by nn.Identity(), and let it pool"
             )
         return y
 
@@ -128,7 +130,7 @@ def with_norms_by_batch(module: nn.Module) -> nn.Module:
     for name, part in list(module.named_modules(remove_duplicate=False)):  # one norm may stand in several places
         if part in twins:
             module.set_submodule(name, twins[part])
-        elif getattr(part, "track_running_stats", False):
+        elif getattr(part, "track_running_stats", False) or type(part).__name__ in ITERATED:
             raise ValueError(
                 f"{name} is a {type(part).__name__}, whose running statistics nothing would move; "
                 f"of those norms only {', '.join(norm.__name__ for norm in NORMS)} can be trained here"

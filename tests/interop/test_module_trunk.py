@@ -8,6 +8,7 @@ import torch
 import torchvision
 from timm.layers import BatchNormAct2d, DropPath
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.models.swin_transformer import ShiftedWindowAttention
 
@@ -33,6 +34,13 @@ def resnet():
     module = ResNet(BasicBlock, [1, 1, 1, 1])
     module.fc = nn.Identity()
     return module
+
+
+class Several(nn.Module):
+    """x -> what it makes of x, by name."""
+
+    def forward(self, x):
+        return {"features": x.flatten(1)[:, :4]}
 
 
 def test_params_are_the_module_s_parameters_and_start_as_they_are():
@@ -148,6 +156,7 @@ def drops():
         (ShiftedWindowAttention(4, [2, 2], [0, 0], 2, dropout=0.6), "is a ShiftedWindowAttention .* rate 0.6"),
         (ShiftedWindowAttention(4, [2, 2], [0, 0], 2, attention_dropout=0.7), "is a .* rate 0.7"),
         (nn.Sequential(BatchNormAct2d(4)), "0 is a BatchNormAct2d, whose running statistics nothing would move"),
+        (spectral_norm(nn.Linear(4, 4)), "is a _SpectralNorm, whose running statistics nothing would move"),
         (nn.InstanceNorm2d(4, track_running_stats=True), "InstanceNorm2d, whose running statistics"),
         (nn.ModuleDict({"head": nn.Linear(2, 2)}), r'parameters below "head".*or give nn.Sequential\(module\)'),
     ],
@@ -161,6 +170,9 @@ def test_features_of_another_shape_are_an_error_that_says_both():
     model = trunk_from_module(ResNet(BasicBlock, [1, 1, 1, 1]), 512)
     with pytest.raises(ValueError, match=r"gives \[2, 1000\], and features of embed_dim 512 are \[2, 512\]; replace"):
         model.features(model.init(key(0)), images(2, 32))
+    several = trunk_from_module(Several(), 4)
+    with pytest.raises(ValueError, match=r"gives dict, and features of embed_dim 4 are \[2, 4\]"):
+        several.features(several.init(key(0)), images(2))
 
 
 def test_statistics_of_nothing_or_of_another_trunk_are_an_error():
