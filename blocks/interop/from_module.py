@@ -3,6 +3,7 @@
 import copy
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -35,7 +36,9 @@ class ModuleBlock(Block):
     @skeleton.default
     def _skeleton(self) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
-            return without_storage(self.make()).eval()
+            skeleton = without_storage(self.make()).eval()
+        forget(skeleton)
+        return skeleton
 
     @buffer_names.default
     def _buffer_names(self) -> tuple[str, ...]:
@@ -61,10 +64,20 @@ class ModuleBlock(Block):
 
 def called(module: nn.Module, leaves: tree.Flat, x: Tensor) -> Any:
     """module(x) of these tensors. They stand in the module while it runs, so other threads wait."""
-    if torch.compiler.is_compiling():  # which traces in one thread, and knows no locks
-        return functional_call(module, leaves, (x,))
-    with ONE_AT_A_TIME:
-        return functional_call(module, leaves, (x,))
+    alone = nullcontext() if torch.compiler.is_compiling() else ONE_AT_A_TIME  # a compiler knows no locks
+    with alone:
+        try:
+            return functional_call(module, leaves, (x,))
+        finally:
+            forget(module)
+
+
+def forget(module: nn.Module) -> None:
+    """Drop what parts made of their params and kept for evaluation, as timm's LeViT does: their `train` does it."""
+    for part in module.modules():
+        if type(part).train is not nn.Module.train:
+            part.train()
+            part.eval()
 
 
 def from_module(module: nn.Module) -> tuple[ModuleBlock, Params]:

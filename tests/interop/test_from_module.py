@@ -125,3 +125,34 @@ def test_threads_may_call_it_with_params_of_their_own():
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda weight: block({"weight": weight}, torch.ones(1)), weights))
     assert torch.cat(found).tolist() == [0, 1, 4, 9]
+
+
+class Keeping(nn.Module):
+    """x w, with a w that evaluation keeps, as timm's LeViT keeps its attention biases."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.kept = nn.Parameter(torch.ones(())), None
+
+    def train(self, mode=True):
+        self.kept = None if mode else self.kept
+        return super().train(mode)
+
+    def forward(self, x):
+        self.kept = self.weight * 1 if self.kept is None else self.kept
+        return x * self.kept
+
+
+@pytest.mark.parametrize("backend", [None, "eager"])
+def test_what_a_part_keeps_in_evaluation_is_not_another_call_s(backend):
+    module = nn.Sequential(Keeping()).eval()
+    with torch.no_grad():
+        module(torch.ones(1))
+    block, params = from_module(module)
+    function = block if backend is None else torch.compile(block.__call__, backend=backend, fullgraph=True)
+    for weight in (2.0, 3.0):
+        params["0"]["weight"] = torch.tensor(weight, requires_grad=True)
+        y = function(params, torch.ones(1))
+        assert y.item() == weight
+        assert torch.autograd.grad(y, params["0"]["weight"])[0] == 1
+    copy.deepcopy(block)
