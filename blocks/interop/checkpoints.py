@@ -113,7 +113,8 @@ def load_weights(
         leaves["pos_embed"], said = fitted(leaves["pos_embed"], found.leaves, table, start.get("pos_embed"), grid)
         resized = (f"pos_embed: {said}",) if said else ()
     device = torch.device("cpu") if key is None else key.device
-    read = {n: leaves[n].to(device, t.dtype, copy=True).contiguous() for n, t in wanted.items() if n not in new}
+    taken = {n: (leaves[n].detach(), t.dtype) for n, t in wanted.items() if n not in new}
+    read = {n: leaf.to(device, dtype, copy=True).contiguous() for n, (leaf, dtype) in taken.items()}
     params = tree.like(template, read | {n: start[n] for n in new})
     names = (tuple(read), resized, tuple(n for n in wanted if n in new), _left(found, left))
     title = "a dictionary" if isinstance(source, Mapping) else str(source)

@@ -108,6 +108,12 @@ def test_params_share_nothing_with_the_file_or_dictionary():
     assert not torch.equal(params["head"]["bias"], weights["head.bias"])
 
 
+def test_params_have_no_part_in_what_was_trained():
+    """Parameters by name, not a state_dict: a copy of one still hands its gradient on."""
+    params, _ = load_weights(blocks.vit(**VIT | {"img_size": 12}), dict(timms().named_parameters()))
+    assert not any(leaf.requires_grad for leaf in tree.leaves(params))
+
+
 def test_params_are_contiguous_float32_whatever_the_file_has():
     half = {n: t.half() for n, t in timms().state_dict().items()}
     half["head.weight"] = half["head.weight"].T.contiguous().T
