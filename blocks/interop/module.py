@@ -110,8 +110,9 @@ def hold(module: torch.nn.Module, name: str) -> None:
     """Make a buffer of the parameter of that name, which optimizers do not see."""
     place, _, last = name.rpartition(".")
     node = module.get_submodule(place)
-    if last in node._parameters:
-        node.register_buffer(last, node._parameters.pop(last).detach())
+    tensor = node._parameters.pop(last, None)
+    if tensor is not None:
+        node.register_buffer(last, tensor.detach())
 
 
 @overload

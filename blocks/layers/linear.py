@@ -1,5 +1,7 @@
 """The affine map, the brick of everything else."""
 
+from typing import Any
+
 import attrs
 import torch
 import torch.nn.functional as F
@@ -26,7 +28,7 @@ class Linear(Block):
 
     def init(self, key: Tensor) -> Params:
         """weight [out, in] and, with `bias`, bias [out]."""
-        kind = {"device": key.device, "dtype": torch.float32}
+        kind: Any = {"device": key.device, "dtype": torch.float32}
         shape = (self.out_features, self.in_features)
         weight = normal(key, shape).mul_(self.std) if self.std else torch.zeros(shape, **kind)
         return {"weight": weight, "bias": torch.zeros(shape[0], **kind)} if self.bias else {"weight": weight}
