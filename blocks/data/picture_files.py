@@ -14,6 +14,8 @@ def picture_files(place: str | os.PathLike) -> list[str]:
     place = os.path.expanduser(os.fspath(place))
     if os.path.isdir(place):
         return [str(item.image) for item in folder_source(place, labelled=False).items]
+    if os.path.isfile(place):  # "photo[1].jpg", as a browser saves it, is not "photo1.jpg"
+        return [place]
     found = sorted(path for path in glob.glob(place, recursive=True) if os.path.isfile(path))
     if not found:
         raise FileNotFoundError(f"no pictures at {place}; give a folder, a pattern or a file")

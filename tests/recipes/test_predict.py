@@ -104,6 +104,13 @@ def test_files_are_found_in_folders_by_patterns_and_alone(photos):
         picture_files(photos / "nowhere")
 
 
+def test_a_file_s_name_may_look_like_a_pattern(tmp_path):
+    for name in ("photo1.jpg", "photo[1].jpg"):
+        (tmp_path / name).touch()
+    assert picture_files(tmp_path / "photo[1].jpg") == [str(tmp_path / "photo[1].jpg")]
+    assert picture_files(tmp_path / "photo[0-1].jpg") == [str(tmp_path / "photo1.jpg")]
+
+
 def test_workers_load_the_same_pictures_and_a_file_that_vanished_is_told(photos):
     files = [*picture_files(photos), str(photos / "gone.png")]
     for workers in (0, 1):
