@@ -9,6 +9,7 @@ torchrun --nproc-per-node 8 recipes/predict.py --weights model.safetensors --ima
 """
 
 import csv
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ import blocks
 from blocks import tree
 from blocks.checks import count
 from blocks.data import PictureLoader, picture_files
+from blocks.data.printable import printable
 from blocks.data.seen import seen_as
 from blocks.interop.checkpoints import load_weights
 from blocks.interop.chosen import chosen
@@ -65,7 +67,7 @@ USUAL = dict(model="deit_small", img_size=224, patch_size=16, global_pool="token
 
 def names_of(r: Recipe, weights: Path, num_classes: int) -> list[str]:
     """The classes' names: those of the file that is given, those that the weights say, or numbers."""
-    known = Path(r.classes).read_text().splitlines() if r.classes else classes_of(weights)
+    known = Path(r.classes).read_text("utf-8-sig").splitlines() if r.classes else classes_of(weights)
     names = list(known or map(str, range(num_classes)))
     if len(names) != num_classes:
         raise ValueError(f"{len(names)} names of classes, and the model has {num_classes}; --classes names all of them")
@@ -73,13 +75,14 @@ def names_of(r: Recipe, weights: Path, num_classes: int) -> list[str]:
 
 
 @torch.no_grad()
-def answers(model, params, data: PictureLoader, top: int, dtype):
-    """(file, [(class, probability), ...] from the likeliest on) of each picture."""
+def answers(model, params, data: PictureLoader, names: list[str], top: int, dtype):
+    """[file, class, probability, class, ...] of each picture, as text, from the likeliest class on."""
     for batch in data:
         logits = model(params, cast_inputs(batch, dtype)["images"]).float()
         shares, classes = (found.tolist() for found in logits.softmax(-1).topk(min(top, logits.shape[1])))
         for place, *row in zip(batch["index"].tolist(), classes, shares, strict=True):
-            yield str(data.files[place]), list(zip(*row, strict=True))
+            cells = (cell for c, p in zip(*row, strict=True) for cell in (names[c], f"{p:.4f}"))
+            yield [str(data.files[place]), *cells]
 
 
 def main(r: Recipe) -> None:
@@ -93,23 +96,24 @@ def main(r: Recipe) -> None:
         names = names_of(r, weights, num_classes)
         model, size = chosen(MODELS, weights, r, num_classes=num_classes, usual=USUAL, head="keep")
         params, report = load_weights(model, weights, key=blocks.key(0, processes.device), which=r.which)
-        processes.say(report)
+        processes.say(report, sys.stderr)  # beside the answers, which another program may read
 
         seen = seen_as(images_of(weights), img_size=size, crop_pct=r.crop_pct, interpolation=r.interpolation)
         own = files[processes.rank :: processes.world_size]
         data = PictureLoader(own, batch_size=r.batch_size, num_workers=r.workers, device=processes.device, **seen)
-        found = answers(model, params if dtype is None else tree.cast(params, dtype), data, r.top, dtype)
+        found = answers(model, params if dtype is None else tree.cast(params, dtype), data, names, r.top, dtype)
         rows = sorted(row for part in processes.gathered(list(found)) for row in part)
-        told = [(file, *(cell for c, p in row for cell in (names[c], f"{p:.4f}"))) for file, row in rows]
-        skipped = {file: why for part in processes.gathered(data.skipped) for file, why in part.items()}
+        for file, why in (line for part in processes.gathered(data.skipped) for line in part.items()):
+            processes.say(f"not read: {printable(file)}: {why}", sys.stderr)
+        if not rows:
+            raise ValueError(f"none of {len(files):,} pictures at {r.images} can be read")
         if processes.is_main and r.out:
             head = ["file", *(f"{name}_{k + 1}" for k in range(min(r.top, num_classes)) for name in ("class", "share"))]
-            with open(r.out, "w", newline="") as file:
-                csv.writer(file).writerows([head, *told])
-        for row in told if not r.out else [(f"{len(told):,} pictures' classes are in {r.out}",)]:
-            processes.say("  ".join(row))
-        for file, why in skipped.items():
-            processes.say(f"not read: {file}: {why}")
+            with open(r.out, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:  # any file's name
+                csv.writer(file).writerows([head, *rows])
+            processes.say(f"{len(rows):,} pictures' classes are in {r.out}", sys.stderr)
+        for row in () if r.out else rows:
+            processes.say(printable("  ".join(row)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import attrs
 import torch
@@ -27,10 +27,10 @@ class Processes:
         """Whether this is the process that writes and talks."""
         return self.rank == 0
 
-    def say(self, text: object) -> None:
-        """Print it, once for all processes."""
+    def say(self, text: object, file: TextIO | None = None) -> None:
+        """Print it, once for all processes; to the standard output unless a file is given."""
         if self.is_main:
-            print(text)
+            print(text, file=file)
 
     def gathered(self, value: Any) -> list[Any]:
         """Every process's value, in their order, on all of them."""

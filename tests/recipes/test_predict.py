@@ -1,6 +1,7 @@
 """Pictures in files are told their classes, by what the weights say of themselves."""
 
 import csv
+import os
 import runpy
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def test_answers_are_the_model_s_on_images_as_its_run_saw_them(photos, run, tmp_
         found = {row[f"class_{k}"]: float(row[f"share_{k}"]) for k in (1, 2, 3)}
         assert found == pytest.approx(dict(zip(NAMES, wanted[row["file"]], strict=True)), abs=1e-4)
         assert list(found.values()) == sorted(found.values(), reverse=True)
-    said = capsys.readouterr().out
+    out, said = capsys.readouterr()
+    assert not out
     assert "5 pictures' classes are in" in said
     assert f"not read: {photos / 'broken.png'}: " in said
 
@@ -78,14 +80,31 @@ def test_answers_are_the_model_s_on_images_as_its_run_saw_them(photos, run, tmp_
 def test_names_of_a_file_are_for_weights_that_say_none_and_must_be_all(photos, run, tmp_path, capsys):
     (run / folder.IMAGES).unlink()
     names = tmp_path / "names.txt"
-    names.write_text("x\ny\nz\n")
+    names.write_text("\ufeffx\ny\nz\n", "utf-8")  # the mark with which Windows begins a file
     flags = ["--weights", run, "--images", photos / "0" / "*.png", "--top", 1]
     predict(*flags, "--img-size", 8, "--classes", names)
-    lines = capsys.readouterr().out.splitlines()[1:]
+    lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] in "xyz" for line in lines] == [True] * 3
     names.write_text("x\ny\n")
     with pytest.raises(ValueError, match="2 names of classes, and the model has 3; --classes names all of them"):
         predict(*flags, "--classes", names)
+
+
+def test_a_file_s_name_may_be_any_bytes(run, tmp_path, capsys):
+    file = tmp_path / os.fsdecode(b"a\xff\n.png")
+    Image.new("RGB", (9, 9)).save(file)
+    predict("--weights", run, "--images", file, "--out", tmp_path / "said.csv")
+    with open(tmp_path / "said.csv", newline="", encoding="utf-8", errors="surrogateescape") as said:
+        assert [row["file"] for row in csv.DictReader(said)] == [str(file)]
+    capsys.readouterr()
+    predict("--weights", run, "--images", file)
+    assert capsys.readouterr().out.startswith(f"{tmp_path}/a\\udcff\\n.png  ")
+
+
+def test_pictures_of_which_none_can_be_read_are_an_error(photos, run, tmp_path):
+    with pytest.raises(ValueError, match=r"none of 1 pictures at .*broken\.png can be read"):
+        predict("--weights", run, "--images", photos / "broken.png", "--out", tmp_path / "said.csv")
+    assert not (tmp_path / "said.csv").exists()
 
 
 def test_weights_that_classify_nothing_are_refused(photos, tmp_path):
