@@ -83,14 +83,16 @@ def test_a_shard_that_is_overwritten_while_it_is_read_is_an_error(sets, read_bef
         reader.read(1)
 
 
-def test_a_loader_gives_that_error(sets):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_gives_that_error_as_it_is(sets, workers):
     index = open_shards(sets / "a")
     replace(sets / "a", sets / "b", in_place=False)
     with (
-        EvalLoader(index, batch_size=20, num_classes=2, transform=EvalTransform(8)) as loader,
-        pytest.raises(OSError, match="changed since it was opened"),
+        EvalLoader(index, batch_size=20, num_classes=2, transform=EvalTransform(8), num_workers=workers) as loader,
+        pytest.raises(OSError, match="changed since it was opened") as caught,
     ):
         next(iter(loader))
+    assert str(caught.value) == f"{sets / 'a' / NAME} changed since it was opened; open the shards again"
 
 
 def test_a_shard_that_has_another_name_now_is_read_on(sets):

@@ -1,9 +1,11 @@
 """The worker processes of a loader, and the way of a batch to the device."""
 
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,7 +31,7 @@ def data_loader(
 
     The generator is our own because torch's loader would draw a seed from the global one.
     """
-    watched: Any = dataset if num_workers else Patient(dataset, timeout)
+    watched: Any = OrItsError(dataset) if num_workers else Patient(dataset, timeout)
     return DataLoader(
         watched,
         batch_size=None,
@@ -45,9 +47,14 @@ def data_loader(
 
 
 def from_workers(loader: DataLoader) -> Iterator[Any]:
-    """The loader's batches. Raises RuntimeError when a worker process is gone or stuck, whatever torch makes of it."""
+    """The loader's batches. Raises a worker's OSError as it is, and RuntimeError when a worker process is gone or
+    stuck, whatever torch makes of it.
+    """
     try:
-        yield from loader
+        for batch in loader:
+            if isinstance(batch, OSError):
+                raise batch
+            yield batch
     except (EOFError, ConnectionError) as error:  # it died while it handed over a batch
         time.sleep(1)  # torch raises in the signal of its death: now, not while this error is being told
         raise RuntimeError("a data worker exited unexpectedly; was it killed for the memory it took?") from error
@@ -58,6 +65,20 @@ def from_workers(loader: DataLoader) -> Iterator[Any]:
             f"no batch came from {loader.num_workers} data workers within {loader.timeout:g} s: the storage hangs, or "
             "is slower than that; look at it, or give the loader a longer timeout"
         ) from error
+
+
+@attrs.frozen
+class OrItsError:
+    """dataset[place], or the OSError in its place: torch would put a traceback where its sentence is."""
+
+    dataset: Any
+
+    def __getitem__(self, place: Any) -> Any:
+        try:
+            return self.dataset[place]
+        except OSError as error:
+            error.add_note(traceback.format_exc())
+            return error
 
 
 def _as_it_is(batch: Any) -> Any:
