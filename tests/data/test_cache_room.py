@@ -42,6 +42,13 @@ def test_a_window_wants_room_for_two_and_the_one_that_fits_is_named(packed, tmp_
         loader(small, fits + 1)
 
 
+def test_a_cache_that_can_be_no_folder_says_how_to_move_it(packed, tmp_path):
+    (tmp_path / "file").touch()
+    index = with_cache(open_shards(packed), tmp_path / "file" / "cache", 1.01)
+    with pytest.raises(OSError, match=r"cannot write the cache at .*file.cache: Not a directory; set XDG_CACHE_HOME"):
+        loader(index, None)
+
+
 def test_a_part_of_the_samples_wants_room_for_the_whole_of_their_shards(packed, tmp_path):
     index = with_cache(open_shards(packed), tmp_path / "cache", 0.5)
     last_of_each = np.arange(PER_SHARD - 1, COUNT, PER_SHARD)

@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import torch
 
-from blocks.data.storage.cache import cache_folder, locked, try_locked
+from blocks.data.storage.cache import begun, cache_folder, locked, try_locked
 from blocks.locks import take_lock
 
 VARIABLE = "VITMASON_DECODED_GB"
@@ -141,8 +141,7 @@ def _disk_limit() -> int:
     own = _own_limit()
     if own is not None:
         return own
-    sets_folder().mkdir(parents=True, exist_ok=True)
-    disk = shutil.disk_usage(sets_folder())
+    disk = shutil.disk_usage(begun(sets_folder()))
     return max(0, _taken() + disk.free - int(KEPT_FREE * disk.total))
 
 

@@ -46,19 +46,32 @@ def once(target: Path, make: Callable[[Path], None]) -> Path:
     """
     if target.exists():
         return target
-    try:
+    with _naming_the_cache(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target) as alone:
             if alone:
                 _remove_left_over(target)
             if not target.exists():
                 _make(target, make)
+    return target
+
+
+def begun(folder: Path) -> Path:
+    """The folder in the cache, made unless it is there. Raises OSError that names the cache when it cannot be."""
+    with _naming_the_cache(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _naming_the_cache(target: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno is None or _is_elsewhere(error.filename, target.parent):  # a damaged archive, a shard that went
             raise
         message = f"cannot write the cache at {target}: {error.strerror}; set XDG_CACHE_HOME to a folder with room"
         raise OSError(error.errno, message) from error
-    return target
 
 
 def _is_elsewhere(file: object, folder: Path) -> bool:

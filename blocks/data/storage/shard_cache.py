@@ -11,7 +11,7 @@ from typing import BinaryIO, Self
 
 import attrs
 
-from blocks.data.storage.cache import cache_folder, locked, once, try_locked
+from blocks.data.storage.cache import begun, cache_folder, locked, once, try_locked
 from blocks.data.storage.part import NO_SPACE, Part
 
 VARIABLE = "VITMASON_CACHE_GB"
@@ -77,10 +77,10 @@ class ShardCache:
 
     def limit(self) -> int:
         """Bytes that it may take."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        folder = begun(self.folder)
         if self.limit_bytes is not None:
             return self.limit_bytes
-        disk = os.statvfs(self.folder)
+        disk = os.statvfs(folder)
         return self._taken() + int((disk.f_bavail - KEPT_FREE * disk.f_blocks) * disk.f_frsize)
 
     def _taken(self) -> int:
