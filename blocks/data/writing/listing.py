@@ -29,6 +29,7 @@ def list_source(file: str | os.PathLike, labelled: bool = True) -> Source:
         raise ValueError(f"{file} lists no image")
     for where, row in rows:
         _check(row, needed, where)
+    _check_split(file, rows)
     labels, classes = _numbered(rows) if labelled else ([], ())
     metadata = [{name: row[name] for name in row if name not in needed} for _, row in rows]
     files = Files(file.parent, [row["path"] for _, row in rows], labels, metadata)
@@ -97,6 +98,14 @@ def _check(row: dict[str, Any], needed: tuple[str, ...], where: str) -> None:
         raise ValueError(f"{where}: label {json.dumps(row['label'])} is neither a number nor a name; write one of them")
 
 
+def _check_split(file: Path, rows: list[Row]) -> None:
+    """Rows of val would be trained on."""
+    found = sorted({str(row["split"]) for _, row in rows if "split" in row})
+    if len(found) > 1:
+        named = ", ".join(found[:3])
+        raise ValueError(f"{file} has several splits in its column split ({named}); write a list for each")
+
+
 def _numbered(rows: list[Row]) -> tuple[list[int], tuple[str, ...]]:
     labels = [row["label"] for _, row in rows]
     if all(map(_is_number, labels)):
@@ -106,6 +115,9 @@ def _numbered(rows: list[Row]) -> tuple[list[int], tuple[str, ...]]:
             raise ValueError(f"{where}: label {label!r} is no name, as other labels are; give names or numbers alone")
     classes = sorted(set(labels))
     numbers = {name: number for number, name in enumerate(classes)}
+    for label, (where, _) in zip(labels, rows, strict=True):
+        if label != label.strip() and label.strip() in numbers:
+            raise ValueError(f"{where}: label {label!r} is {label.strip()!r} but for spaces; write them alike")
     return [numbers[label] for label in labels], tuple(classes)
 
 

@@ -87,6 +87,12 @@ def test_a_file_of_a_list_that_is_missing_is_unreadable(pictures):
         ("l.csv", "path,label\na.png,1,2\n", "line 2 has not as many columns"),
         ("l.csv", "path,label\na.png,0\nc.png,-1\n", "line 3: label -1 is no class number"),
         ("l.csv", "path,label\na.png,0\nc.png,1.5\n", "line 3: label '1.5' is no class number"),
+        ("l.csv", "path,label\na.png,dog \nc.png,dog\n", "line 2: label 'dog ' is 'dog' but for spaces"),
+        (
+            "l.csv",
+            "path,label,split\na.png,0,train\nc.png,0,val\n",
+            r"several splits .*\(train, val\); write a list for",
+        ),
         ("l.json", "{}", "holds a dict, not a list"),
         ("l.json", "[1]", "entry 1 is 1"),
         ("l.json", "[", "is not JSON"),
