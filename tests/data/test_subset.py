@@ -36,6 +36,14 @@ def test_all_is_the_index_itself_and_one_image_a_class_is_the_least(index):
     assert sorted(balanced_share(index, 1e-6).label) == list(range(10))
 
 
+@pytest.mark.parametrize("samples", [[], [0, 0], [1.5], [-1], np.array([True, False]), np.zeros(0, int)])
+def test_samples_that_are_no_numbers_of_samples_are_refused(index, samples):
+    with pytest.raises(
+        ValueError, match=r"different numbers from 0 to \d+, one or more; of a mask np\.flatnonzero gives"
+    ):
+        index.take(samples)
+
+
 def test_class_names_stay_and_with_them_the_number_of_classes(index):
     named = attrs.evolve(index, classes=tuple("abcdefghijkl"))
     for few in (

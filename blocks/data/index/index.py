@@ -86,10 +86,16 @@ class Index:
         return f"no label; wanted {key}.cls with a class number"
 
     def take(self, samples: np.ndarray) -> "Index":
-        """An index of these samples alone, in this order. Raises ValueError where one is there twice or not at all."""
-        samples = np.asarray(samples, dtype=np.int64)
-        if len(np.unique(samples)) != len(samples) or not np.isin(samples, np.arange(len(self))).all():
-            raise ValueError(f"samples must be different numbers from 0 to {len(self) - 1}")
+        """An index of these samples alone, in this order. Raises ValueError for none, and where one is there twice or
+        not at all.
+        """
+        samples = np.asarray(samples)
+        whole = samples.dtype.kind in "iu" and len(samples)  # no mask, whose numbers are 0 and 1
+        if not whole or len(np.unique(samples)) != len(samples) or not np.isin(samples, np.arange(len(self))).all():
+            raise ValueError(
+                f"samples must be different numbers from 0 to {len(self) - 1}, one or more; of a mask np.flatnonzero "
+                "gives them"
+            )
         columns = {name: getattr(self, name)[samples] for name in ("shard", "offset", "size", "label")}
         return attrs.evolve(self, **columns)
 
