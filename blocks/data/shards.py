@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
+from blocks.data.decode import EXTENSIONS
+from blocks.data.printable import printable
 from blocks.data.writing.convert import NothingKept, Written, write_dataset
 from blocks.data.writing.encoding import FORMATS, QUALITY, Encoding
 from blocks.data.writing.folder import left_out
@@ -76,7 +78,7 @@ def _report(written: dict[str, Written], out: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(line.encode("utf-8", "backslashreplace").decode())
+    print(printable(line))
 
 
 def _lines(one: Written, out: str) -> Iterator[str]:
@@ -87,7 +89,7 @@ def _lines(one: Written, out: str) -> Iterator[str]:
     if empty:
         yield f"{len(empty)} classes without images: {', '.join(empty[:LISTED])}"
     if source.ignored:
-        yield f"{len(source.ignored)} files are no images: {_some(source.ignored)}"
+        yield f"{len(source.ignored)} files do not end in {', '.join(EXTENSIONS)}: {_some(source.ignored)}"
     for name, reason in one.unreadable:
         yield f"unreadable: {name}: {reason}"
     if one.unreadable:

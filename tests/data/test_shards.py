@@ -32,7 +32,7 @@ def run(*arguments):
 def test_the_command_from_end_to_end(tmp_path):
     folder = image_folder(tmp_path / "images")
     (folder / "dog" / "broken.jpg").write_bytes((folder / "dog" / "1.JPEG").read_bytes()[:200])
-    (folder / "notes.txt").write_text("no image")
+    (folder / "no\ntes.txt").write_text("no image")
     (folder / "owl" / "Thumbs.db").write_text("no image")
     arguments = [folder, tmp_path / "out", "--samples-per-shard", "6", "--workers", "2"]
     done = subprocess.run(
@@ -43,7 +43,8 @@ def test_the_command_from_end_to_end(tmp_path):
     assert "15 images of 3 classes in 3 shards" in done.stdout
     assert "unreadable: dog/broken.jpg: " in done.stdout
     assert "1 of 16 images are unreadable" in done.stdout
-    assert "2 files are no images: notes.txt, owl/Thumbs.db" in done.stdout
+    assert "2 files do not end in jpg, jpeg, jpe, " in done.stdout
+    assert "tiff: no\\ntes.txt, owl/Thumbs.db\n" in done.stdout
     manifest = json.loads((tmp_path / "out" / "index.json").read_text())
     assert manifest["classes"] == ["cat", "dog", "owl"]
     train = manifest["splits"]["train"]
