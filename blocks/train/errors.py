@@ -1,6 +1,7 @@
 """Errors as a person wants them: one line for what was raised on purpose, a traceback for what was not."""
 
 import dis
+import errno
 import inspect
 import json
 import os
@@ -15,6 +16,7 @@ import blocks
 
 PACKAGE = Path(blocks.__file__).resolve().parent
 VALIDATORS = Path(inspect.getfile(attrs.validators.ge)).resolve()
+FULL = {errno.ENOSPC, errno.EDQUOT}
 DELIBERATE = (ValueError, OSError, RuntimeError, FloatingPointError)
 
 
@@ -33,7 +35,14 @@ def one_line(recipe: type) -> None:
 
 def reason(error: BaseException) -> str:
     """What an error says; of the several arguments that attrs gives to its own, the first is the sentence."""
+    if is_full(error):
+        return f"{error}; make room, or give another folder (--out)"
     return str(error.args[0]) if type(error) is ValueError and error.args else str(error)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk or a quota has no room left: an error of writing, which names no file."""
+    return isinstance(error, OSError) and error.errno in FULL
 
 
 def tell(line: str) -> None:
@@ -69,9 +78,10 @@ def _on_purpose(error: BaseException, trace: TracebackType, recipe: Path | None)
     """Whether the last frame is the package's or the recipe's and stands at a `raise`, not at a call that failed.
 
     So may that of a validator of attrs: it refuses what a field of theirs was given.
-    A file that is missing or may not be written is the person's to mend too, whoever met it: its error names it.
+    A file that is missing or may not be written, its error names it, and a full disk are the person's to mend too,
+    whoever met them.
     """
-    if isinstance(error, OSError) and error.filename is not None:
+    if is_full(error) or (isinstance(error, OSError) and error.filename is not None):
         return True
     if not isinstance(error, DELIBERATE):
         return False

@@ -61,6 +61,9 @@ def main(r):
     if r.wrong == "file":
         from pathlib import Path
         Path("nowhere/teacher.pth").write_text("")  # the standard library meets it
+    if r.wrong == "full":
+        with open("/dev/full", "w") as file:
+            file.write("x")  # fails where it is closed, and its error names no file
     int("not a number")  # nobody's refusal: a mistake in the program
 
 main(cli(Recipe))
@@ -93,6 +96,8 @@ def test_what_is_refused_on_purpose_is_one_line(program, capsys):
     assert told(program, capsys, "--wrong", "own") == "program.py: error: own is wrong; use right\n"
     missing = told(program, capsys, "--wrong", "file")
     assert missing == "program.py: error: [Errno 2] No such file or directory: 'nowhere/teacher.pth'\n"
+    full = told(program, capsys, "--wrong", "full")
+    assert full == "program.py: error: [Errno 28] No space left on device; make room, or give another folder (--out)\n"
     unreachable = told(program, capsys, "--wrong", "server")
     assert unreachable.startswith("program.py: error: http://127.0.0.1:9/")
     assert unreachable.count("\n") == 1
