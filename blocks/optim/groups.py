@@ -1,6 +1,6 @@
 """Groups of params that are updated alike, and what all optimizers that know groups share."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -64,7 +64,7 @@ def as_scales(scales: Mapping[str, float] | Scales | None) -> Scales:
     return tuple((pattern, float(factor)) for pattern, factor in pairs)
 
 
-def as_patterns(patterns: tuple[str, ...] | None) -> tuple[str, ...] | None:
+def as_patterns(patterns: Sequence[str] | None) -> tuple[str, ...] | None:
     """Name patterns as a tuple. Raises ValueError for a bare string, which would be taken letter by letter."""
     if isinstance(patterns, str):
         raise ValueError(f"{patterns!r} is one string; give a tuple of name patterns, ({patterns!r},)")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from blocks.checks import count, is_above_0
+from blocks.train.precision import compute_dtype
 from blocks.tree import Tree
 
 
@@ -55,8 +56,11 @@ class LossScale:
 
 
 def loss_scale_of(precision: str, given: LossScale | None) -> LossScale | None:
-    """The loss scale of a step: float16 has one, the given or the default. Raises ValueError for one without use."""
-    if precision == "float16":
+    """The loss scale of a step: float16 has one, the given or the default.
+
+    Raises ValueError for an unknown precision, and for a scale without use.
+    """
+    if compute_dtype(precision) is torch.float16:
         return given or LossScale()
     if given is not None:
         raise ValueError(f'loss_scale is for precision="float16", and it is {precision!r}; leave it out')

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import attrs
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor
 
 from blocks import tree
-from blocks.checks import is_within
+from blocks.checks import is_whole, is_within
 from blocks.layers.compiled import compiled_layers
 from blocks.optim.clip import Clip, ClipNorm
+from blocks.optim.groups import as_patterns
 from blocks.optim.names import names_and_ranks
 from blocks.optim.optimizer import Optimizer, Schedule, update_in_parts_
 from blocks.optim.own_schedule import number_or_schedule
@@ -58,7 +60,7 @@ def init_state(
         fresh = copied(params, fresh)
         memory = objective.remember(fresh) if hasattr(objective, "remember") else memory
     params = tree.map(torch.Tensor.contiguous, fresh)
-    moments = optimizer.init(trainable(tree.flatten(params), tuple(frozen)))
+    moments = optimizer.init(trainable(tree.flatten(params), as_patterns(frozen) or ()))
     check_tree("the state of the optimizer's init(params)", moments)
     average = tree.clone(params) if ema else {}
     scaler = loss_scale_of(precision, loss_scale)
@@ -100,8 +102,8 @@ def make_step(
     "graph" are "loss".
     Metrics, 0-dim tensors, means over all processes: loss, lr, grad_norm, skipped, and the objective's.
     """
-    if accumulate < 1:
-        raise ValueError(f"accumulate {accumulate} is not a number of micro-batches; use 1 or more")
+    if not is_whole(accumulate, 1):
+        raise ValueError(f"accumulate {accumulate!r} is not a number of micro-batches; use 1 or more")
     check_faces(objective, optimizer)
     ema_decay = number_or_schedule(ema_decay)
     check_ema_decay(ema_decay)
@@ -111,7 +113,7 @@ def make_step(
     if mode == "graph" and not donate:
         raise ValueError('compile="graph" keeps the state where it is, so it needs donate=True; or use compile="step"')
     loss = loss_of(objective, mode)
-    gradient = BatchGradient(loss, draws, accumulate, dtype, tuple(frozen), donate, peers)
+    gradient = BatchGradient(loss, draws, accumulate, dtype, as_patterns(frozen) or (), donate, peers)
     scaler = loss_scale_of(precision, loss_scale)
     settle = getattr(objective, "settle_", None)
     step = Step(gradient, optimizer, one_clip(clip, clip_norm), ema_decay, scaler, donate, settle)
@@ -144,8 +146,8 @@ def one_clip(clip: Clip | None, clip_norm: float | None) -> Clip | None:
         return clip
     if clip is not None:
         raise ValueError(f"clip {clip} and clip_norm {clip_norm} are both given; use one of them")
-    if not clip_norm > 0:
-        raise ValueError(f"clip_norm {clip_norm} is not above 0; to clip nothing, give None (on the command line 0)")
+    if not (isinstance(clip_norm, Real) and clip_norm > 0):
+        raise ValueError(f"clip_norm {clip_norm!r} is not above 0; to clip nothing, give None (on the command line 0)")
     return ClipNorm(clip_norm)
 
 

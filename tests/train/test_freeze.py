@@ -1,5 +1,7 @@
 """Frozen params: no gradient, no optimizer state, no change, and no graph."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -35,6 +37,13 @@ def test_a_pattern_without_a_match_is_an_error_that_names_it():
         init_state(objective, optimizer, key(3), frozen=["fc1.*", "fc3.*"])
     with pytest.raises(ValueError, match=r"'fc3\.\*' matches no parameter"):
         make_step(objective, optimizer, frozen=["*", "!fc3.*"])(state, batch_of())
+
+
+def test_a_pattern_that_is_no_tuple_is_not_taken_letter_by_letter():
+    objective, optimizer, _ = setup()
+    for make in (partial(init_state, key=key(3)), make_step):
+        with pytest.raises(ValueError, match=r"'fc1\.\*' is one string; give a tuple of name patterns"):
+            make(objective, optimizer, frozen="fc1.*")
 
 
 def test_nothing_left_to_train_is_an_error():

@@ -7,6 +7,7 @@ import torch
 
 from blocks import tree
 from blocks.objectives.supervised import Supervised
+from blocks.optim.adamw import adamw
 from blocks.random import key
 from blocks.train.loss_scale import LossScale
 from blocks.train.step import init_state, make_step
@@ -163,6 +164,11 @@ def test_a_state_and_a_step_that_disagree_about_the_precision_are_an_error():
     _, scaled = half()
     with pytest.raises(ValueError, match=r"the state has a loss_scale.*does not ask for it"):
         make_step(objective, optimizer)(scaled, batch_of())
+
+
+def test_a_state_of_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match=r"precision 'fp16' is unknown; there are float32, bfloat16, float16"):
+        init_state(Supervised(net()), adamw(1e-3), key(0), precision="fp16")
 
 
 FAST = {"precision": "float16", "loss_scale": LossScale(initial=2.0**18, growth_interval=3)}

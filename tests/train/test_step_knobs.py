@@ -32,6 +32,8 @@ def test_no_clipping_and_no_average_are_told_as_both_callers_write_them(knobs, t
     ("knobs", "message"),
     [
         ({"accumulate": 0}, "accumulate 0"),
+        ({"accumulate": "2"}, "accumulate '2' is not a number of micro-batches"),
+        ({"clip_norm": "1"}, "clip_norm '1' is not above 0"),
         ({"clip_norm": 0.0}, r"clip_norm 0\.0"),
         ({"ema_decay": 1.0}, r"ema_decay 1\.0"),
         ({"precision": "float8"}, "float32, bfloat16"),
