@@ -28,8 +28,17 @@ def note_moments(memory: Memory, **parts: Flat) -> Memory:
 
 
 def settle_moments_(memory: Memory, notes: dict[str, Tensor], skip: Tensor | None) -> None:
-    """Move the running moments towards the mean of what was noted, in place; unless skip."""
+    """Move the running moments towards the mean of what was noted, in place; unless skip.
+
+    Raises ValueError where moments are noted and not remembered, or the other way around.
+    """
     flat = tree.flatten({"moments": memory.get("moments", {})})
+    odd = flat.keys() ^ {name for name in notes if name.startswith("moments.")}
+    if odd:
+        raise ValueError(
+            f"{', '.join(sorted(odd)[:2])}: note_moments in the loss and the objective's parts() name other blocks; "
+            "name the same in both"
+        )
     if flat:
         found = zero_where(skip, [notes[name].float().mean(0) for name in flat])  # what is skipped may be not finite
         ema_update_(flat, dict(zip(flat, found, strict=True)), DECAY, skip=skip)

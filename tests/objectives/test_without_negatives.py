@@ -176,6 +176,29 @@ def test_running_moments_follow_the_heads_batch_norms_and_a_skip_changes_nothing
     assert ("predictor" in settled["moments"]) == ("byol" in name)
 
 
+class Forgetful(BYOL):
+    """It notes its predictor's moments, and does not say that they are to be remembered."""
+
+    def parts(self):
+        return {"head": self.model.head}
+
+
+class Boastful(BarlowTwins):
+    """It says that a predictor's moments are to be remembered, and has none that would leave them."""
+
+    def parts(self):
+        return {**super().parts(), "predictor": head()}
+
+
+@pytest.mark.parametrize("objective", [Forgetful(model(), head(inputs=6)), Boastful(model())])
+def test_moments_that_are_noted_or_remembered_alone_are_an_error(objective):
+    params, memory = start(objective)
+    _, memory, _ = objective.loss(params, memory, batch_of(), None)
+    told = r"moments\.predictor\.norms\.0\.running_mean, .*parts\(\) name other blocks; name the same in both"
+    with pytest.raises(ValueError, match=told):
+        objective.settle_(params, memory)
+
+
 def features(objective, params):
     return [objective.model.features(params, view) for view in batch_of()["crops.0"].unbind(1)]
 
