@@ -11,7 +11,8 @@ from blocks.interop.construction import TRUSTED
 def trusting(named: Sequence[str]) -> tuple[str, ...]:
     """This library and the named packages, modules and Python files: what `build` takes as trusted.
 
-    A file, my_recipe.py, is imported as the module of its name, by which a model that it made knows its own blocks.
+    A file, my_recipe.py, is imported as the module of its name, by which a model that it made knows its own blocks; it
+    may import files beside it.
     Raises ValueError for a file that is not there, or is named as a module that is.
     """
     return (*TRUSTED, *(_module_of(Path(name)) if name.endswith(".py") else name for name in named))
@@ -31,5 +32,6 @@ def _module_of(file: Path) -> str:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
+    sys.path.append(str(file.parent.resolve()))  # for its neighbours, which a program finds by itself
     spec.loader.exec_module(module)
     return file.stem

@@ -204,4 +204,5 @@ def test_a_cache_for_two_shards_serves_a_pass_over_all_and_files_of_those_that_w
     for sample in range(COUNT):
         reader.ahead(np.arange(sample, COUNT))
         assert reader.read(sample) == local.read(sample)
-    assert len(reader._open) <= 2 + MAX_EVICTED + 1
+    cached = 2 + FETCHES - 1  # those that are fetched at once may be too many until the last is whole
+    assert len(reader._open) <= cached + MAX_EVICTED + 1 < COUNT // PER_SHARD

@@ -51,6 +51,15 @@ def test_a_program_s_own_block_is_built_by_whoever_trusts_its_file(program):
     assert trusting([str(program)]) == trusted  # a second time it is there already
 
 
+def test_a_trusted_file_may_import_its_neighbours(program, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    neighbour = program.with_name(f"{program.stem}_parts.py")
+    neighbour.write_text("WIDTH = 8")
+    program.write_text(f"from {neighbour.stem} import WIDTH")
+    assert trusting([str(program)])[-1] == program.stem
+    sys.modules.pop(neighbour.stem)
+
+
 def test_a_file_that_is_not_there_and_one_named_as_another_module_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"--trusted none\.py: there is no such file"):
         trusting(["none.py"])
