@@ -3,7 +3,7 @@ r"""iBOT: DINO, and for masked patches of the large crops what the slow copy say
 token, the mask token and the positions too, which are spared here.
 
     torchrun recipes/pretrain_ibot.py
-        a small ViT on scikit-learn's handwritten digits: 30 epochs are too few, all images' codes stay nearly alike
+        a small ViT on scikit-learn's handwritten digits: 48 % by k-NN of the teacher, where random weights have 37 %
 
     torchrun --nproc-per-node 8 recipes/pretrain_ibot.py --trunk vit_small \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'
@@ -78,10 +78,10 @@ class Recipe(RunOptions):
 
 
 DIGITS = dict(
-    trunk="vit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, bottleneck=64, logits=256, momentum=0.9,
-    teacher_temp=(0.04, 0.04), temp_epochs=1, epochs=30, batch_size=64, lr=2e-3, warmup_epochs=2.0, local_size=8,
-    num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6), sigma=(0.1, 0.5), flip=0.0, knn_share=1.0,
-    augment="device", precision="float32", workers=1,
+    trunk="vit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, bottleneck=64, logits=256, momentum=0.95,
+    freeze_epochs=0.0, teacher_temp=(0.02, 0.02), temp_epochs=1, epochs=30, batch_size=64, lr=1e-3, warmup_epochs=2.0,
+    weight_decay=(0.04, 0.04), local_size=8, num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6), sigma=(0.1, 0.5),
+    flip=0.0, knn_share=1.0, augment="device", precision="float32", workers=1,
 )  # fmt: skip
 
 
