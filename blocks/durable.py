@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)  # numbers of the errors of a full disk, or quota
 # what Python's reader of archives raises, by which of their headers is damaged
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError)
 

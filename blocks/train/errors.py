@@ -1,7 +1,6 @@
 """Errors as a person wants them: one line for what was raised on purpose, a traceback for what was not."""
 
 import dis
-import errno
 import inspect
 import json
 import os
@@ -13,10 +12,10 @@ from types import TracebackType
 import attrs
 
 import blocks
+from blocks.durable import NO_SPACE
 
 PACKAGE = Path(blocks.__file__).resolve().parent
 VALIDATORS = Path(inspect.getfile(attrs.validators.ge)).resolve()
-FULL = {errno.ENOSPC, errno.EDQUOT}
 DELIBERATE = (ValueError, OSError, RuntimeError, FloatingPointError)
 
 
@@ -42,7 +41,7 @@ def reason(error: BaseException) -> str:
 
 def is_full(error: BaseException) -> bool:
     """Whether a disk or a quota has no room left: an error of writing, which names no file."""
-    return isinstance(error, OSError) and error.errno in FULL
+    return isinstance(error, OSError) and error.errno in NO_SPACE
 
 
 def tell(line: str) -> None:

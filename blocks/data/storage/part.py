@@ -1,10 +1,9 @@
 """The bytes of one file that have arrived so far."""
 
-import errno
 from collections.abc import Callable
 from typing import BinaryIO, Protocol
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+from blocks.durable import NO_SPACE
 
 
 class Room(Protocol):

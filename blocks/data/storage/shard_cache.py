@@ -12,7 +12,8 @@ from typing import BinaryIO, Self
 import attrs
 
 from blocks.data.storage.cache import begun, cache_folder, locked, once, try_locked
-from blocks.data.storage.part import NO_SPACE, Part
+from blocks.data.storage.part import Part
+from blocks.durable import NO_SPACE
 
 VARIABLE = "VITMASON_CACHE_GB"
 KEPT_FREE = 0.1  # of the disk, where no limit is given
