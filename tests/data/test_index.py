@@ -46,6 +46,14 @@ def test_patterns_globs_folders_and_lists_give_the_same_samples(tmp_path):
         assert np.array_equal(index.offset, wanted.offset)
 
 
+def test_a_folder_whose_name_looks_like_a_pattern_is_that_folder(tmp_path):
+    folder = tmp_path / "photos [2024]"
+    folder.mkdir()
+    names = shards(folder, 10, 4)
+    for way in (f"{folder}/train-*.tar", f"{folder}/train-{{000000..000002}}.tar", folder):
+        assert open_shards(way).shards == open_shards(names).shards
+
+
 def test_a_gzipped_shard_is_unpacked_once(tmp_path, cache):
     (name,) = shards(tmp_path, 5, 5)
     plain = open_shards(name)

@@ -56,7 +56,11 @@ def _path(url: str) -> str:
 
 
 def _glob(pattern: str) -> list[str]:
-    found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) and not os.path.exists(pattern) else [pattern]
+    """A file's own name; of a pattern all files that it fits, its folder taken as it is written where that exists."""
+    folder, name = os.path.split(pattern)
+    if not glob.has_magic(pattern) or os.path.exists(pattern):
+        return [pattern]
+    found = sorted(glob.glob(os.path.join(glob.escape(folder) if os.path.isdir(folder) else folder, name)))
     if not found:
         raise FileNotFoundError(f"no shard matches {pattern}")
     return found
