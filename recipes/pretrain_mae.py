@@ -85,8 +85,10 @@ def main(r: Recipe) -> None:
         knn_data = [EvalLoader(shards, **seen) for shards in knn_shards(train_shards, val_shards, r.knn_share)]
         steps = train_data.steps_per_epoch
 
-        knobs = dict(img_size=r.img_size, patch_size=r.patch_size, global_pool=r.global_pool, pos_embed="sincos")
+        knobs = dict(img_size=r.img_size, patch_size=r.patch_size, pos_embed="sincos")
         model = TRUNKS[r.trunk](num_classes=0, **knobs)
+        if r.global_pool == "avg":  # of tokens as the decoder gets them: the encoder's last layer is a norm
+            model = attrs.evolve(model, pool=blocks.MeanPool(model.trunk.num_prefix_tokens))
         decoder = mae_decoder(model, embed_dim=r.decoder_dim, depth=r.decoder_depth, num_heads=r.decoder_heads)
         mae = MAE(model, decoder, r.mask_ratio, r.norm_pix)
 

@@ -24,10 +24,17 @@ def is_share(_: Any, attribute: attrs.Attribute, value: float) -> None:
         raise ValueError(f"{attribute.name} {value!r} is not between 0 and 1; MAE masks 0.75")
 
 
-def is_headless(_: Any, attribute: attrs.Attribute, model: PatchModel) -> None:
-    """attrs validator of a model all of whose params are trained without a head."""
+def is_encoder(_: Any, attribute: attrs.Attribute, model: PatchModel) -> None:
+    """attrs validator of a model whose params are its trunk's alone: the decoder is given tokens, not features."""
     if model.head is not None:
         raise ValueError(f"the {attribute.name}'s {type(model.head).__name__} would not be trained; use num_classes=0")
+    pool = getattr(model, "pool", None)
+    untrained = {} if pool is None else pool.init(random.key(0))
+    if untrained:
+        raise ValueError(
+            f"the {attribute.name}'s {', '.join(untrained)} would not be trained: its pool's, not its trunk's; "
+            'use global_pool="token", or "avg" with fc_norm=False'
+        )
 
 
 @attrs.frozen(eq=False)
@@ -37,10 +44,10 @@ class MAE(SelfSupervised):
     Of a crop's N patches int((1 - mask_ratio) N) are encoded. `decoder`, as `mae_decoder` makes it, turns their tokens
     into every patch's pixels; its params lie below "decoder". With `norm_pix` a patch's pixels have mean 0 and variance
     1. Masks follow from the key; without one, from the sample's index alone. The outcome's features are those of the
-    kept patches. Raises ValueError for a model with a head, and for a ratio that keeps no patch.
+    kept patches. Raises ValueError for a model with a head, or a pool with params, and for a ratio that keeps no patch.
     """
 
-    model: PatchModel = attrs.field(validator=is_headless)
+    model: PatchModel = attrs.field(validator=is_encoder)
     decoder: PatchDecoder
     mask_ratio: float = attrs.field(default=0.75, validator=is_share)
     norm_pix: bool = True

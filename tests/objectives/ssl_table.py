@@ -30,7 +30,7 @@ TINY = {"img_size": 16, "patch_size": 4, "num_classes": 0, "embed_dim": 8, "num_
 DROPS = {"drop_path_rate": 0.5}
 TRUNKS = {
     "vit": lambda: vit(**TINY, **DROPS),
-    "vit, mean of sines": lambda: vit(**TINY, **DROPS, global_pool="avg", pos_embed="sincos"),
+    "vit, mean of sines": lambda: vit(**TINY, **DROPS, global_pool="avg", fc_norm=False, pos_embed="sincos"),
     "deit": lambda: distilled(vit(**TINY, **DROPS)),
     "convit": lambda: convit(**TINY, **DROPS, local_up_to_layer=1),
 }

@@ -16,7 +16,7 @@ MODELS = {
     "vit": lambda **knobs: vit(**TINY | knobs, pos_embed="sincos"),
     "convit": lambda **knobs: convit(**TINY | knobs, local_up_to_layer=1),
     "distilled": lambda **knobs: distilled(vit(**TINY | knobs)),
-    "vit, mean": lambda **knobs: vit(**TINY | knobs, global_pool="avg"),
+    "vit, mean": lambda **knobs: vit(**TINY | knobs, global_pool="avg", fc_norm=False),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -79,7 +79,7 @@ def test_every_param_of_encoder_and_decoder_learns(name):
     objective, params, memory = start(name)
     _, grads = value_and_grads(lambda p: objective.loss(p, memory, batch_of(), key(5))[0], params)
     still = {n for n, g in grads.items() if not g.any()}
-    assert all(n.endswith("pos_proj.bias") or n.startswith("fc_norm.") for n in still)  # cancels; pools the features
+    assert all(n.endswith("pos_proj.bias") for n in still)  # cancels in the softmax
 
 
 def test_a_patch_s_pixels_lie_row_by_row_with_channels_side_by_side():
@@ -200,6 +200,9 @@ def test_half_precision_is_measured_in_single():
 def test_what_cannot_be_trained_is_an_error_where_it_is_made():
     with pytest.raises(ValueError, match="the model's Linear would not be trained; use num_classes=0"):
         MAE(vit(**TINY | {"num_classes": 5}), mae_decoder(vit(**TINY)))
+    mean = vit(**TINY, global_pool="avg")
+    with pytest.raises(ValueError, match=r"model's fc_norm would not be trained.* with fc_norm=False"):
+        MAE(mean, mae_decoder(mean))
     for ratio in (0.0, 1.0, -0.5):
         with pytest.raises(ValueError, match=f"mask_ratio {ratio} is not between 0 and 1"):
             start(mask_ratio=ratio)
