@@ -17,7 +17,7 @@ from blocks.objectives.dino import DINO, num_logits, teaching
 from blocks.objectives.masking import BlockMasks
 from blocks.objectives.patches import PatchModel
 from blocks.objectives.self_supervised import Outcome
-from blocks.objectives.supervised import at_least_float32
+from blocks.objectives.supervised import at_least_float32, sample_index
 from blocks.objectives.teacher import at, scheduled
 from blocks.objectives.temperature import is_temperature_or_schedule
 from blocks.ops.cross_view import cross_view, soft_cross_entropy
@@ -106,7 +106,7 @@ class IBOT(DINO):
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
         """The loss of V >= 2 crops, of which the A of crops.0 are masked, and the teacher's; notes its mean logits."""
         groups = crops_of(batch)
-        mask_keys, drop_keys = draws_of(key, batch["index"])
+        mask_keys, drop_keys = draws_of(key, sample_index(batch))
         masked = self._masked(groups[0], mask_keys)
         places, chosen = masked_first(masked, self.masks.most(masked.shape[1]))
         features, patches = self._student(params, groups, masked, drop_keys)

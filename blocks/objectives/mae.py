@@ -15,7 +15,7 @@ from blocks.objectives.crops import Batch, crops_of, view_keys
 from blocks.objectives.masking import masked_places, random_keep
 from blocks.objectives.patches import PatchDecoder, PatchModel, patchify
 from blocks.objectives.self_supervised import Outcome, SelfSupervised
-from blocks.objectives.supervised import at_least_float32
+from blocks.objectives.supervised import at_least_float32, sample_index
 
 
 def is_share(_: Any, attribute: attrs.Attribute, value: float) -> None:
@@ -62,8 +62,8 @@ class MAE(SelfSupervised):
         return self.model.init(key) | {"decoder": self.decoder.init(random.fold_in(key, 3))}  # 0 to 2 are the model's
 
     def outcome(self, params: Params, memory: Memory, batch: Batch, key: Tensor | None) -> Outcome:
-        found, views = [], 0
-        keys = random.fold_in(random.key(0, batch["index"].device) if key is None else key, batch["index"])
+        found, views, index = [], 0, sample_index(batch)
+        keys = random.fold_in(random.key(0, index.device) if key is None else key, index)
         for crops in crops_of(batch):
             own = view_keys(keys, crops.shape[1], views)
             found.append(self._errors(params, crops.transpose(0, 1).flatten(0, 1), own, drops=key is not None))

@@ -64,12 +64,15 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 def sample_keys(key: Tensor | None, batch: Batch) -> Tensor | None:
     """A key for each sample, from its place in the global batch: [2] -> [B, 2]; None stays None."""
-    if key is None:
-        return None
+    return None if key is None else fold_in(key, sample_index(batch))
+
+
+def sample_index(batch: Batch) -> Tensor:
+    """Each sample's place in the global batch, the batch's index; without one they are counted: int64 [B]."""
     if "index" in batch:
-        return fold_in(key, batch["index"])
+        return batch["index"]
     first = next(iter(batch.values()))
-    return fold_in(key, torch.arange(len(first), device=first.device))
+    return torch.arange(len(first), device=first.device)
 
 
 def top1(logits: Tensor, labels: Tensor) -> Tensor:

@@ -129,6 +129,15 @@ def test_it_draws_with_a_key_alone(name):
 
 
 @every_objective
+def test_a_batch_without_index_counts_its_samples(name):
+    objective, params, memory = start(name)
+    without = {n: t for n, t in batch_of(name).items() if n != "index"}
+    counted = without | {"index": torch.arange(len(without["crops.0"]))}
+    losses = [objective.loss(params, memory, batch, key(1))[0] for batch in (without, counted)]
+    assert losses[0] == losses[1]
+
+
+@every_objective
 def test_without_a_key_nothing_is_dropped(name):
     bodies = vit(**TINY), vit(**TINY, **DROPS)
     still, dropping = (TABLE[name].make(body) for body in bodies)
