@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from blocks.block import Block, Params
+from blocks.checks import above_0
 from blocks.layers.attention import check_heads, check_tokens
 from blocks.layers.drop import dropout, is_rate
 from blocks.layers.linear import Linear, side_by_side
@@ -25,8 +26,8 @@ class GPSA(Block):
     With a `locality_strength` s, heads start as the taps of a convolution: v is the identity, and head h attends by
     position as softmax(-s |delta - target_h|^2). `None` starts them at random. The P tokens before the grid's (a class
     token) see and are seen by content alone. With `keep`, int64 [B, M], the tokens are [B, P + M, D], the patches at
-    these places of the grid, which attend to each other alone. Raises ValueError without a grid, or with fewer tokens
-    than places.
+    these places of the grid, which attend to each other alone. Raises ValueError for a strength that is not above 0,
+    without a grid, or with fewer tokens than places.
     """
 
     embed_dim: int
@@ -35,11 +36,16 @@ class GPSA(Block):
     qk_scale: float | None = None  # D/h to the power -1/2
     attn_drop: float = attrs.field(default=0.0, validator=is_rate)
     proj_drop: float = attrs.field(default=0.0, validator=is_rate)
-    locality_strength: float | None = 1.0
+    locality_strength: float | None = attrs.field(default=1.0)
     qk: Linear = attrs.field(init=False)
     v: Linear = attrs.field(init=False)
     proj: Linear = attrs.field(init=False)
     pos_proj: Linear = attrs.field(init=False)
+
+    @locality_strength.validator
+    def _centres(self, field: attrs.Attribute, value: float | None) -> None:
+        if value is not None:
+            above_0(self, field, value)
 
     @qk.default
     def _qk(self) -> Linear:

@@ -78,7 +78,7 @@ def convit(
     def attention(i: int) -> Attention | GPSA:
         if i >= local_up_to_layer:
             return Attention(embed_dim, num_heads, qkv_bias, qk_scale, attn_drop_rate, proj_drop_rate)
-        strength = (locality_strength if locality_strength > 0 else 1 / (i + 1)) if use_local_init else None
+        strength = (1 / (i + 1) if locality_strength <= 0 else locality_strength) if use_local_init else None
         return GPSA(embed_dim, num_heads, qkv_bias, qk_scale, attn_drop_rate, proj_drop_rate, strength)
 
     trunk = ConViT(

@@ -77,6 +77,12 @@ def test_without_local_initialisation_it_starts_at_random():
     assert params["pos_proj"]["weight"].abs().max() < 0.1
 
 
+@pytest.mark.parametrize("strength", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_strength_that_centres_no_head_is_refused(strength):
+    with pytest.raises(ValueError, match=f"locality_strength {strength} is not above 0"):
+        GPSA(36, 9, locality_strength=strength)
+
+
 @pytest.mark.parametrize("side", [1, 4])
 def test_it_equals_timm_s_layer_in_values_and_gradients(side):
     ours, timms = GPSA(12, 3), TimmGPSA(12, 3).double()

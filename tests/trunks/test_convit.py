@@ -1,3 +1,5 @@
+import math
+
 import attrs
 import pytest
 import torch
@@ -41,6 +43,11 @@ def test_a_class_token_that_never_sees_the_image_is_an_error():
         convit(**TINY, local_up_to_layer=4)
     with pytest.raises(ValueError, match=r"local_up_to_layer 1\.5 is not among the 3 layers; use 0 to 3"):
         convit(**TINY, local_up_to_layer=1.5)
+
+
+def test_a_locality_strength_that_is_no_number_is_an_error():
+    with pytest.raises(ValueError, match="locality_strength nan is not above 0"):
+        convit(**TINY, locality_strength=math.nan, local_up_to_layer=1)
 
 
 @pytest.mark.parametrize("layer", [-1, 4, 0.5])
