@@ -74,9 +74,10 @@ class Mixing:
     def __call__(self, images: Tensor, labels: Tensor, key: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Mixed images [B, 3, H, W] and targets float32 [B, C] that sum to 1, as new tensors.
 
-        labels: int64 [B], or probabilities [B, C]. key [2] is the step's, index [B] the places in the global batch:
-        they may lie on the CPU, and should when the images do not. Partner of place i is i ^ 1, and for the last of
-        an odd batch the one before: a share of the batch must be whole pairs. Raises ValueError for another C.
+        labels: int64 [B] of 0 to C - 1, or probabilities [B, C]. key [2] is the step's, index [B] the places in the
+        global batch: they may lie on the CPU, and should when the images do not. Partner of place i is i ^ 1, and for
+        the last of an odd batch the one before: a share of the batch must be whole pairs. Raises ValueError for
+        another C.
         """
         mixture = self._mixture(images, key, index)
         return _mixed(images, mixture), self.mixed_targets(labels, mixture)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from blocks.checks import is_above_0
+from blocks.optim.groups import as_patterns
 from blocks.optim.names import matching
 from blocks.tree import Flat, Tree, leaves, rebuild
 
@@ -75,7 +76,7 @@ class ClipAdaptive:
 
     factor: float = attrs.field(default=0.01, validator=_above_zero)
     eps: float = attrs.field(default=1e-3, validator=_above_zero)
-    exempt: tuple[str, ...] = ()
+    exempt: tuple[str, ...] = attrs.field(default=(), converter=as_patterns)
 
     def __call__(self, params: Flat, grads: Flat, norm: Tensor) -> Flat:
         """New gradients; the exempt ones as they are."""

@@ -72,7 +72,7 @@ def composite(
     scaling = ["rescaled"] * len(schedules) if scaling is None else scaling
     if not schedules or not len(schedules) == len(lengths) == len(scaling):
         raise ValueError(f"{len(schedules)} schedules, {len(lengths)} lengths, {len(scaling)} scalings: give as many")
-    if abs(sum(lengths) - 1) > 1e-3 or min(lengths) <= 0:
+    if not (abs(sum(lengths) - 1) <= 1e-3 and min(lengths) > 0):
         raise ValueError(f"lengths {list(lengths)} are not shares of a run; they must be above 0 and add up to 1")
     if unknown := [name for name in scaling if name not in ("rescaled", "fixed")]:
         raise ValueError(f"scaling {unknown[0]!r} is unknown; there are 'rescaled' and 'fixed'")

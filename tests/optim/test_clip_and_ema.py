@@ -121,6 +121,12 @@ def test_adaptive_clipping_spares_the_exempt():
         clip.ClipAdaptive(exempt=("head",))(params, grads, torch.tensor(1.0))
 
 
+def test_names_of_the_exempt_may_be_a_list_and_are_no_bare_string():
+    assert clip.ClipAdaptive(exempt=["w1"]) == clip.ClipAdaptive(exempt=("w1",))
+    with pytest.raises(ValueError, match=r"'head\.\*' is one string; give a tuple of name patterns"):
+        clip.ClipAdaptive(exempt="head.*")
+
+
 @pytest.mark.parametrize("clipping", [clip.ClipNorm(0.1), clip.ClipEach(0.1), clip.ClipValue(0.1), clip.ClipAdaptive()])
 def test_clipping_leaves_params_and_gradients_as_they_are_and_a_nan_a_nan(clipping):
     params, grads = flat(0, *SHAPES), flat(1, *SHAPES)

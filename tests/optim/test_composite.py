@@ -91,6 +91,7 @@ def test_a_step_may_be_a_tensor_and_stays_as_it_is(schedule):
         (([WARMUP, DECAY], [0.5, 0.4], 10), r"lengths \[0\.5, 0\.4\]"),
         (([WARMUP, DECAY], [1.5, -0.5], 10), r"lengths \[1\.5, -0\.5\]"),
         (([WARMUP, DECAY], [1.0, 0.0], 10), r"lengths \[1\.0, 0\.0\]"),
+        (([WARMUP, DECAY], [math.nan, 0.5], 10), r"lengths \[nan, 0\.5\]"),
         (([WARMUP, DECAY], [0.5, 0.5], 10, ["rescaled", "free"]), "'free' is unknown"),
         (([WARMUP], [1.0], 0), "total_steps 0"),
     ],
