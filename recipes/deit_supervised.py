@@ -5,7 +5,7 @@ r"""DeiT trained with labels: Touvron et al. 2021, "Training data-efficient imag
 
     torchrun --nproc-per-node 8 recipes/deit_supervised.py \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar' --size base
-        ImageNet-1k: the paper reports 72.2 % (tiny), 79.9 % (small) and 81.8 % (base); not run here
+        ImageNet-1k: the paper reports 72.2 % (tiny), 79.8 % (small) and 81.8 % (base); not run here
 """
 
 from typing import Literal

@@ -1,5 +1,5 @@
 r"""A trained model goes on: at another image size, with other classes, from this library's or another's checkpoint.
-The published case: DeiT-B from 224 to 384 pixels (Touvron et al. 2021, section 3.2; DeiT's README).
+The published case: DeiT-B from 224 to 384 pixels (Touvron et al. 2021, sections 3 and 6; DeiT's README).
 
     python recipes/convit_supervised.py && torchrun recipes/finetune.py
         the digits' small ConViT from 16 to 24 pixels: 98.1 % top-1 in about a minute on 2 CPU cores
@@ -72,7 +72,7 @@ class Recipe(RunOptions):
     repeats: int = 3  # augmented copies of an image in an epoch, of 1 / repeats of the images; 1: off
     scale: tuple[float, float] = (0.08, 1.0)  # least and largest area of a random crop, shares of the image
     flip: float = 0.5  # probability of mirroring an image
-    crop_pct: float = 1.0  # share of the resized image's side that evaluation sees
+    crop_pct: float = 1.0  # share of the resized image's side that evaluation sees; timm's: DeiT's code has 0.875
     precision: Literal["bfloat16", "float16", "float32"] = "bfloat16"  # of the computation; params are float32
     compile: bool | Literal["layers", "loss", "step", "graph"] = False  # true: the loss; false: nothing is compiled
     out: str = "runs/finetune"  # checkpoints and metrics; a run found here goes on

@@ -50,7 +50,7 @@ class Recipe(RunOptions):
     drop_path: float = 0.0  # probability of skipping the last layer, from 0 at the first; 0: off
     hidden: int = 4096  # width of the heads' hidden layers
     dim: int = 256  # width of the embeddings
-    momentum: float = 0.996  # of the teacher: what stays of it in a step; grows to 1 by a cosine
+    momentum: float = 0.996  # what stays of the teacher in a step; grows to 1 by a cosine; its code: 0.99, 300 epochs
     epochs: int = 300  # passes over the training images
     batch_size: int = 4096  # images a step, over all processes
     accumulate: int = 1  # parts of the batch, one after another: a step in less memory; 1: whole

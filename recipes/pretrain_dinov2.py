@@ -1,6 +1,6 @@
 r"""DINOv2: iBOT, and features kept apart (KoLeo). Oquab et al. 2024, "DINOv2: learning robust visual features without
-supervision", with its code's values for ViT-L on ImageNet-1k; for more images it has --centring sinkhorn
---patch-logits 131072. Its code decays the class token, the mask token and the positions too, which are spared here.
+supervision", with its code's values for ViT-L on ImageNet-1k; for ImageNet-22k it has, among others, --centring
+sinkhorn --logits 131072 --patch-logits 131072 --bottleneck 384. Its code decays tokens and positions, too.
 
     torchrun recipes/pretrain_dinov2.py
         a small ViT on scikit-learn's handwritten digits: about 87 % by k-NN, random weights have 61 %
@@ -44,7 +44,7 @@ class Recipe(RunOptions):
     trunk: Literal[tuple(TRUNKS)] = "vit_large"  # the model below the head; micro: for thumbnails
     img_size: int = 224  # pixels of a side: images are cropped or resized to it
     patch_size: int = 16  # pixels of a side; divides img_size
-    drop_path: float = 0.3  # probability of skipping the last layer, from 0 at the first; 0: off
+    drop_path: float = 0.3  # probability of skipping the last layer, from 0 at the first (its code: all alike); 0: off
     init_values: float = 1e-5  # of the layer scales at the start; 0: none
     hidden: int = 2048  # width of the head's hidden layers
     bottleneck: int = 256  # width before the last layer
@@ -65,7 +65,7 @@ class Recipe(RunOptions):
     patch_lr: float = 0.2  # factor on the patch embedding's rate, besides; 1: off
     warmup_epochs: float = 20.0  # of a linear rise from 0; 0: none
     weight_decay: tuple[float, float] = (0.04, 0.4)  # of weights alone, at the start and, by a cosine, at the end
-    clip_norm: float = 3.0  # largest norm of the gradient; 0: any
+    clip_norm: float = 3.0  # largest norm of the gradient (its code: of the trunk's, and of the head's); 0: any
     local_size: int = 96  # pixels of a side of the small crops
     num_local: int = 8  # small crops of an image, beside two large ones; 0: none
     scale: tuple[float, float] = (0.32, 1.0)  # least and largest area of the large crops, shares of the image

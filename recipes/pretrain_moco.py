@@ -1,6 +1,7 @@
 r"""MoCo v2: a view of an image is told from a queue of other images by a slow copy of the model. He et al. 2020,
 "Momentum contrast for unsupervised visual representation learning"; Chen et al. 2020, "Improved baselines with momentum
-contrastive learning": queue, temperature, head and views. Rates for transformers: VISSL's moco/vit_b16.
+contrastive learning": queue, temperature, head and views. Rates for transformers: VISSL's moco/vit_b16 as
+its file reads; it ran with a sixth of them (docs/tutorial.md).
 
     torchrun recipes/pretrain_moco.py
         a small ConViT on scikit-learn's handwritten digits: k-NN 75.8 % (recipes/knn.py, k = 20; random weights 48.2 %)

@@ -8,7 +8,7 @@ the class token are spared.
 
     torchrun --nproc-per-node 8 recipes/pretrain_moco_v3.py --trunk vit_small \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'
-        ImageNet-1k: the paper reports 73.2 % (ViT-S of 12 heads) and 76.7 % (ViT-B) by a linear probe; not run here
+        ImageNet-1k: its code reports 73.2 % (ViT-S of 12 heads) and 76.7 % (ViT-B) by a linear probe; not run here
 """
 
 from functools import partial

@@ -44,7 +44,7 @@ class SinCosPosition(Block):
     """tokens [B, P + h*w, D] -> the same plus fixed positions, for any grid (h, w); nothing for the P prefix tokens.
 
     A patch at column x and row y gets [sin xw, cos xw, sin yw, cos yw] of D/4 frequencies w = 10000^(-4i/D), in MAE's
-    order (He et al. 2022, appendix; Chen et al. 2021, MoCo v3, section 4.2, whose own code has y before x). No params.
+    order (He et al. 2022, appendix; Chen et al. 2021, MoCo v3, section 5, whose own code has y before x). No params.
     `grid` is that of images it is made for, where a call gives none. Raises ValueError for a width that is not a
     multiple of 4.
     """

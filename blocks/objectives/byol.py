@@ -26,7 +26,7 @@ class BYOL(SelfSupervised):
 
     Equations 2 and 3. The teacher sees the crops of the first size, the student all; more than two views count by the
     mean over pairs. The teacher is the average of the model's params, moved once a step by `momentum`, a number or a
-    schedule of the step: 0.996 to 1 by a cosine in section 3.2. Batch norms meet each view on its own.
+    schedule of the step: 0.996 to 1 by a cosine in section 3.3. Batch norms meet each view on its own.
     """
 
     predictor: Block

@@ -20,8 +20,8 @@ class MoCoV3(BYOL):
 
     Params, teacher and the views it sees are BYOL's; a query's negatives are the keys of the same view of all other
     images, of all processes, without gradient. More than two views count by the mean over pairs. `momentum` grows from
-    .99 to 1 by a cosine in section 4.1 of the paper: give a schedule. ViT's patch projection stays frozen, positions
-    are fixed sines (section 5). Weights start as the trunk says; the paper's code draws them by Glorot & Bengio 2010.
+    .99 to 1 by a cosine in the paper's code: give a schedule. ViT's patch projection stays frozen (section 4.2),
+    positions are fixed sines (section 5). Weights start as the trunk says; it draws them by Glorot & Bengio 2010.
     """
 
     momentum: float | Schedule = attrs.field(

@@ -207,7 +207,7 @@ def inverse_sqrt(peak: float, warmup_steps: int, *, start: float = 0.0) -> Inver
 def scaled_lr(lr: float, batch_size: int, per: int, rule: str = "linear") -> float:
     """The learning rate for a global batch, given that for `per` images: times batch_size / per, or its square root.
 
-    "linear": Goyal et al. 2017, section 2.1. "sqrt": Krizhevsky 2014, section 5; usual for LARS.
+    "linear": Goyal et al. 2017, section 2.1. "sqrt": Krizhevsky 2014, section 5; usual for LAMB.
     """
     if not (lr >= 0 and batch_size > 0 and per > 0):
         raise ValueError(
