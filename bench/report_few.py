@@ -24,9 +24,9 @@ LINK = "What hides ConViT's lead, setting by setting: [docs/results.md](docs/res
 WHY = (
     "With 9 heads a gated layer begins as a 3 x 3 convolution, an offset a head; with 4 it looks 2 x 2 patches wide. "
     "ConViT's class token joins after the local layers, so that of 6 it looks in 2, DeiT's in all: reading the mean of "
-    "patches takes that away. Random crops teach what locality brings. With more images the lead takes more steps to "
-    "show. Four times as many patches change nothing. The paper's own regime (12 layers, DeiT's augmentation, hundreds "
-    "of epochs) wants a GPU.\n"
+    "patches takes that away. What random crops leave of the lead one run does not tell: without them seeds differ by "
+    "more than it. With more images the lead takes more steps to show. Four times as many patches changed nothing in "
+    "one run. The paper's own regime (12 layers, DeiT's augmentation, hundreds of epochs) wants a GPU.\n"
 )
 TAUGHT = {  # the runs that `bench/report.py --keep` kept under these names
     "learning-distillation-teacher": "the teacher, a ResNet-18",
