@@ -30,6 +30,7 @@ def knn(
     sizes, tested = share_sizes(train), total(torch.tensor(len(test), device=test.labels.device)).item()
     if not sum(sizes) or not tested:
         raise ValueError(f"{sum(sizes)} train and {tested} test features; k-NN wants some of both")
+    _check_values(train.values, test.values)
     classes = _classes(train, test)
     queries = _unit(test.values)
     rows = [slice(start, start + TEST_ROWS) for start in range(0, len(test), TEST_ROWS)]
@@ -76,6 +77,15 @@ def _from(source: int, count: int, rows: Tensor) -> Tensor:
     rows = rows.contiguous() if source == rank else rows.new_empty(count, *rows.shape[1:])
     dist.broadcast(rows, source)
     return rows
+
+
+def _check_values(train: Tensor, test: Tensor) -> None:
+    """Raises ValueError for features of two widths, and, on all processes, where a number is not finite."""
+    if train.shape[1] != test.shape[1]:
+        raise ValueError(f"train features are {train.shape[1]} wide, test features {test.shape[1]}; take one model's")
+    broken = total((~train.isfinite()).sum() + (~test.isfinite()).sum())
+    if broken:
+        raise ValueError(f"{int(broken)} of the features' numbers are not finite; k-NN would vote by chance")
 
 
 def _classes(*found: Features) -> int:

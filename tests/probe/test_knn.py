@@ -129,6 +129,23 @@ def test_numbers_that_cannot_be_are_errors():
         knn(Features(train.values[:0], train.labels[:0], train.index[:0]), test)
 
 
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_features_that_are_no_numbers_cannot_vote(part, number):
+    found = [cloud(20, 1), cloud(8, 2)]
+    found[part].values[3, 2] = number
+    with pytest.raises(ValueError, match="1 of the features' numbers are not finite"):
+        knn(*found, (5,))
+
+
+def test_features_of_two_widths_are_an_error():
+    train = cloud(20, 1)
+    narrow = Features(train.values[:, 1:], train.labels, train.index)
+    width = train.values.shape[1]
+    with pytest.raises(ValueError, match=f"train features are {width} wide, test features {width - 1}"):
+        knn(train, narrow, (5,))
+
+
 def test_a_monitor_gives_the_accuracy_of_the_params_it_is_shown():
     model, train, val = trunk(), Images(24), Images(12, seed=2)
     params = model.init(key(0))
