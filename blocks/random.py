@@ -98,10 +98,16 @@ def truncated_normal(
     upper: float = 2.0,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Standard normal conditioned on lower < x < upper (in standard deviations): keys [..., 2] -> [..., *shape]."""
+    """Standard normal conditioned on lower < x < upper (in standard deviations): keys [..., 2] -> [..., *shape].
+
+    Raises ValueError unless lower < upper, and where less than a millionth of the distribution lies between them: what
+    double precision tells apart so far out is too coarse.
+    """
     if not lower < upper:
         raise ValueError(f"lower {lower} is not below upper {upper}")
     low, high = math.erf(lower / math.sqrt(2)), math.erf(upper / math.sqrt(2))
+    if high - low < 2e-6:  # twice the share
+        raise ValueError(f"too little of the normal distribution lies between lower {lower} and upper {upper}")
     centred = (_high_bits(bits(key, shape), 32).double() + 0.5) * 2**-32  # in (0, 1), never an end
     return (math.sqrt(2) * torch.erfinv(low + (high - low) * centred)).to(dtype)
 

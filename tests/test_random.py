@@ -173,6 +173,16 @@ def test_truncated_normals_stay_inside_with_the_right_moments():
         truncated_normal(key(0), (), 2, 2)
 
 
+def test_where_there_is_too_little_of_a_normal_distribution_none_is_drawn():
+    """Beyond 8 deviations double precision told nothing apart from infinity."""
+    far = truncated_normal(key(1), (20000,), 4.5, math.inf)
+    assert far.min() > 4.5
+    assert far.max() < 8
+    for bounds in ((8, 9), (-9, -8), (6, math.inf)):
+        with pytest.raises(ValueError, match=f"too little of .* lies between lower {bounds[0]} and"):
+            truncated_normal(key(0), (4,), *bounds)
+
+
 def test_bernoullis_have_their_probability_and_take_a_tensor_of_them():
     within(bernoulli(key(13), 0.3, (20000,)), 0.3, 0.21)
     p = torch.tensor([0.0, 0.5, 1.0])
