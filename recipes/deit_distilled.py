@@ -43,7 +43,7 @@ class Recipe(RunOptions):
     teacher_lr: float = 1e-3  # its peak rate per 512 images of the batch
     kind: Literal["hard", "soft"] = "hard"  # hard: learn the teacher's choice, soft: its probabilities
     alpha: float = 0.5  # the teacher's share of the loss, 0 to 1; the paper's soft one has 0.1
-    tau: float = 1.0  # temperature of soft distillation, 3 in the paper; idle for hard
+    tau: float = 1.0  # temperature of soft distillation, 3 in the paper; hard has 1
     img_size: int = 224  # pixels of a side: images are cropped or resized to it
     patch_size: int = 16  # pixels of a side; divides img_size
     drop_path: float = 0.1  # probability of skipping the last layer, from 0 at the first; 0: off

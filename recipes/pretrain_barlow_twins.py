@@ -3,7 +3,7 @@ self-supervised learning via redundancy reduction": projector, loss and views, f
 those of Chen, Xie and He 2021 (MoCo v3).
 
     torchrun recipes/pretrain_barlow_twins.py
-        a small ConViT on scikit-learn's handwritten digits: online k-NN from 61 % (random weights) to 85.2 %
+        a small ConViT on scikit-learn's handwritten digits: k-NN of about 87 % (k = 20; random weights 61 %)
 
     torchrun --nproc-per-node 8 recipes/pretrain_barlow_twins.py --trunk vit_small \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'

@@ -3,7 +3,7 @@ r"""BYOL: a view's prediction of what a slow copy of the model makes of another 
 (MoCo v3), who compare them.
 
     torchrun recipes/pretrain_byol.py
-        a small ConViT on scikit-learn's handwritten digits: online k-NN from 61 % (random weights) to 74.9 %
+        a small ConViT on scikit-learn's handwritten digits: k-NN of about 87 % (k = 20; random weights 61 %)
 
     torchrun --nproc-per-node 8 recipes/pretrain_byol.py --trunk vit_small \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'

@@ -3,7 +3,7 @@ et al. 2021, "Emerging properties in self-supervised vision transformers", with 
 decays the class token and the positions too, which are spared here.
 
     torchrun recipes/pretrain_dino.py
-        a small ViT on scikit-learn's handwritten digits: 65 % by k-NN of the teacher, where random weights have 37 %
+        a small ViT on scikit-learn's handwritten digits: k-NN of about 70 % (k = 20; random weights 51 %)
 
     torchrun --nproc-per-node 8 recipes/pretrain_dino.py --trunk vit_small \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'

@@ -3,7 +3,7 @@ supervision", with its code's values for ViT-L on ImageNet-1k; for ImageNet-22k 
 sinkhorn --logits 131072 --patch-logits 131072 --bottleneck 384. Its code decays tokens and positions, too.
 
     torchrun recipes/pretrain_dinov2.py
-        a small ViT on scikit-learn's handwritten digits: about 87 % by k-NN, random weights have 61 %
+        a small ViT on scikit-learn's handwritten digits: k-NN of about 87 % (k = 20; random weights 51 %)
 
     torchrun --nnodes 4 --nproc-per-node 8 recipes/pretrain_dinov2.py \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'

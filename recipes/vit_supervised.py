@@ -1,7 +1,7 @@
 r"""ViT trained with labels: Dosovitskiy et al. 2021, "An image is worth 16x16 words", table 3 (ImageNet from scratch).
 
     torchrun recipes/vit_supervised.py
-        a small ViT on scikit-learn's handwritten digits: 96.9 % top-1 in about a minute on 2 CPU cores
+        a small ViT on scikit-learn's handwritten digits: 98.1 % top-1 in about a minute on 2 CPU cores
 
     torchrun --nproc-per-node 8 recipes/vit_supervised.py \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar' --size base

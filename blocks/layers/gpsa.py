@@ -105,13 +105,13 @@ class GPSA(Block):
         return mixed_weights(content, position, params["gating_param"].sigmoid())
 
     def content_weights(self, params: Params, x: Tensor) -> Tensor:
-        """The part of `weights` that the gate leaves to content: tokens [B, N, D] -> [B, h, N, N]."""
+        """Attention by content alone, before the gate: tokens [B, N, D] -> [B, h, N, N]. Rows sum to 1."""
         check_tokens(x, self.embed_dim)
         q, k = by_head(self.qk(params["qk"], x).view(*x.shape[:2], 2, self.num_heads, -1))
         return attention_weights(q, k, self.qk_scale)
 
     def position_weights(self, params: Params, grid: Grid) -> Tensor:
-        """The part that the gate gives to position, the same for every image: -> [h, H W, H W]."""
+        """Attention by position alone, before the gate, the same for every image: -> [h, H W, H W]. Rows sum to 1."""
         rows, cols = position_attention(params["pos_proj"]["weight"], params["pos_proj"]["bias"], grid)
         return torch.einsum("hyY,hxX->hyxYX", rows, cols).flatten(3).flatten(1, 2)
 

@@ -16,8 +16,8 @@ from blocks.trunks.parts import Parts
 class DistilledModel(Block):
     """images [B, C, H, W] -> mean of the class and the distillation head's logits [B, classes] (DeiT, section 4).
 
-    `logits` gives both, for training. Without heads it gives the features. Params are the trunk's, and the heads' below
-    "head" and "head_dist", as in timm.
+    The mean is its code's; the paper adds the heads' softmaxes. `logits` gives both, for training. Without heads it
+    gives the features. Params are the trunk's, and the heads' below "head" and "head_dist", as in timm.
     """
 
     trunk: Trunk
