@@ -18,7 +18,7 @@ def learning() -> str:
         last = run["epochs"][-1]
         reached = f"**{100 * last['val_top1']:.2f}**", f"{last['val_images']:,}"
         lines.append([run["name"], *reached, str(last["epoch"]), minutes(run), run["hardware"]])
-    return table(["ConViT-micro on", "validation top-1, %", "images", "epochs", "minutes", "machine"], lines)
+    return table(["ConViT-micro on", "validation top-1, %", "validation images", "epochs", "minutes", "machine"], lines)
 
 
 def minutes(run: dict) -> str:

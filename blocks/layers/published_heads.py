@@ -20,7 +20,7 @@ def moco_v3_predictor(features: int = 256, hidden_features: int = 4096) -> Proje
 
 
 def simclr_head(in_features: int, hidden_features: int = 2048, out_features: int = 128) -> ProjectionMlp:
-    """SimCLR's (Chen et al. 2020, released code): 2 layers, both with batch norm, whose last has no shift there."""
+    """SimCLR's (Chen et al. 2020, released code): 2 layers, both with batch norm; there the last has no shift."""
     return ProjectionMlp(in_features, hidden_features, out_features, 2, "batch", "batch")
 
 
