@@ -1,5 +1,5 @@
 r"""What are a trunk's features worth without any training on top? k nearest neighbours among the training images vote
-(Wu et al. 2018, section 3.4; the setting of Caron et al. 2021, DINO, section 4.1: k = 10 to 200, temperature 0.07).
+(Wu et al. 2018, section 3.4; as Caron et al. 2021, DINO, section 3.2; k = 10 to 200, temperature 0.07 in its code).
 
     python recipes/knn.py
         the digits by a small ConViT with random weights: 61 %, what any pretraining has to beat; seconds on 2 CPU cores

@@ -1,4 +1,4 @@
-"""Classification by nearest neighbours (Wu et al. 2018, section 3.4; Caron et al. 2021, DINO, section 4.1)."""
+"""Classification by nearest neighbours (Wu et al. 2018, section 3.4; Caron et al. 2021, DINO, section 3.2)."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
