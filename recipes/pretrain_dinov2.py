@@ -1,6 +1,6 @@
 r"""DINOv2: iBOT, and features kept apart (KoLeo). Oquab et al. 2024, "DINOv2: learning robust visual features without
-supervision", with its code's values for ViT-L on ImageNet-1k; for ImageNet-22k it has, among others, --centring
-sinkhorn --logits 131072 --patch-logits 131072 --bottleneck 384. Its code decays tokens and positions, too.
+supervision", with its code's values for ViT-L on ImageNet-1k (for 22k --centring sinkhorn --logits 131072
+--patch-logits 131072 --bottleneck 384). Its code decays class token, mask token and positions too, spared here.
 
     torchrun recipes/pretrain_dinov2.py
         a small ViT on scikit-learn's handwritten digits: k-NN of about 87 % (k = 20; random weights 51 %)
