@@ -4,7 +4,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from blocks.collective import gather
+from blocks.collective import gather, world
 from blocks.objectives.byol import BYOL
 from blocks.objectives.crops import unit
 from blocks.objectives.teacher import is_momentum_or_schedule
@@ -38,10 +38,12 @@ def info_nce(q: Tensor, k: Tensor, temperature: float) -> Tensor:
     """4 T times the mean over samples and pairs (view v, key a != v) of -log softmax(q_v K_a^T / T) at the own key: [].
 
     q [V, b, E] and k [A, b, E] have length 1; K_a [B, E] are all processes' keys of view a. Raises ValueError without
-    a pair.
+    a pair, and for one image in all processes.
     """
     if len(q) < 2:
         raise ValueError(f"the batch has {len(q)} view of an image, and MoCo v3 compares two or more; see MultiCrop")
+    if q.shape[1] * world()[1] < 2:
+        raise ValueError("1 image in all processes has no other that it could be told from; use a larger batch")
     losses = [cross_entropy(torch.cat((q[:a], q[a + 1 :])), own, temperature) for a, own in enumerate(k)]
     return 4 * temperature * sum(losses, start=q.new_zeros(())) / len(losses)
 

@@ -84,3 +84,10 @@ def test_impossible_knobs_and_a_single_view_are_refused():
     batch["crops.0"] = batch["crops.0"][:, :1]
     with pytest.raises(ValueError, match="1 view of an image"):
         moco_v3().loss(*start(moco_v3()), batch, None)
+
+
+def test_one_image_alone_is_refused():
+    """Its loss would be 0, whatever the model says, where no batch norm refuses it."""
+    alone = unit(torch.randn(2, 1, 6))
+    with pytest.raises(ValueError, match="1 image in all processes has no other that it could be told from"):
+        info_nce(alone, alone, 0.2)
