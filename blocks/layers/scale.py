@@ -10,7 +10,7 @@ from blocks.checks import count
 
 @attrs.frozen
 class LayerScale(Block):
-    """x [..., dim] -> [..., dim], times gamma, which starts at `init_values` (CaiT, Touvron et al. 2021, eq. 2)."""
+    """x [..., dim] -> [..., dim], times gamma, which starts at `init_values` (CaiT, Touvron et al. 2021, eq. 4)."""
 
     dim: int = attrs.field(validator=count)
     init_values: float
