@@ -3,7 +3,8 @@ et al. 2021, "Emerging properties in self-supervised vision transformers", with 
 decays the class token and the positions too, which are spared here.
 
     torchrun recipes/pretrain_dino.py
-        a small ViT on scikit-learn's handwritten digits: k-NN of about 70 % (k = 20; random weights 51 %)
+        a small ViT on scikit-learn's handwritten digits: the teacher's k-NN is 87 % (k = 20; random weights 51 %), a
+        ConViT's, by --trunk convit_micro, 93 % (61 %). A faster teacher, --momentum 0.97, made all alike: 50 %
 
     torchrun --nproc-per-node 8 recipes/pretrain_dino.py --trunk vit_small \
         --data 'shards/train-{000000..000146}.tar' --val 'shards/val-{000000..000006}.tar'
@@ -80,10 +81,10 @@ class Recipe(RunOptions):
 
 
 DIGITS = dict(
-    trunk="vit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, bottleneck=64, logits=256, momentum=0.95,
-    head_norm="batch", freeze_epochs=0.0, teacher_temp=(0.02, 0.02), temp_epochs=1, epochs=30, batch_size=64, lr=1e-3,
-    warmup_epochs=2.0, weight_decay=(0.04, 0.04), local_size=8, num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6),
-    sigma=(0.1, 0.5), flip=0.0, knn_share=1.0, augment="device", precision="float32", workers=1,
+    trunk="vit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, bottleneck=64, logits=256, momentum=0.99,
+    head_norm="batch", teacher_temp=(0.02, 0.02), temp_epochs=1, epochs=50, batch_size=64, lr=4e-3, warmup_epochs=5.0,
+    weight_decay=(0.04, 0.04), local_size=8, num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6), sigma=(0.1, 0.5),
+    flip=0.0, knn_share=1.0, augment="device", precision="float32", workers=1,
 )  # fmt: skip
 
 

@@ -54,6 +54,7 @@ class Recipe(RunOptions):
     bottleneck: int = 256  # width before the last layer
     logits: int = 8192  # outputs of the head, for class token and patches alike
     freeze_epochs: float = 1.0  # in which the last layer stays as drawn; 0: none
+    centring: Literal["mean", "sinkhorn"] = "mean"  # what keeps the teacher from saying the same of all
     momentum: float = 0.996  # of the teacher: what stays of it in a step; grows to 1 by a cosine
     teacher_temp: tuple[float, float] = (0.04, 0.07)  # the teacher's temperature at the start, and after temp_epochs
     temp_epochs: int = 30  # in which the teacher's temperature rises
@@ -79,8 +80,8 @@ class Recipe(RunOptions):
 
 
 DIGITS = dict(
-    trunk="vit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, bottleneck=64, logits=256, momentum=0.95,
-    freeze_epochs=0.0, teacher_temp=(0.02, 0.02), temp_epochs=1, epochs=30, batch_size=64, lr=1e-3, warmup_epochs=2.0,
+    trunk="vit_micro", img_size=16, patch_size=4, drop_path=0.0, hidden=256, bottleneck=64, logits=256, momentum=0.9,
+    centring="sinkhorn", teacher_temp=(0.02, 0.02), temp_epochs=1, epochs=50, batch_size=64, lr=4e-3, warmup_epochs=2.0,
     weight_decay=(0.04, 0.04), local_size=8, num_local=2, scale=(0.6, 1.0), local_scale=(0.3, 0.6), sigma=(0.1, 0.5),
     flip=0.0, knn_share=1.0, augment="device", precision="float32", workers=1,
 )  # fmt: skip
@@ -101,7 +102,7 @@ def main(r: Recipe) -> None:
         head = dino_head(body.trunk.embed_dim, r.logits, hidden_features=r.hidden, bottleneck_features=r.bottleneck)
         model, momentum = attrs.evolve(body, head=head), cosine(r.momentum, 1.0, r.epochs * steps)
         temperature = linear(*r.teacher_temp, r.temp_epochs * steps)
-        ibot = IBOT(model, momentum=momentum, teacher_temp=temperature, patch_temp=temperature)
+        ibot = IBOT(model, momentum=momentum, teacher_temp=temperature, patch_temp=temperature, centring=r.centring)
 
         peak, clip = scaled_lr(r.lr, r.batch_size, per=256), ClipEach(r.clip_norm) if r.clip_norm else None
         end = min(r.min_lr, peak)  # a small batch's peak may lie below
