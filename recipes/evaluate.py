@@ -89,7 +89,7 @@ def main(r: Recipe) -> None:
         if processes.is_main:
             print(report)
             top5 = f"  top-5 {found['top5']:.2%}" if "top5" in found else ""
-            data_name = r.data or settings.get("data", "digits")
+            data_name = r.data or settings.get("val") or settings.get("data", "digits")
             print(f"top-1 {found['top1']:.2%}{top5}  loss {found['loss']:.4f}  images {found['images']} of {data_name}")
 
 

@@ -82,7 +82,17 @@ def test_the_best_epoch_s_checkpoint_is_evaluated_as_the_run_was(place, monkeypa
 def test_a_run_is_evaluated_on_its_own_validation_images_without_a_flag(place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     use("evaluate", "--weights", "run")
-    assert "images 12" in capsys.readouterr().out
+    assert "images 12 of shards\n" in capsys.readouterr().out
+
+
+def test_validation_shards_that_a_run_was_given_apart_are_what_evaluate_names(place, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(place)
+    settings = {"data": "shards/train-*.tar", "val": "shards/val-*.tar", "workers": 0, "crop_pct": 1.0}
+    params = MODEL.init(random.key(0))
+    folder.begin(tmp_path / "run", folder.About("mine", settings=settings), {}, model=MODEL, params=params)
+    checkpoint.save(tmp_path / "run", {"params": params}, 1, {})
+    use("evaluate", "--weights", str(tmp_path / "run"))
+    assert "images 12 of shards/val-*.tar\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", FLAGS)
