@@ -1,5 +1,7 @@
 """Images that cannot be read: replaced in training, left out in evaluation, whoever finds out and whenever."""
 
+import errno
+import os
 import re
 from itertools import islice
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from blocks.data.decode import Encoded, UnreadableImage
+from blocks.data.decode import Encoded, UnreadableImage, pillow
 from blocks.data.index.index import open_shards
 from blocks.data.loading.eval_loader import EvalLoader
 from blocks.data.loading.train_loader import TrainLoader
@@ -94,6 +96,15 @@ def test_a_transforms_own_error_is_no_reason_to_replace_anything(index):
 
     with pytest.raises(UnreadableImage, match="not one of yours"):
         steps(train_loader(index, transform=broken), 1)
+
+
+def test_a_failure_of_the_machine_is_no_damage_and_replaces_nothing(index, monkeypatch):
+    def no_more_files(data):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(pillow, "opened", no_more_files)
+    with pytest.raises(OSError, match="Too many open files"):
+        steps(train_loader(index), 1)
 
 
 @pytest.mark.parametrize("count", [3, 12])

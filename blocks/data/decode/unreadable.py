@@ -24,5 +24,7 @@ def unreadable(name: str | Callable[[], str], picture: Any) -> Iterator[None]:
     except (MemoryError, ImportError):  # ImportError: of a decoder that is not installed
         raise
     except Exception as error:  # Pillow's plugins raise some ten types on damaged bytes
+        if isinstance(error, OSError) and error.errno is not None:  # the machine's, as too many open files
+            raise
         reason = f"{type(error).__name__}: {error}" if picture.data else "no bytes"
         raise UnreadableImage(name if isinstance(name, str) else name(), reason, picture) from None
