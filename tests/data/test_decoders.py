@@ -231,6 +231,19 @@ def test_nothing_is_printed_by_the_one_nor_by_the_other(tmp_path):
     assert done.stderr == "still heard\n"
 
 
+def test_a_program_without_standard_error_decodes(tmp_path):
+    """As one is that a shell started with `2>&-`: every picture was damaged."""
+    whole = tmp_path / "whole.jpg"
+    whole.write_bytes(jpeg())
+    script = (
+        "import pathlib\n"
+        "from blocks.data.decode import Encoded\n"
+        f"print(Encoded(pathlib.Path({str(whole)!r}).read_bytes(), 'whole').pixels((0, 0, 4, 5)).shape)\n"
+    )
+    closed = ["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, script]
+    assert subprocess.run(closed, stdout=subprocess.PIPE, text=True).stdout == "(4, 5, 3)\n"
+
+
 def test_pictures_of_all_kinds_have_the_same_face(decoder):
     image = Image.open(io.BytesIO(jpeg()))
     stored = Encoded(jpeg(), "stored", decoder)

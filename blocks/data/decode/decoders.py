@@ -72,6 +72,8 @@ def torchvision_decoder() -> tuple[Callable, Any]:
 
 @functools.cache
 def nvimgcodec_library() -> Any:
+    if sys.stderr is None:  # and 2 may be the number of a run's own file
+        raise ImportError("nvImageCodec talks to the standard error, which is closed; open it (2>/dev/null)")
     with _QUIET, _quiet():
         from nvidia import nvimgcodec
     return nvimgcodec
