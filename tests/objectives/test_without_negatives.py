@@ -11,7 +11,7 @@ from blocks.objectives.correlation import pairs, squared_norm, standardised
 from blocks.objectives.vicreg import VICReg, spread_and_tied
 from blocks.optim.schedule import constant
 from blocks.random import normal
-from tests.objectives.views import OBJECTIVES, assert_close, batch_of, gradient, head, model, same, start
+from tests.objectives.views import OBJECTIVES, assert_close, batch_of, features, gradient, head, model, start
 
 EVERY = pytest.mark.parametrize("name", OBJECTIVES)
 
@@ -155,52 +155,6 @@ def test_a_constant_schedule_is_the_number():
         _, memory, _ = objective.loss(params, memory, batch, None)
         ends.append(objective.settle_(start(objective, 4)[0], memory, torch.tensor(False))[0])
     assert_close(*ends)
-
-
-@EVERY
-def test_running_moments_follow_the_heads_batch_norms_and_a_skip_changes_nothing(name):
-    objective = OBJECTIVES[name]()
-    params, memory = start(objective)
-    before = tree.clone(memory)
-    _, noted, _ = objective.loss(params, memory, batch_of(), None)
-    _, twice, _ = objective.loss(params, tree.clone(noted), batch_of(), None)  # as in a second micro-batch
-    settled, _ = objective.settle_(params, tree.clone(noted), torch.tensor(True))
-    assert same(settled, before)
-    in_two, _ = objective.settle_(params, tree.clone(twice), torch.tensor(False))
-    settled, _ = objective.settle_(params, noted, torch.tensor(False))
-    assert_close(in_two["moments"], settled["moments"])
-    running = settled["moments"]["head"]["norms"]["0"]
-    z = [objective.model.head.layers[0](params["head"]["layers"]["0"], f) for f in features(objective, params)]
-    torch.testing.assert_close(running["running_mean"].double(), 0.1 * sum(x.mean(0) for x in z) / 2)
-    torch.testing.assert_close(running["running_var"].double(), 0.9 + 0.1 * sum(x.var(0) for x in z) / 2)
-    assert ("predictor" in settled["moments"]) == ("byol" in name)
-
-
-class Forgetful(BYOL):
-    """It notes its predictor's moments, and does not say that they are to be remembered."""
-
-    def parts(self):
-        return {"head": self.model.head}
-
-
-class Boastful(BarlowTwins):
-    """It says that a predictor's moments are to be remembered, and has none that would leave them."""
-
-    def parts(self):
-        return {**super().parts(), "predictor": head()}
-
-
-@pytest.mark.parametrize("objective", [Forgetful(model(), head(inputs=6)), Boastful(model())])
-def test_moments_that_are_noted_or_remembered_alone_are_an_error(objective):
-    params, memory = start(objective)
-    _, memory, _ = objective.loss(params, memory, batch_of(), None)
-    told = r"moments\.predictor\.norms\.0\.running_mean, .*parts\(\) name other blocks; name the same in both"
-    with pytest.raises(ValueError, match=told):
-        objective.settle_(params, memory)
-
-
-def features(objective, params):
-    return [objective.model.features(params, view) for view in batch_of()["crops.0"].unbind(1)]
 
 
 @EVERY

@@ -78,3 +78,8 @@ def assert_close(a, b, **tolerance):
     assert a.keys() == b.keys()
     for name in a:
         torch.testing.assert_close(a[name], b[name], msg=lambda text, name=name: f"{name}: {text}", **tolerance)
+
+
+def features(objective, params):
+    """Those of each view of the usual batch."""
+    return [objective.model.features(params, view) for view in batch_of()["crops.0"].unbind(1)]
