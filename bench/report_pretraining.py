@@ -6,9 +6,9 @@ from tables import measured_on, picture, rows, table
 ABOUT = (
     "`python bench/pretraining.py`: every recipe by its small preset, one seed; images are seen whole, where a run's "
     "own k-NN sees 0.875 of their sides. Runs differ: four of swav's convit_micro on the digits, by seed and machine, "
-    "came to 67 to 90 %. Methods differ in how long their settings were looked for (on the digits' validation images, "
-    "with convit_micro): the tables show what learns, they rank nothing. mae's features are means over patches, which "
-    "begin higher than the class token's."
+    "came to 67 to 90 %. Methods differ in how long their settings were looked for, on the digits' validation images: "
+    "the tables show what learns, they rank nothing. mae's features are means over patches, which begin higher than "
+    "the class token's."
 )
 DATA = {
     "digits": "Digits, 1,438 images, every method with its own number of epochs",
